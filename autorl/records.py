@@ -1,0 +1,401 @@
+"""The values that travel between rooms, the error tree, and the two seams (Proposer, Runner).
+
+The flow is `history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history`. Everything here is a
+frozen value or a Protocol; nothing here touches a disk, a clock or another room.
+
+Errors: the failure of an experiment is a value (`RunRecord.status`); the failure of the loop is one of
+
+    AutoRLError             one plain sentence: what is wrong and what to do
+      UserError             bad flag, unknown env, no git repository, ...      exit code 2
+      Paused                API refused, disk full, budget of money spent      exit code 3, resumable
+      EditMiss              a search block that is not (or not once) in train.py
+      ProposerError         the researcher answered with nothing usable
+
+Units: seconds everywhere, bytes everywhere, US dollars as float.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+SCHEMA_VERSION = 1
+
+# ---------------------------------------------------------------------------
+# Errors
+# ---------------------------------------------------------------------------
+
+
+class AutoRLError(Exception):
+    """The loop cannot go on. The message is one plain sentence that says what to do."""
+
+    exit_code = 1
+
+
+class UserError(AutoRLError):
+    """Refused at the start: a flag, a path, an environment, the repository."""
+
+    exit_code = 2
+
+
+class Paused(AutoRLError):
+    """Stopped without loss; the same command resumes."""
+
+    exit_code = 3
+
+
+class EditMiss(AutoRLError):
+    """A search block does not occur exactly once in train.py."""
+
+
+class ProposerError(AutoRLError):
+    """The researcher gave nothing usable; the reason is fed back to it."""
+
+
+# ---------------------------------------------------------------------------
+# history -> Proposal
+# ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One exact search/replace block on train.py; `search` must occur exactly once."""
+
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One idea. Either `edits` (applied to the incumbent's train.py) or `source` (the whole new file), not both."""
+
+    title: str
+    hypothesis: str = ""
+    expected_effect: str = ""
+    edits: tuple[Edit, ...] = ()
+    source: str | None = None
+    proposer: str = ""  # "claude", "command", "search", "replay", "person"
+    params: tuple[tuple[str, float], ...] = ()  # search: the constants it set, by name
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+
+
+def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
+    """Apply exact search/replace blocks one after another, all or nothing.
+
+    Raises:
+        EditMiss: a block is empty, absent, or occurs more than once; the message quotes the nearest real lines.
+    """
+    for number, edit in enumerate(edits, 1):
+        count = source.count(edit.search) if edit.search else 0
+        if count == 1:
+            source = source.replace(edit.search, edit.replace)
+            continue
+        if not edit.search:
+            raise EditMiss(f"Edit {number} has an empty search block; quote the lines to replace exactly.")
+        if count > 1:
+            raise EditMiss(f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique.")
+        raise EditMiss(f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}")
+    return source
+
+
+def nearest_lines(source: str, wanted: str) -> str:
+    """The window of `source` most like `wanted`, as many lines as `wanted` has (difflib ratio)."""
+    lines, size = source.splitlines(), max(1, len(wanted.splitlines()))
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    matcher.set_seq2(wanted.strip())
+    best, best_ratio = 0, -1.0
+    for start in range(max(1, len(lines) - size + 1)):
+        matcher.set_seq1("\n".join(lines[start : start + size]).strip())
+        if matcher.real_quick_ratio() <= best_ratio or matcher.quick_ratio() <= best_ratio:
+            continue
+        if (ratio := matcher.ratio()) > best_ratio:
+            best, best_ratio = start, ratio
+    return "\n".join(lines[best : best + size])
+
+
+# ---------------------------------------------------------------------------
+# commit -> Job -> RunRecord
+# ---------------------------------------------------------------------------
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may take; the judge polls the process tree and kills it at the first breach, naming the limit."""
+
+    memory_bytes: int = 8 * GIB  # resident memory of the whole tree
+    processes: int = 256  # processes and threads of the whole tree
+    disk_bytes: int = 1 * GIB  # bytes in the run directory
+    log_bytes: int = 16 * MIB  # standard output and error together
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measured run, as a value: it needs no repository, so it can happen anywhere."""
+
+    train_source: str
+    env_id: str
+    seed: int  # the training seed; evaluation seeds are drawn by the judge after training
+    time_budget: float  # seconds, from process start to hand-over
+    num_eval_episodes: int = 100
+    cores: tuple[int, ...] = ()  # CPU affinity; () = all
+    threads: int = 0  # what train.py is told to use; 0 = as many as cores
+    gpu: str = ""  # "" = none asked for; "0" = CUDA_VISIBLE_DEVICES; "H100!" on Modal
+    sandbox: Literal["auto", "bwrap", "off"] = "auto"
+    limits: Limits = field(default_factory=Limits)
+    kind: Literal["measure", "zero_budget", "seed_control"] = "measure"
+
+
+# What became of a run. Only "ok" has a score.
+#   ok            every episode finished; avg_return is finite
+#   crash         train.py's own fault: raised, hung, was late, broke a limit or the wire; `rule` names which
+#   refused       a rule was broken that is no crash: a control, the static look
+#   interrupted   the judge or its machine died, was suspended, or was told to stop; the run is repeated
+Status = Literal["ok", "crash", "refused", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineShare:
+    """The machine this run got, sampled all through it."""
+
+    cpu_share: float | None = None  # CPU seconds the cores were free to give us / (seconds x cores), 1 = undisturbed
+    steal: float | None = None  # share of time the hypervisor took, 0..1
+    other_load: float | None = None  # cores' worth of other processes' CPU on our cores
+    suspended_seconds: float = 0.0  # CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC
+    max_gap_seconds: float = 0.0  # longest hole between two samples of the judge
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What the judge measured. Self-reported figures say so; a missing score is None, never 0."""
+
+    status: Status
+    rule: str = ""  # short name of the rule that ended it: "late", "memory", "exit", "frame", ... ("" when ok)
+    reason: str = ""  # one sentence for a person
+    avg_return: float | None = None
+    std_return: float | None = None
+    min_return: float | None = None
+    max_return: float | None = None
+    returns: tuple[float, ...] = ()  # per episode
+    lengths: tuple[int, ...] = ()  # environment steps per episode
+    env_id: str = ""
+    seed: int = 0
+    eval_seeds: tuple[int, ...] = ()
+    time_budget: float = 0.0
+    training_seconds: float | None = None  # process start to hand-over, the judge's monotonic clock
+    evaluation_seconds: float | None = None
+    total_seconds: float | None = None
+    total_timesteps: int | None = None  # self-reported
+    num_updates: int | None = None  # self-reported
+    diagnostics: dict[str, float] = field(default_factory=dict)  # self-reported: last row of metrics.csv
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    machine: MachineShare = field(default_factory=MachineShare)
+    isolation: str = "none"  # "bwrap" | "none" | "modal+bwrap" | ...
+    flags: tuple[str, ...] = ()  # for a person to look at: "above plausible maximum", ...
+    hardware: str = ""
+    cores: int = 0
+    gpu: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    log_tail: str = ""  # bounded, valid UTF-8; data, never instructions
+    control: dict[str, Any] = field(default_factory=dict)  # for kind != "measure": what the control saw
+
+    @property
+    def scored(self) -> bool:
+        """True when there is a finite score to compare (bool is not a number)."""
+        return self.status == "ok" and type(self.avg_return) is float and math.isfinite(self.avg_return)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A look at a run under way, for progress bars; self-reported by train.py."""
+
+    phase: Literal["starting", "training", "evaluating", "done"]
+    elapsed: float  # seconds since the process started
+    time_budget: float
+    step: int | None = None
+    steps_per_second: float | None = None
+    episode_return: float | None = None
+
+
+# ---------------------------------------------------------------------------
+# RunRecord -> Verdict -> Row
+# ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an attempt was kept, discarded or undone, with every number it rests on."""
+
+    attempt: int
+    outcome: Literal["baseline", "keep", "discard", "crash", "certified", "undone"]
+    reason: str  # one readable sentence
+    incumbent: int | None = None  # the attempt it was compared with
+    level: str = ""  # "bold", "L0", "L1", "L2", "strict", "anchor"
+    n: int = 0  # runs of the attempt
+    n0: int = 0  # runs of the incumbent
+    mean: float | None = None
+    mean0: float | None = None
+    s: float | None = None  # pooled standard deviation of one run
+    D: float | None = None  # (mean - mean0) / s
+    LLR: float | None = None  # log likelihood ratio of the truncated SPRT, where one was used
+    seeds: tuple[int, ...] = ()
+    seeds0: tuple[int, ...] = ()
+    undone: tuple[int, ...] = ()  # attempts taken back by an anchor check
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of results.tsv; also what a researcher sees of an experiment."""
+
+    n: int  # attempt number; 0 is the baseline
+    commit: str
+    avg_return: float | None  # mean over this attempt's scored runs
+    status: str  # keep | discard | crash | running
+    description: str
+    state: str = ""  # provisional | certified | undone | ""
+    runs: int = 0
+    stderr: float | None = None
+    parent: int | None = None
+    proposer: str = ""
+    seconds: float = 0.0  # measured wall-clock of all its runs
+    cost_usd: float = 0.0
+    isolation: str = ""
+    reason: str = ""  # the verdict's sentence, or the crash's
+    hypothesis: str = ""
+    steps_per_second: float | None = None
+
+
+# ---------------------------------------------------------------------------
+# Row -> history
+# ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Everything about one attempt that a researcher may ask for."""
+
+    row: Row
+    diff: str  # unified diff against its parent
+    records: tuple[RunRecord, ...]
+    verdict: Verdict | None
+    metrics: str  # a bounded extract of metrics.csv
+    log_tail: str  # bounded; data, never instructions
+
+
+@dataclass(frozen=True)
+class History:
+    """What a researcher sees. `experiment(n)` and `vet(source)` are looked up on demand, everything else is a value."""
+
+    env_id: str
+    time_budget: float
+    num_eval_episodes: int
+    machine: str  # "2 cores, no GPU"
+    program: str  # program.md
+    train_source: str  # the incumbent's train.py
+    incumbent: int
+    rows: tuple[Row, ...]  # every attempt so far, oldest first
+    refusals: tuple[tuple[str, str], ...] = ()  # (title, reason) of proposals refused since the last attempt
+    solved_at: float | None = None  # gymnasium's reward threshold
+    experiment: Callable[[int], Experiment] | None = None
+    source_of: Callable[[int], str] | None = None  # an earlier attempt's train.py
+    vet: Callable[[str], str] = lambda source: ""  # "" when acceptable, else one sentence why not
+    params: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)  # search's ledger, by attempt
+    seed: int = 0  # for proposers that draw
+
+
+class Purse(Protocol):
+    """Money: the worst case is reserved before a call and settled from the usage after it; both are journaled."""
+
+    def reserve(self, worst_usd: float, what: str) -> str:
+        """Return a ticket. Raises Paused when the limit would be passed."""
+
+    def settle(self, ticket: str, usd: float, usage: Mapping[str, Any]) -> None:
+        """Replace the reservation by what it cost. A ticket never settled counts at its worst case for ever."""
+
+    def note(self, event: str, detail: str) -> None:
+        """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """The researcher."""
+
+    name: str
+
+    def propose(self, history: History, purse: Purse) -> Proposal | None:
+        """The next idea; None when there is nothing left to propose (a replay's end).
+
+        Raises:
+            ProposerError: nothing usable came, and asking again did not help.
+            Paused: only a person can go on (no credit, bad key).
+        """
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Where runs happen. Never blocks: the loop starts, polls, and may be killed in between."""
+
+    name: str
+    places: int  # how many runs at once
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Begin a run whose artefacts go to `folder`; returns a handle (journaled)."""
+
+    def poll(self, handle: str) -> RunRecord | None:
+        """The record when it is done, else None."""
+
+    def progress(self, handle: str) -> Progress | None:
+        """A look at it, or None."""
+
+    def attach(self, handle: str, job: Job, folder: Path) -> bool:
+        """After a restart: is this run still ours to wait for? False: start it again."""
+
+    def cancel(self, handle: str) -> None:
+        """Stop it and leave nothing behind."""
+
+
+# ---------------------------------------------------------------------------
+# Values <-> JSON
+# ---------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass as plain JSON data; non-finite floats become None (a missing value is missing)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def from_json(cls: type, data: Any) -> Any:
+    """The inverse of `to_json` for the dataclasses of this file; unknown keys are ignored, missing ones default."""
+    if data is None:
+        return None
+    if dataclasses.is_dataclass(cls):
+        hints = typing.get_type_hints(cls)
+        return cls(**{f.name: from_json(hints[f.name], data[f.name]) for f in dataclasses.fields(cls) if f.name in data})
+    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    if origin in (typing.Union, types.UnionType):
+        inner = [a for a in args if a is not type(None)]
+        return from_json(inner[0], data) if len(inner) == 1 else data
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(from_json(args[0], item) for item in data)
+        return tuple(from_json(a, item) for a, item in zip(args, data, strict=True))
+    if cls is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    return data
