@@ -236,7 +236,7 @@ class Verdict:
     """Why an attempt was kept, discarded or undone, with every number it rests on."""
 
     attempt: int
-    outcome: Literal["baseline", "keep", "discard", "crash", "certified", "undone"]
+    outcome: Literal["baseline", "keep", "discard", "crash", "certified", "undone", "superseded"]
     reason: str  # one readable sentence
     incumbent: int | None = None  # the attempt it was compared with
     level: str = ""  # "bold", "L0", "L1", "L2", "strict", "anchor"
