@@ -56,10 +56,7 @@ def read_proposals(path: Path) -> tuple[Proposal, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The proposals in {path} cannot be read ({error}); give a JSON or JSON-lines file in UTF-8.") from error
     try:
-        if text.lstrip().startswith("["):
-            rows = json.loads(text)
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
     except json.JSONDecodeError as error:
         raise UserError(f"The proposals in {path} are not JSON: {error}.") from error
     return tuple(_proposal(row, f"{path}, row {number}") for number, row in enumerate(rows, 1))
@@ -73,7 +70,9 @@ def _proposal(row: Any, where: str) -> Proposal:
         raise UserError(f"{where}: a proposal has either edits or source.")
     if source is not None and not isinstance(source, str):
         raise UserError(f"{where}: source is the text of the whole new train.py.")
-    if not isinstance(edits, list) or not all(isinstance(e, dict) and isinstance(e.get("search"), str) and isinstance(e.get("replace"), str) for e in edits):
+    if not isinstance(edits, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("search"), str) and isinstance(e.get("replace"), str) for e in edits
+    ):
         raise UserError(f"{where}: each edit is an object with the strings search and replace.")
     return Proposal(
         title=" ".join(row["title"].split()),
