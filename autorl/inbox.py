@@ -1,0 +1,40 @@
+"""Proposals that a person or a coding agent leaves with `agent_loop.py try`: one JSON file each, oldest first.
+
+The loop looks here before it asks its researcher, so `try` works whether or not a loop is running. A file is removed
+once the journal holds its ticket. What it does not do: judge a proposal, or start anything.
+"""
+
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+
+from autorl.effects import effect
+from autorl.records import Proposal, from_json, to_json
+
+
+class Inbox:
+    """The folder `inbox/` of a session."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def leave(self, proposal: Proposal) -> str:
+        """Store a proposal whole (temporary file, then rename); returns its ticket."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ticket = f"t{time.time_ns() // 1_000_000:x}{secrets.token_hex(2)}"
+        temporary = self.folder / f".{ticket}"
+        temporary.write_text(json.dumps(to_json(proposal)), encoding="utf-8")
+        os.replace(temporary, self.folder / f"{ticket}.json")
+        return ticket
+
+    def waiting(self) -> list[tuple[str, Proposal]]:
+        """(ticket, proposal), oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return [(p.stem, from_json(Proposal, json.loads(p.read_text(encoding="utf-8")))) for p in sorted(self.folder.glob("t*.json"))]
+
+    def drop(self, ticket: str) -> None:
+        """Forget a proposal that the journal now holds."""
+        effect("file write", lambda: (self.folder / f"{ticket}.json").unlink(missing_ok=True))

@@ -1,0 +1,65 @@
+"""What can be looked up about an experiment: diff, records, an extract of its metrics, the end of its log.
+
+Reads the files of runs that are over, bounded, as data. What it does not do: trust anything in them.
+"""
+
+import difflib
+from pathlib import Path
+
+from autorl.ledger import Ledger
+from autorl.records import Edit, Experiment
+
+LOG_BYTES = 4096
+METRICS_ROWS = 12
+
+
+def read_bounded(path: Path, limit: int, tail: bool = False) -> str:
+    """At most `limit` bytes of a regular file as valid UTF-8; "" when there is none."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        if tail:
+            file.seek(max(0, path.stat().st_size - limit))
+        return file.read(limit).decode("utf-8", errors="replace")
+
+
+def experiment(root: Path, ledger: Ledger, n: int, parent_source: str | None = None) -> Experiment:
+    """Attempt `n` in full.
+
+    Raises:
+        KeyError: there is no such attempt.
+    """
+    attempt = ledger.attempts[n]
+    before = ledger.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
+    diff = "".join(difflib.unified_diff(before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"))
+    runs = [r for r in ledger.runs.values() if r.attempt == n and r.record is not None and r.kind == "measure"]
+    metrics = log = ""
+    if runs:
+        folder = root / runs[-1].folder
+        log = read_bounded(folder / "run.log", LOG_BYTES, tail=True)
+        lines = read_bounded(folder / "metrics.csv", 1 << 20).splitlines()
+        if len(lines) > METRICS_ROWS + 1:
+            step = (len(lines) - 1) / METRICS_ROWS
+            lines = [lines[0], *(lines[int(1 + (i + 1) * step) - 1] for i in range(METRICS_ROWS))]
+        metrics = "\n".join(lines)
+    return Experiment(ledger.row(attempt), diff, tuple(r.record for r in runs if r.record), attempt.verdict, metrics, log)
+
+
+def edits_between(old: str, new: str) -> tuple[Edit, ...]:
+    """Exact search/replace blocks that turn `old` into `new`, each grown by lines around it until it is unique."""
+    a, b = old.splitlines(True), new.splitlines(True)
+    blocks: list[list[int]] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if tag == "equal":
+            continue
+        before = after = 0
+        while i1 - before > 0 or i2 + after < len(a):
+            if (text := "".join(a[i1 - before : i2 + after])) and old.count(text) == 1:
+                break
+            before, after = before + (i1 - before > 0), after + (i2 + after < len(a))
+        i1, j1, i2, j2 = i1 - before, j1 - before, i2 + after, j2 + after
+        if blocks and i1 < blocks[-1][1]:  # overlaps the block before: one block for both
+            blocks[-1][1], blocks[-1][3] = max(i2, blocks[-1][1]), max(j2, blocks[-1][3])
+        else:
+            blocks.append([i1, i2, j1, j2])
+    return tuple(Edit("".join(a[i1:i2]), "".join(b[j1:j2])) for i1, i2, j1, j2 in blocks)
