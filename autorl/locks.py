@@ -1,0 +1,209 @@
+"""Who may work: one loop per tag, and one measured run per core of this machine. Both are flock(2), so both die with
+their holder, however it dies.
+
+    with TagLock(folder / "loop.lock", "demo"):            # UserError naming the pid when another loop has it
+        slots = CoreSlots()
+        held = slots.acquire((0, 1))                       # None when another loop measures there: slots.blocker says who
+        held.release()
+
+The core slots are lock files in one folder per user and machine (`AUTORL_HOME` moves it), so loops in any repository
+share them. A held lock is closed in forked children and never inherited by started ones.
+
+What it does not do: wait, queue, or lock anything against other users of the machine.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import pwd
+import stat
+import tempfile
+import time
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+
+from autorl.effects import effect
+from autorl.records import Paused, UserError
+
+_held_fds: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
+
+
+class _FileLock:
+    """One flock on one file, whose text names the holder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, note: str) -> bool:
+        """Take it now or not at all. `note` is written into the file for whoever is refused."""
+        if self._fd is not None:
+            return True
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, note.encode(), 0)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                return False
+            raise
+        self._fd = fd
+        _held_fds.add(self)
+        return True
+
+    def release(self) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            os.close(self._fd)  # closing the last descriptor unlocks
+            self._fd = None
+            _held_fds.discard(self)
+
+    def _forget(self) -> None:
+        """In a forked child: close this copy of the descriptor; the parent keeps the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _forget_all() -> None:
+    for lock in list(_held_fds):
+        lock._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def holder(path: Path) -> str:
+    """What the present holder of a lock file says of itself ("pid 123 …"), or "" when nobody holds it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return ""
+    except OSError:
+        return os.pread(fd, 4096, 0).decode(errors="replace").strip() or "an unnamed process"
+    finally:
+        os.close(fd)
+
+
+def holder_pid(path: Path) -> int | None:
+    """The pid of the loop that holds a lock file, or None."""
+    words = holder(path).split()
+    return int(words[1]) if len(words) > 1 and words[0] == "pid" and words[1].isdigit() else None
+
+
+class TagLock:
+    """One loop per tag.
+
+    Args:
+        path: the lock file; made when absent, never deleted (deleting would let two hold "the" lock).
+        tag: for the message.
+    """
+
+    def __init__(self, path: Path, tag: str = ""):
+        self.path, self.tag = path, tag
+        self._lock = _FileLock(path)
+
+    def acquire(self) -> "TagLock":
+        """Take it, or raise UserError that names the pid holding it. Paused when the file cannot be made."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for _ in range(3):  # `holder()` in another process tries the lock for an instant
+                if effect("lock", lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}")):
+                    return self
+                time.sleep(0.05)
+        except OSError as error:
+            raise Paused(f"Cannot lock {self.path}: {error.strerror}; make its folder writable, then run the same command.") from error
+        who = holder(self.path) or "another loop"
+        stop = f" (stop it with `agent_loop.py stop --tag {self.tag}`)" if self.tag else ""
+        raise UserError(f"Tag {self.tag or self.path.parent.name} is being worked on by {who}{stop}.")
+
+    def release(self) -> None:
+        """Let go; also happens by itself when the process ends in any way."""
+        self._lock.release()
+
+    def __enter__(self) -> "TagLock":
+        return self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+class HeldSlots:
+    """Cores that this process measures on, until `release()`."""
+
+    def __init__(self, cores: tuple[int | str, ...], locks: list[_FileLock]):
+        self.cores, self._locks = cores, locks
+
+    def release(self) -> None:
+        for lock in self._locks:
+            lock.release()
+        self._locks = []
+
+
+class CoreSlots:
+    """Cores shared between all loops of this user on this machine.
+
+    Attributes:
+        blocker: after a refused `acquire`, which core is held by whom.
+    """
+
+    def __init__(self, root: Path | None = None):
+        self.root = root or slots_folder()
+        self.blocker = ""
+
+    def acquire(self, cores: Iterable[int | str]) -> HeldSlots | None:
+        """All of the cores, or none and None. A name such as "gpu0" is a slot as well.
+
+        Raises:
+            UserError: the folder of the slots cannot be used.
+        """
+        wanted = tuple(sorted(set(cores), key=str))
+        locks: list[_FileLock] = []
+        try:
+            _own_folder(self.root)
+            for core in wanted:
+                lock = _FileLock(self.root / f"slot-{core}.lock")
+                if not lock.acquire(f"pid {os.getpid()} in {os.getcwd()}"):
+                    self.blocker = f"core {core} is held by {holder(lock.path) or 'another loop'}"
+                    HeldSlots(wanted, locks).release()
+                    return None
+                locks.append(lock)
+        except OSError as error:
+            HeldSlots(wanted, locks).release()
+            raise UserError(
+                f"Cannot use {self.root} for the slots of this machine ({error.strerror}): set AUTORL_HOME to a writable folder."
+            ) from error
+        self.blocker = ""
+        return HeldSlots(wanted, locks)
+
+
+def slots_folder() -> Path:
+    """The folder of the core slots: the same for every loop of this user on this machine, whatever its environment.
+
+    HOME and XDG_RUNTIME_DIR differ between a terminal, cron and ssh, so neither is asked: the account's home folder is,
+    with the machine's name because homes may be shared; a private folder in /tmp when that cannot be written.
+    """
+    if moved := os.environ.get("AUTORL_HOME"):
+        return Path(moved) / "slots"
+    with contextlib.suppress(KeyError, OSError):
+        folder = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "autorl" / f"slots-{platform.node() or 'local'}"
+        _own_folder(folder)
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.gettempdir() if os.name == "nt" else "/tmp") / f"autorl-{os.getuid()}" / "slots"
+
+
+def _own_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "not a folder of yours", str(folder))
