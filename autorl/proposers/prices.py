@@ -1,0 +1,90 @@
+"""List prices of the models the researcher may call, and what a call costs. Pure: usage in, US dollars out.
+
+The one place to update when prices change. A model that is not here works, but has no price: limits in dollars are
+refused for it. What this file does not do: know discounts (batch, committed spend), or ask anybody for prices.
+
+Source: https://platform.claude.com/docs/en/about-claude/pricing
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PRICES_AS_OF = "2026-10"  # the month the table was read
+
+# Inference pinned to one region is billed at this multiple of the list price; the reply's usage says when it was.
+REGION_MULTIPLIER = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+    cache_write_5m: float
+    cache_write_1h: float
+    cache_read: float
+    long_prompt: int = 0  # prompts of more tokens than this (cache included) are billed at long_multiplier; 0 = no such band
+    long_multiplier: float = 1.0
+
+
+PRICES: dict[str, Price] = {
+    #                              input  output  write 5m  write 1h  read
+    "claude-fable-5-1": Price(10.00, 50.00, 12.50, 20.00, 0.25),
+    "claude-fable-5": Price(10.00, 50.00, 12.50, 20.00, 1.00),
+    "claude-opus-5-5": Price(4.00, 20.00, 5.00, 8.00, 0.20),
+    "claude-opus-5": Price(5.00, 25.00, 6.25, 10.00, 0.50),
+    "claude-opus-4-8": Price(5.00, 25.00, 6.25, 10.00, 0.50),
+    "claude-opus-4-7": Price(5.00, 25.00, 6.25, 10.00, 0.50),
+    "claude-opus-4-6": Price(5.00, 25.00, 6.25, 10.00, 0.50),
+    "claude-opus-4-5": Price(5.00, 25.00, 6.25, 10.00, 0.50),
+    "claude-sonnet-5-5": Price(2.00, 10.00, 2.50, 4.00, 0.10),
+    "claude-sonnet-5": Price(2.00, 10.00, 2.50, 4.00, 0.20),
+    "claude-sonnet-4-6": Price(3.00, 15.00, 3.75, 6.00, 0.30),
+    "claude-sonnet-4-5": Price(3.00, 15.00, 3.75, 6.00, 0.30),
+    "claude-haiku-5-5": Price(0.10, 0.50, 0.125, 0.20, 0.01, long_prompt=100_000, long_multiplier=5.0),
+    "claude-haiku-4-5": Price(1.00, 5.00, 1.25, 2.00, 0.10),
+}
+
+
+def price_of(model: str) -> Price | None:
+    """The price of a model id; a date behind it (-20251001) is ignored. None when the table does not know it."""
+    name, _, date = model.rpartition("-")
+    return PRICES.get(name if len(date) == 8 and date.isdigit() else model)
+
+
+def worst_usd(price: Price, prompt_tokens: int, max_tokens: int) -> float:
+    """The most a call can cost: every prompt token written to the one-hour cache, every output token used."""
+    per_prompt_token = max(price.input, price.cache_write_5m, price.cache_write_1h, price.cache_read)
+    usd = (prompt_tokens * per_prompt_token + max_tokens * price.output) / 1e6
+    return usd * REGION_MULTIPLIER * (price.long_multiplier if price.long_prompt and prompt_tokens > price.long_prompt else 1.0)
+
+
+def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
+    """What a call cost, from the usage the API sent.
+
+    Args:
+        usage: `input_tokens` (neither read from nor written to the cache), `output_tokens`, `cache_read_input_tokens`,
+            `cache_creation_input_tokens` and its split `cache_creation`; absent ones count as 0. Cache writes that the
+            split does not account for are billed at the dearer one-hour price.
+    """
+
+    def tokens(key: str, of: Mapping[str, Any] = usage) -> int:
+        return int(of.get(key) or 0)
+
+    split = usage.get("cache_creation") or {}
+    short, long = tokens("ephemeral_5m_input_tokens", split), tokens("ephemeral_1h_input_tokens", split)
+    long += max(0, tokens("cache_creation_input_tokens") - short - long)
+    prompt = tokens("input_tokens") + tokens("cache_read_input_tokens") + short + long
+    usd = (
+        tokens("input_tokens") * price.input
+        + tokens("output_tokens") * price.output
+        + tokens("cache_read_input_tokens") * price.cache_read
+        + short * price.cache_write_5m
+        + long * price.cache_write_1h
+    ) / 1e6
+    pinned = usage.get("inference_geo") not in (None, "", "global", "not_available")
+    return (
+        usd * (REGION_MULTIPLIER if pinned else 1.0) * (price.long_multiplier if price.long_prompt and prompt > price.long_prompt else 1.0)
+    )
