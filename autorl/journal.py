@@ -70,11 +70,17 @@ class Journal:
         if not events and meta is None:
             raise UserError(f"There is no session at {path.parent}: start one with `agent_loop.py run`.")
         journal = cls(path, events, length)
+        if not events:  # the first event comes with the file, whole: there is never an empty journal to wonder about
+            line = journal._line("session", meta or {})
+            if data:
+                journal._keep_copy(data)
+            atomic_write(path, line)
+            journal._take(line)
+            journal._open_file()
+            return journal
         journal._open_file()
         if len(data) > length:
             journal._cut(data[length:])
-        if not events:
-            journal.append("session", **(meta or {}))
         return journal
 
     @staticmethod
@@ -92,20 +98,14 @@ class Journal:
         """
         if self._broken:
             raise Paused(self._broken)
-        if clash := _RESERVED & fields.keys():
-            raise ValueError(f"reserved field names: {sorted(clash)}")
-        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = encode({"v": SCHEMA_VERSION, "seq": len(self.events), "at": at, "type": type, **fields})
+        line = self._line(type, fields)
         self._unchanged_by_others()
         try:
             with_retries(lambda: effect("journal append", lambda: self._write(line)))
         except OSError as error:
             self._broken = disk_trouble(error, self.path)
             raise Paused(self._broken) from error
-        self._length += len(line)
-        self.events.append(json.loads(line))
-        del self.events[-1]["crc"]
-        return self.events[-1]
+        return self._take(line)
 
     def of(self, type: str) -> list[dict[str, Any]]:
         """The events of one type, oldest first."""
@@ -116,6 +116,20 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _line(self, type: str, fields: dict[str, Any]) -> bytes:
+        if clash := _RESERVED & fields.keys():
+            raise ValueError(f"reserved field names: {sorted(clash)}")
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return encode({"v": SCHEMA_VERSION, "seq": len(self.events), "at": at, "type": type, **fields})
+
+    def _take(self, line: bytes) -> dict[str, Any]:
+        """A line that is on the disk becomes an event, as a reader would see it (tuples are lists)."""
+        event: dict[str, Any] = json.loads(line)
+        del event["crc"]
+        self._length += len(line)
+        self.events.append(event)
+        return event
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
@@ -151,24 +165,30 @@ class Journal:
             self._broken = f"{self.path} was moved, deleted or written by somebody else while the loop was using it: put it back as it was, then run the same command."
             raise Paused(self._broken)
 
-    def _cut(self, tail: bytes) -> None:
-        """Copy a torn tail beside the journal, then cut it."""
-        assert self._fd is not None
-        fd, copy, number = self._fd, self.path.with_name(f"{self.path.name}.torn-{len(self.events)}"), 1
+    def _keep_copy(self, tail: bytes) -> None:
+        """Copy a torn tail beside the journal; the same tail twice is one copy."""
+        copy, number = self.path.with_name(f"{self.path.name}.torn-{len(self.events)}"), 1
         while copy.exists() and copy.read_bytes() != tail:
             number += 1
             copy = self.path.with_name(f"{self.path.name}.torn-{len(self.events)}.{number}")
+        atomic_write(copy, tail)
+        whole = f"{len(self.events)} events are whole"
+        self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {whole}."
+
+    def _cut(self, tail: bytes) -> None:
+        """Copy a torn tail beside the journal, then cut it."""
+        assert self._fd is not None
+        fd = self._fd
 
         def cut() -> None:
             os.ftruncate(fd, self._length)
             os.fsync(fd)
 
+        self._keep_copy(tail)
         try:
-            atomic_write(copy, tail)
             with_retries(lambda: effect("journal cut", cut))
         except OSError as error:
             raise Paused(disk_trouble(error, self.path)) from error
-        self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {len(self.events)} events are whole."
 
 
 # ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from autorl.effects import effect
@@ -88,17 +89,21 @@ class Workspace:
                 'Git does not know who you are: run `git config --global user.name "Your Name"` and `git config --global user.email you@example.org`.'
             ) from None
         try:
-            self.head = self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
+            self._head = self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
         except GitError:
             raise UserError(f"The repository {self.root} has no commits yet: commit train.py and evaluate.py first.") from None
         self.head_source(TRAIN)
         self._refuse_edited(HARNESS)
 
+    def head(self) -> str:
+        """The commit that HEAD named when this object was made."""
+        return self._head
+
     # -- what the user has -------------------------------------------------------------------------------------------
 
     def head_source(self, path: str = TRAIN) -> str:
         """A file as HEAD has it. Raises UserError: missing, a symlink, too large, not UTF-8."""
-        return self._source(self.head, path, "HEAD")
+        return self._source(self._head, path, "HEAD")
 
     def working_source(self) -> str:
         """./train.py as it lies in the checkout: a regular file of at most 1 MiB of UTF-8. Raises UserError otherwise."""
@@ -126,12 +131,16 @@ class Workspace:
 
     # -- a tag -------------------------------------------------------------------------------------------------------
 
-    def open_tag(self, tag: str) -> None:
-        """Check that this tag can be worked on. Raises UserError: the name, a ref in the way, a worktree on the branch."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tag) or self._fails("check-ref-format", _branch(tag)) or tag.endswith("."):
+    def check_tag(self, tag: str) -> None:
+        """Raises UserError when the name cannot be a branch, a folder and a ref."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tag) or tag.endswith(".") or self._fails("check-ref-format", _branch(tag)):
             raise UserError(
                 f"{tag[:80]!r} cannot be a tag: use letters, digits, dot, dash and underscore, at most 64, beginning with a letter or digit."
             )
+
+    def open_tag(self, tag: str) -> None:
+        """Check that this tag can be worked on. Raises UserError: the name, a ref in the way, a worktree on the branch."""
+        self.check_tag(tag)
         names = [line.decode() for line in self._git("for-each-ref", "--format=%(refname)").splitlines()]
         in_the_way = {"refs/heads/autoresearch", "refs/autorl", f"refs/autorl/{tag}"} & set(names)
         in_the_way |= {name for name in names if name.startswith(_branch(tag) + "/")}
@@ -142,7 +151,7 @@ class Workspace:
             )
         self._refuse_worktree_on(tag, UserError)
 
-    def commit(self, source: str, parent: str, message: str, when: int | None = None) -> str:
+    def commit(self, source: str, parent: str, message: str, when: int | str | None = None) -> str:
         """A commit on top of `parent` with train.py replaced and every other entry of its tree kept.
 
         Equal input (the date included) makes the equal commit, so doing it twice is doing it once.
@@ -150,12 +159,12 @@ class Workspace:
         Args:
             source: the new train.py.
             parent: a commit.
-            when: seconds since the epoch, UTC; None is now.
+            when: seconds since the epoch or an ISO time, UTC; None is now.
 
         Returns:
             The hash.
         """
-        when = int(time.time()) if when is None else int(when)
+        when = _seconds(when)
         blob = self._write("hash-object", "--no-filters", "-w", "--stdin", data=source.encode("utf-8"))
         tree = self._replace(parent, self._inside(TRAIN).split("/"), blob)
         return self._commit_object(tree, parent, message, when)
@@ -328,7 +337,7 @@ class Workspace:
         )  # type: ignore[return-value]
 
     def _refuse_edited(self, name: str) -> None:
-        committed = self._blob(self.head, name)
+        committed = self._blob(self._head, name)
         if committed is None:
             raise UserError(f"{name} is not in the last commit: commit it first (`git add {name} && git commit`).")
         path = self.root / name
@@ -477,6 +486,14 @@ class Workspace:
 
 def _branch(tag: str) -> str:
     return f"refs/heads/autoresearch/{tag}"
+
+
+def _seconds(when: int | str | None) -> int:
+    """Seconds since the epoch of a number, an ISO time or now."""
+    if isinstance(when, str):
+        at = datetime.fromisoformat(when)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    return int(time.time()) if when is None else int(when)
 
 
 def _environment() -> dict[str, str]:
