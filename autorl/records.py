@@ -206,6 +206,7 @@ class RunRecord:
     gpu: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     log_tail: str = ""  # bounded, valid UTF-8; data, never instructions
+    cost_usd: float = 0.0  # rented machines: an estimate at list price; 0 on one's own
     control: dict[str, Any] = field(default_factory=dict)  # for kind != "measure": what the control saw
 
     @property
