@@ -22,13 +22,28 @@ from autorl.ledger import CONFIRM_SEEDS, Attempt, Run
 from autorl.machine import is_steady, partition
 from autorl.memory import edits_between, experiment
 from autorl.purse import JournalPurse
-from autorl.records import EditMiss, History, Job, Paused, Progress, Proposal, Proposer, ProposerError, Runner, RunRecord, Verdict, apply_edits, to_json
+from autorl.records import (
+    EditMiss,
+    History,
+    Job,
+    Paused,
+    Progress,
+    Proposal,
+    Proposer,
+    ProposerError,
+    Runner,
+    RunRecord,
+    Verdict,
+    apply_edits,
+    to_json,
+)
 from autorl.session import Bounds, Session, check_disk, machine_name
 from autorl.vet import ast_key, ast_nodes, vet
 
 POLL_SECONDS = 0.1
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 MAX_REPEATS = 3  # of one interrupted run, in a row
+PEERS = 7  # newest runs that a run's share of the machine is compared with
 
 
 class Screen:
@@ -52,11 +67,13 @@ class InFlight:
 class Loop:
     """One sitting of a session."""
 
-    def __init__(self, session: Session, proposer: Proposer, runner: Runner, bounds: Bounds, screen: Screen | None = None, inbox_only: bool = False):
+    def __init__(self, session: Session, proposer: Proposer, runner: Runner, bounds: Bounds, screen: Screen | None = None, inbox_only: bool = False, confirm_only: bool = False):
         self.session, self.proposer, self.runner, self.bounds = session, proposer, runner, bounds
         self.screen = screen or Screen()
         self.inbox = Inbox(session.folder / "inbox")
-        self.inbox_only = inbox_only
+        self.inbox_only = inbox_only  # stop when every proposal left by `try` is decided
+        self.confirm_only = confirm_only  # no search: the claim, even if there is one already
+        self._claims_before = len(session.journal.of("claim"))
         self.ledger, self.workspace, self.settings = session.ledger, session.workspace, session.settings
         self.state = decision.start(decision.Rules(rigor=self.settings.rigor))  # type: ignore[arg-type]
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
@@ -72,7 +89,6 @@ class Loop:
         self._began = time.monotonic()
         self._pictured = -PICTURE_SECONDS
         self._stale_views = True
-        self._slow = 0  # runs in a row that got less machine
         for event in session.journal.events:
             self._decide(event)
 
@@ -91,6 +107,8 @@ class Loop:
         fact: Any = None
         if event["type"] == "attempt":
             fact = decision.AttemptFact(event["n"], event["parent"], event["key"], event["nodes"])
+        elif event["type"] == "opened":
+            fact = decision.ResumedFact()
         elif event["type"] == "control":
             fact = decision.ControlFact(event["attempt"], event["kind"], event["passed"], event.get("reason", ""))
         elif event["type"] == "run" and (run := self.ledger.runs[event["run"]]).for_decision and run.record is not None:
@@ -118,7 +136,7 @@ class Loop:
                 self._views()
                 self._show()
                 time.sleep(POLL_SECONDS if self.flying or self._thought else 0.0)
-            self._record("closed", finished=self.closing, why=self.closing)
+            self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
             self.screen.say(self.closing)
         except Paused as pause:
             self._cancel_all("the loop paused")
@@ -160,8 +178,8 @@ class Loop:
         if self.flying:
             return False
         wants = self._wants()
-        if why := decision.hopeless(self.state):
-            self.closing, self.exit_code = why, 1
+        if self.state.stop:
+            self.closing, self.exit_code = self.state.stop, 1
         elif self.state.saturated:
             self.closing = str(self.state.saturated)
         if self.closing or not wants:
@@ -170,6 +188,9 @@ class Loop:
         return False
 
     def _wants(self) -> tuple[decision.Want, ...]:
+        if self.confirm_only:
+            self.closing = "the confirmation is done"
+            return ()
         flying = tuple(f.want for f in self.flying.values() if f.want is not None)
         wants = decision.wants(self.state, max(1, self.runner.places), flying)
         if self._exhausted():
@@ -337,16 +358,11 @@ class Loop:
         """RunRecord -> fact. A run that got much less machine than the others is repeated, not pooled."""
         if record.status == "ok" and not record.scored:
             record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
-        peers = [r.record.machine for r in self.ledger.runs.values() if r.counted and r.epoch == run.epoch and r.record is not None]
+        peers = [r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch][-PEERS:]
         steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
         self._record("run", run=run.run, steady=steady, why=why, mono=round(time.monotonic(), 3), record=to_json(replace(record, log_tail=record.log_tail[-2000:])))
-        self._slow = self._slow + 1 if not steady else 0
         if not steady:
             self.screen.say(f"run {run.run} is repeated: {why}")
-        if self._slow >= MAX_REPEATS:
-            self._slow = 0
-            self._record("epoch", epoch=self.ledger.epoch + 1, hardware=self.ledger.hardware, why=f"the machine changed: {why}")
-            self.screen.say("The machine has changed for good: runs from before are not pooled with runs from now.")
         if run.kind != "measure" and record.status != "interrupted":
             passed, reason = control_passed(run.kind, record, self.ledger.band)
             self._record("control", attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
@@ -414,6 +430,8 @@ class Loop:
         """Fresh-seed runs of baseline and champion are due: something was kept since the last claim."""
         if not self.bounds.confirm_runs or self.state.incumbent == 0:
             return False
+        if self.confirm_only:
+            return len(self.session.journal.of("claim")) == self._claims_before
         return not (self.ledger.claim and self.ledger.claim["champion"] == self.state.incumbent)
 
     def _start_confirmation(self) -> None:

@@ -183,7 +183,7 @@ def open_session(root: Path, tag: str | None, settings: Settings, new: bool = Fa
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"results/ cannot be written ({error.strerror}): make it writable, then start again.") from None
-    lock = TagLock(folder / "session.lock")
+    lock = TagLock(folder / "session.lock", tag)
     lock.acquire()
     try:
         workspace.open_tag(tag)
