@@ -1,0 +1,198 @@
+"""The same measured run, on a Modal H100. Needs a Modal account: `uv run modal token new`.
+
+    uv run modal run modal_app.py                                        # train and score ./train.py once
+    uv run modal run modal_app.py --env-id Hopper-v5 --seed 3 --gpu L40S
+    uv run python agent_loop.py run --runner modal --slots 8             # the whole loop, eight runs at once
+
+Modal (https://modal.com) rents a machine by the second. This file tells it, from top to bottom, what is on the machine,
+what the machine is, what runs there, and how to ask for it from here. What it does not do: schedule, retry or keep
+anything; that is Modal's part, and autorl/runners/modal.py's.
+"""
+
+import dataclasses
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import modal
+
+from autorl.records import Job, RunRecord, UserError, from_json, to_json
+from autorl.runners.modal import ModalRunner, cost_usd, no_account, timeout
+from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, TIME_BUDGET, summary_block
+
+# ## What is on the machine
+#
+# The packages of pyproject.toml at their pinned versions, PyTorch with CUDA among them (PyPI's Linux wheels). Box2D and
+# MuJoCo come as wheels; MuJoCo draws without a display through EGL, which needs two system libraries. Our own code
+# comes last, so that editing it rebuilds nothing. Nothing secret goes in.
+
+ROOT = Path(__file__).parent
+
+image = (
+    modal.Image.debian_slim(python_version="3.11")
+    .apt_install("libegl1", "libgl1", "libosmesa6", "bubblewrap")
+    .uv_sync(str(ROOT), extra_options="--no-dev")
+    .env({"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"})
+    .add_local_python_source("autorl", "evaluate")
+)
+
+# ## What the machine is
+#
+# `H100!` with the exclamation mark: the plain name may silently become a bigger card, and then two runs do not compare.
+# Environments step on the CPU, so the cores are asked for explicitly: Modal gives a fraction of one otherwise.
+
+APP, GPU, CORES, MEMORY_GIB = "autorl", "H100!", 8.0, 32.0
+LOG_CHARACTERS = 256 * 1024  # of run.log and metrics.csv each, to bring home
+
+app = modal.App(APP, image=image)
+
+
+# ## What runs there
+#
+# One judge, one run, one fresh container (`single_use_containers`), no network, no way into the account. A preempted
+# call starts over in another container, from the beginning. `retries=0`: a failed train.py is an answer, not an
+# exception, and a failed platform is the loop's to repeat, with its limit in dollars in view.
+
+
+@app.function(
+    gpu=GPU, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(TIME_BUDGET), retries=0,
+    single_use_containers=True, block_network=True, restrict_modal_access=True,
+)  # fmt: skip
+def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str, Any]:
+    """Train and score one train.py. Plain data in, plain data out, so that both ends may differ in version.
+
+    Args:
+        job: a `Job`.   gpu: what was asked for, for the bill.   harness: sha256 of the caller's evaluate.py.
+    Returns:
+        record: a `RunRecord`; its cost is this call's seconds at list price, the container's start not included.
+        files: run.log and metrics.csv, bounded.
+    """
+    from autorl import judge
+
+    began = time.monotonic()
+    if harness and harness != harness_sha256():
+        reason = "Another version of evaluate.py was deployed in the meantime: stop that session, then run this command again."
+        return {"record": to_json(RunRecord(status="interrupted", rule="harness", reason=reason)), "files": {}}
+    ours: Job = from_json(Job, job)
+    # The card is the container's only one, and the cores are what was paid for, not what the host has.
+    ours = dataclasses.replace(ours, gpu="", cores=(), threads=ours.threads or int(CORES))
+    with tempfile.TemporaryDirectory() as folder:
+        record = judge.measure(ours, Path(folder))
+        files = {name: tail(Path(folder) / name) for name in ("run.log", "metrics.csv")}
+    record = dataclasses.replace(
+        record,
+        isolation="modal" if record.isolation == "none" else f"modal+{record.isolation}",
+        gpu=gpu_name() or record.gpu,
+        cores=ours.threads,
+        cost_usd=cost_usd(gpu, CORES, MEMORY_GIB, time.monotonic() - began),
+    )
+    return {"record": to_json(record), "files": files}
+
+
+def harness_sha256() -> str:
+    """Which evaluate.py this is: both ends must mean the same one."""
+    import evaluate
+
+    return hashlib.sha256(Path(evaluate.__file__).read_bytes()).hexdigest()
+
+
+def gpu_name() -> str:
+    """The card in this container, by its own name; "" without one."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
+def tail(path: Path) -> str:
+    """The last LOG_CHARACTERS of a file, "" when there is none. The run is over: nothing writes to it any more."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_CHARACTERS))
+        return file.read(LOG_CHARACTERS).decode("utf-8", "replace")
+
+
+# ## How to ask for it from here: once
+#
+# `modal run modal_app.py` starts the app, runs this on your machine, and stops the app.
+
+
+@app.local_entrypoint()
+def main(
+    env_id: str = ENV_ID,
+    seed: int = SEED,
+    gpu: str = GPU,
+    time_budget: float = TIME_BUDGET,
+    episodes: int = NUM_EVAL_EPISODES,
+    train: str = "train.py",
+) -> None:
+    """Measure one train.py and print its summary block."""
+    if not Path(train).is_file():
+        raise SystemExit(f"There is no {train} here: run this in the repository's folder, or give --train.")
+    job = Job(train_source=Path(train).read_text(), env_id=env_id, seed=seed, time_budget=time_budget, num_eval_episodes=episodes)
+    answer = remote(gpu, time_budget).remote(to_json(job), gpu, harness_sha256())
+    record: RunRecord = from_json(RunRecord, answer["record"])
+    print(f"{record.status}  {record.reason}".rstrip())
+    print(f"{record.gpu or 'no GPU'}, {record.cores} cores, {record.isolation}, ${record.cost_usd:.2f} at list price")
+    print(block(record))
+    if record.status != "ok":
+        print(record.log_tail)
+        raise SystemExit(1)
+
+
+def block(record: RunRecord) -> str:
+    """The summary block of a record; what it lacks is left empty."""
+    return summary_block(
+        record.avg_return, record.std_return, record.min_return, record.max_return,
+        record.total_timesteps, record.training_seconds, record.total_seconds, record.num_updates,
+    )  # fmt: skip
+
+
+def remote(gpu: str, time_budget: float) -> Any:
+    """`measure` with this card, and as much time as this budget needs."""
+    cost_usd(gpu, CORES, MEMORY_GIB, 0.0)  # a card without a price is refused before it costs anything
+    return measure.with_options(gpu=gpu, timeout=timeout(time_budget))
+
+
+# ## How to ask for it from here: many times
+#
+# A deployed app outlives the program that uses it, so calls under way survive a crash of the loop and are taken up
+# again by their id. Deploying again is cheap and replaces the code.
+
+
+def runner(places: int, gpu: str = GPU) -> ModalRunner:
+    """Deploy the app and return the runner that fans out to it.
+
+    Raises:
+        UserError: no account, no network, a GPU without a price.
+    """
+    found: dict[float, Any] = {}
+
+    def function(job: Job) -> Any:
+        if job.time_budget not in found:
+            found[job.time_budget] = Bound(deployed.with_options(gpu=gpu, timeout=timeout(job.time_budget)), gpu)
+        return found[job.time_budget]
+
+    made = ModalRunner(function, modal.FunctionCall.from_id, places, gpu, CORES, MEMORY_GIB)
+    try:
+        app.deploy()
+        deployed = modal.Function.from_name(APP, "measure")
+        deployed.hydrate()
+    except modal.exception.AuthError as error:
+        raise UserError(no_account()) from error
+    except (modal.exception.Error, OSError) as error:
+        raise UserError(f"The app could not be deployed to Modal: {error}") from error
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The remote function with the two arguments that never change."""
+
+    function: Any
+    gpu: str
+
+    def spawn(self, job: dict[str, Any]) -> Any:
+        return self.function.spawn(job, self.gpu, harness_sha256())
