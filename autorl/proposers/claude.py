@@ -160,7 +160,7 @@ class ClaudeProposer:
         blocks, recent = prompt.ledger_blocks(history)
         opening: list[dict[str, Any]] = [{"type": "text", "text": text} for text in (*blocks, prompt.incumbent_text(history))]
         opening[-1] |= {"cache_control": {"type": "ephemeral", "ttl": "1h"}}  # an experiment outlives the five-minute cache
-        opening.append({"type": "text", "text": prompt.tail_text(history, recent)})
+        opening.append({"type": "text", "text": f"{prompt.tail_text(history, recent)}\n\n{prompt.task_text(history)}"})
         request: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.max_tokens,

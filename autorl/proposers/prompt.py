@@ -216,7 +216,7 @@ def incumbent_text(history: History) -> str:
 
 
 def tail_text(history: History, recent: list[Row]) -> str:
-    """What changes with every proposal: recent rows, diagnostics, refusals, and the task."""
+    """What changes with every proposal: recent rows, diagnostics, refusals."""
     parts = ["# The last experiments\n" + recent_text(recent)]
     if history.experiment is not None and history.rows:
         looked = list(dict.fromkeys([history.incumbent, *(row.n for row in recent[-2:] if row.status != "running")]))
@@ -233,11 +233,17 @@ def tail_text(history: History, recent: list[Row]) -> str:
     if history.refusals:
         lines = [quoted(f"{one_line(title, 80)}: {one_line(reason, 200)}", 300) for title, reason in history.refusals[-6:]]
         parts.append("# Refused since the last experiment; do not repeat\n" + "\n".join(lines))
-    upcoming = max((row.n for row in history.rows), default=0) + 1
-    parts.append(
-        f"# Your task\nPropose experiment {upcoming}: one idea, with your reason for it. Look first where it pays, then call propose_experiment once."
-    )
     return "\n\n".join(parts)
+
+
+def task_text(history: History) -> str:
+    """The task for a researcher that acts through tools."""
+    return f"# Your task\nPropose experiment {upcoming(history)}: one idea, with your reason for it. Look first where it pays, then call propose_experiment once."
+
+
+def upcoming(history: History) -> int:
+    """The number the next experiment will have."""
+    return max((row.n for row in history.rows), default=0) + 1
 
 
 def table_text(rows: Iterable[Row], limit: int = 16_000) -> str:
