@@ -1,0 +1,59 @@
+"""Shared ground: a real git repository that holds this project and a toy train.py, in a temporary folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+TOYS = HERE / "toys"
+IDENTITY = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
+
+
+def git(repo: Path, *args: str) -> str:
+    """Run git in `repo` and return what it printed."""
+    done = subprocess.run(["git", *args], cwd=repo, capture_output=True, text=True, env=os.environ | IDENTITY, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
+    """A committed copy of the project with `train` as its train.py."""
+    folder.mkdir(parents=True)
+    for name in ("agent_loop.py", "evaluate.py", "program.md", "modal_app.py", "pyproject.toml", ".gitignore"):
+        if (PROJECT / name).is_file():
+            shutil.copy(PROJECT / name, folder / name)
+    shutil.copytree(PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(train, folder / "train.py")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "config", "user.name", "Ada")
+    git(folder, "config", "user.email", "ada@example.org")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "a project")
+    return folder
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return make_repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def autorl(repo: Path, tmp_path: Path):
+    """`autorl("run", "--tag", "t", timeout=60)` runs agent_loop.py in the repository; returns the finished process."""
+    env = clean_env(tmp_path)
+
+    def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "agent_loop.py", *args], cwd=repo, env=env | more, capture_output=True, text=True, timeout=timeout)
+
+    return call
+
+
+def clean_env(tmp_path: Path) -> dict[str, str]:
+    """The environment without keys and without anything of autoRL; slots of this machine are private to the test."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "ANTHROPIC_", "GIT_")) or k == "AUTORL_REQUIRE_SANDBOX"}
+    return env | {"AUTORL_HOME": str(tmp_path / "autorl-home"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,79 @@
+"""The law of arrows, held with `ast`: rooms do not import rooms, and each dangerous verb has one place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHARED = {"autorl", "autorl.records", "autorl.effects"}  # values and the counted seam: anybody may import them
+# The files that wire rooms together.
+WIRING = {"autorl/loop.py", "autorl/session.py", "autorl/cli.py", "agent_loop.py", "modal_app.py", "evaluate.py"}
+ALLOWED = {
+    "autorl/judge.py": {"autorl.sandbox", "autorl.vet", "autorl.judging", "evaluate"},
+    "autorl/judging": {"autorl.sandbox", "autorl.judging", "evaluate"},
+    "autorl/runners": {"autorl.judge", "autorl.judging", "autorl.runners", "modal_app"},
+    "autorl/doctor.py": {"autorl.sandbox"},
+    "autorl/proposers": {"autorl.proposers"},  # one room with several desks
+    "autorl/purse.py": {"autorl.ledger"},
+    "autorl/memory.py": {"autorl.ledger"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports, at the top or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"autorl.{a.name}" for a in node.names} if node.module == "autorl" else {node.module}
+    return {name for name in found if name.split(".")[0] in ("autorl", "evaluate", "train", "modal_app", "agent_loop")}
+
+
+def allowed(name: str) -> set[str]:
+    return next((more for place, more in ALLOWED.items() if name == place or name.startswith(place + "/")), set())
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "autorl").rglob("*.py")), ids=lambda p: str(p.relative_to(PROJECT)))
+def test_rooms_do_not_import_rooms(path: Path) -> None:
+    name = str(path.relative_to(PROJECT))
+    if name in WIRING:
+        return
+    extra = {m for m in imports(path) - SHARED if not any(m == a or m.startswith(a + ".") for a in allowed(name))}
+    assert not extra, f"{name} imports {sorted(extra)}"
+
+
+def test_train_imports_only_evaluate() -> None:
+    assert imports(PROJECT / "train.py") == {"evaluate"}
+
+
+def test_evaluate_imports_nothing_of_ours_but_the_judge_lazily() -> None:
+    tree = ast.parse((PROJECT / "evaluate.py").read_text(encoding="utf-8"))
+    top = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)} | {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names}
+    assert not any((m or "").startswith("autorl") for m in top)
+    assert {m for m in imports(PROJECT / "evaluate.py")} <= {"autorl.judge"}
+
+
+def calls(path: Path, names: set[str]) -> list[int]:
+    """Lines where a name such as `subprocess.Popen` is used."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) in names]
+
+
+def test_processes_are_started_in_few_places() -> None:
+    starts = {"subprocess.Popen", "subprocess.run", "subprocess.check_output", "os.system", "os.fork", "os.execv"}
+    places = {str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)}
+    allowed_places = ("autorl/judge", "autorl/sandbox.py", "autorl/runners/local.py", "autorl/proposers/command.py", "autorl/workspace.py", "autorl/cli.py", "autorl/doctor.py")
+    assert not {p for p in places if not p.startswith(allowed_places)}, places
+
+
+def test_nothing_of_the_child_is_unpickled_outside_the_sandbox() -> None:
+    loads = {"cloudpickle.load", "cloudpickle.loads", "pickle.load", "pickle.loads", "torch.load"}
+    places = {str(p.relative_to(PROJECT)) for p in [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"] if calls(p, loads)}
+    assert places == set()
+
+
+def test_files_fit_in_the_head() -> None:
+    long = {str(p.relative_to(PROJECT)): n for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")] if (n := len(p.read_text().splitlines())) > 420}
+    assert not long, long
