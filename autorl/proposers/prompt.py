@@ -22,7 +22,7 @@ MAX_DIFF, MAX_LOG, MAX_METRICS = 8_000, 4_000, 3_000  # characters of one experi
 
 _DIAGNOSTICS = (
     "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_loss", "value_loss", "grad_norm",
-    "mu_abs", "sigma", "sps", "episode_return", "episode_length", "learning_rate", "num_updates",
+    "policy_mu", "policy_sigma", "sps", "episode_return", "episode_length", "learning_rate", "num_updates",
 )  # fmt: skip
 
 
