@@ -52,14 +52,24 @@ def cli() -> None:
 @click.option("--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]")
 @click.option("--budget", "time_budget", type=float, help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]")
 @click.option("--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]")
-@click.option("--proposer", type=click.Choice(["auto", "claude", "search", "command", "replay"]), default="auto", show_default=True, help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search")
+@click.option(
+    "--proposer",
+    type=click.Choice(["auto", "claude", "search", "command", "replay"]),
+    default="auto",
+    show_default=True,
+    help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
+)
 @click.option("--model", help=MODELS_HELP)
 @click.option("--command", help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'")
 @click.option("--command-timeout", type=float, default=1800.0, show_default=True, help="seconds the command may take")
 @click.option("--pass-env", multiple=True, metavar="NAME", help="environment variable to hand to --command (repeatable)")
 @click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals, for --proposer replay")
-@click.option("--hybrid", type=click.FloatRange(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command")
-@click.option("--rigor", type=click.Choice(["bold", "standard", "strict"]), default="standard", show_default=True, help="how sure a keep must be")
+@click.option(
+    "--hybrid", type=click.FloatRange(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command"
+)
+@click.option(
+    "--rigor", type=click.Choice(["bold", "standard", "strict"]), default="standard", show_default=True, help="how sure a keep must be"
+)
 @click.option("--experiments", "--max-experiments", type=click.IntRange(0), help="stop after this many experiments in all, then confirm")
 @click.option("--hours", type=float, help="stop after this long, the confirmation included")
 @click.option("--max-usd", type=float, help="never spend more than this in all (API and compute)")
@@ -78,7 +88,17 @@ def run(ctx: click.Context, **o: Any) -> None:
 
     given = {n for n in o if ctx.get_parameter_source(n) is not None and ctx.get_parameter_source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
     settings, bounds = settings_from(o, given)
-    sit(ROOT, o["tag"], settings, bounds, lambda session: researcher(o, session), new=o["new"], seed=o["seed"], given=frozenset(given), inbox_only=o["inbox_only"])
+    sit(
+        ROOT,
+        o["tag"],
+        settings,
+        bounds,
+        lambda session: researcher(o, session),
+        new=o["new"],
+        seed=o["seed"],
+        given=frozenset(given),
+        inbox_only=o["inbox_only"],
+    )
 
 
 @cli.command()
@@ -107,7 +127,7 @@ def confirm(tag: str | None, runs: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def try_(as_json: bool, **o: Any) -> None:
     """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
-    from autorl.cli import leave
+    from autorl.keyboard import leave
 
     answer = leave(ROOT, o)
     click.echo(json.dumps(answer) if as_json else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())]))
@@ -119,7 +139,7 @@ def try_(as_json: bool, **o: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def wait(id_: str, timeout: float, as_json: bool) -> None:
     """Wait for an experiment. Exit code 0: decided; 4: still running; 1: nobody is working on it."""
-    from autorl.cli import look_at
+    from autorl.keyboard import look_at
 
     end = time.monotonic() + timeout
     while True:
@@ -127,7 +147,11 @@ def wait(id_: str, timeout: float, as_json: bool) -> None:
         if code != 4 or time.monotonic() >= end:
             break
         time.sleep(min(1.0, max(0.0, end - time.monotonic())))
-    click.echo(json.dumps(answer) if as_json else "\n".join(["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())]))
+    click.echo(
+        json.dumps(answer)
+        if as_json
+        else "\n".join(["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())])
+    )
     sys.exit(code)
 
 
@@ -141,7 +165,7 @@ def wait(id_: str, timeout: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def status(tag: str | None, as_json: bool) -> None:
     """Where a session stands."""
-    from autorl.cli import print_status
+    from autorl.looking import print_status
 
     print_status(ROOT, tag, as_json)
 
@@ -151,7 +175,7 @@ def status(tag: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def history(tag: str | None, as_json: bool) -> None:
     """Every experiment of a session, refused ones and reasons included."""
-    from autorl.cli import print_history
+    from autorl.looking import print_history
 
     print_history(ROOT, tag, as_json)
 
@@ -160,7 +184,7 @@ def history(tag: str | None, as_json: bool) -> None:
 @click.option("--tag", help="which session  [default: the newest]")
 def report(tag: str | None) -> None:
     """Write results.tsv, progress.png and report.html anew and say where they are."""
-    from autorl.cli import write_report
+    from autorl.looking import write_report
 
     for path in write_report(ROOT, tag):
         click.echo(path)
@@ -175,7 +199,7 @@ def report(tag: str | None) -> None:
 @click.option("--tag", help="which session  [default: the newest unfinished one]")
 def stop(tag: str | None) -> None:
     """Stop the loop that works on a session, as Ctrl-C in its terminal would."""
-    from autorl.cli import stop_session
+    from autorl.looking import stop_session
 
     click.echo(stop_session(ROOT, tag))
 
@@ -185,7 +209,7 @@ def stop(tag: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only list")
 def clean(yes: bool, dry_run: bool) -> None:
     """List and remove what dead runs left behind; never branches, refs, journals or results."""
-    from autorl.cli import dead_folders, remove_folder
+    from autorl.looking import dead_folders, remove_folder
 
     dead = dead_folders(ROOT)
     for path, size in dead:

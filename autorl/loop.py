@@ -67,7 +67,16 @@ class InFlight:
 class Loop:
     """One sitting of a session."""
 
-    def __init__(self, session: Session, proposer: Proposer, runner: Runner, bounds: Bounds, screen: Screen | None = None, inbox_only: bool = False, confirm_only: bool = False):
+    def __init__(
+        self,
+        session: Session,
+        proposer: Proposer,
+        runner: Runner,
+        bounds: Bounds,
+        screen: Screen | None = None,
+        inbox_only: bool = False,
+        confirm_only: bool = False,
+    ):
         self.session, self.proposer, self.runner, self.bounds = session, proposer, runner, bounds
         self.screen = screen or Screen()
         self.inbox = Inbox(session.folder / "inbox")
@@ -160,11 +169,15 @@ class Loop:
             self.screen.say(note)
         if not self.ledger.attempts:
             base = self.ledger.session["baseline"]
-            self._record("attempt", n=0, parent=None, source=base["source"], title="baseline", key=base["key"], nodes=base["nodes"], proposer="")
+            self._record(
+                "attempt", n=0, parent=None, source=base["source"], title="baseline", key=base["key"], nodes=base["nodes"], proposer=""
+            )
         for attempt in self.ledger.attempts.values():
             self._pin(attempt)
         if (name := machine_name()) != self.ledger.hardware and self.runner.name == "local" and self.ledger.runs:
-            self._record("epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)")
+            self._record(
+                "epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)"
+            )
             self.screen.say("This machine is another than the session's: the incumbent is calibrated again.")
         for run in self.ledger.pending():
             job = self._job(run.attempt, run.seed, run.kind, ())
@@ -205,7 +218,9 @@ class Loop:
         if self.bounds.experiments is not None and decided >= self.bounds.experiments:
             self.closing = f"{self.bounds.experiments} experiments are done"
         if self.bounds.hours is not None:
-            one = max((r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record), default=self.settings.time_budget * 1.1)
+            one = max(
+                (r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record), default=self.settings.time_budget * 1.1
+            )
             reserve = one * (1 + 2 * self.bounds.confirm_runs / max(1, self.runner.places))
             if time.monotonic() - self._began + reserve > self.bounds.hours * 3600:
                 self.closing = f"{self.bounds.hours:g} hours are over"
@@ -319,7 +334,18 @@ class Loop:
 
     def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
         s = self.settings
-        return Job(self.ledger.attempts[n].source, s.env_id, seed, s.time_budget, s.num_eval_episodes, cores, len(cores), s.gpu, s.sandbox, kind=kind)  # type: ignore[arg-type]
+        return Job(
+            self.ledger.attempts[n].source,
+            s.env_id,
+            seed,
+            s.time_budget,
+            s.num_eval_episodes,
+            cores,
+            len(cores),
+            s.gpu,
+            s.sandbox,
+            kind=kind,
+        )  # type: ignore[arg-type]
 
     def _free_cores(self) -> tuple[int, ...]:
         used = {f.cores for f in self.flying.values()}
@@ -327,9 +353,13 @@ class Loop:
 
     def _start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
         ends = [r for r in self.ledger.runs.values() if r.record is not None]
-        if len(ends) >= MAX_REPEATS and all(r.record and r.record.status == "interrupted" and r.record.rule != "lost" and r.attempt == n for r in ends[-MAX_REPEATS:]):
+        if len(ends) >= MAX_REPEATS and all(
+            r.record and r.record.status == "interrupted" and r.record.rule != "lost" and r.attempt == n for r in ends[-MAX_REPEATS:]
+        ):
             reason = ends[-1].record.reason if ends[-1].record else ""
-            raise Paused(f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({reason}): see to that, then start again.")
+            raise Paused(
+                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({reason}): see to that, then start again."
+            )
         check_disk(self.session.folder)
         number, cores = len(self.ledger.runs) + 1, self._free_cores()
         folder = self.session.folder / "runs" / str(n) / str(number)
@@ -358,9 +388,18 @@ class Loop:
         """RunRecord -> fact. A run that got much less machine than the others is repeated, not pooled."""
         if record.status == "ok" and not record.scored:
             record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
-        peers = [r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch][-PEERS:]
+        peers = [
+            r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
+        ][-PEERS:]
         steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
-        self._record("run", run=run.run, steady=steady, why=why, mono=round(time.monotonic(), 3), record=to_json(replace(record, log_tail=record.log_tail[-2000:])))
+        self._record(
+            "run",
+            run=run.run,
+            steady=steady,
+            why=why,
+            mono=round(time.monotonic(), 3),
+            record=to_json(replace(record, log_tail=record.log_tail[-2000:])),
+        )
         if not steady:
             self.screen.say(f"run {run.run} is repeated: {why}")
         if run.kind != "measure" and record.status != "interrupted":
@@ -403,7 +442,9 @@ class Loop:
             atomic_write(self.session.folder / "progress.png", picture)
 
     def _show(self) -> None:
-        shown = [(f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()]
+        shown = [
+            (f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()
+        ]
         self.screen.progress(shown, f"{self.proposer.name} is thinking" if self._thought else "")
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -412,7 +453,9 @@ class Loop:
         self._cancel_all(self.stopping)
         self._settle()
         self._record("closed", why=self.stopping)
-        self.screen.say(f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py run --tag {self.session.tag}")
+        self.screen.say(
+            f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py run --tag {self.session.tag}"
+        )
         return 130
 
     def _cancel_all(self, why: str) -> None:
@@ -442,7 +485,11 @@ class Loop:
         for r in self.ledger.runs.values():
             if r.purpose == f"confirm {round_}" and r.attempt in arms and (r.record is None or r.counted):
                 arms[r.attempt].append(r)
-        while len(self.flying) < max(1, self.runner.places) and (n := min(arms, key=lambda a: (len(arms[a]), a))) is not None and len(arms[n]) < want:
+        while (
+            len(self.flying) < max(1, self.runner.places)
+            and (n := min(arms, key=lambda a: (len(arms[a]), a))) is not None
+            and len(arms[n]) < want
+        ):
             self._start(n, f"confirm {round_}", "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
             arms[n].append(self.ledger.runs[max(self.ledger.runs)])
         if not self.flying and all(len(runs) >= want for runs in arms.values()):
@@ -471,5 +518,3 @@ class Loop:
         self._record("claim", claim=claim)
         atomic_write(self.session.folder / "evidence.json", json.dumps(claim, indent=1, ensure_ascii=False).encode())
         self.screen.say(str(claim["claim"].get("sentence", "")))
-
-

@@ -5,6 +5,7 @@ reads it back (which is resume) and returns it locked. What it does not do: run 
 """
 
 import datetime
+import difflib
 import hashlib
 import os
 import platform
@@ -96,15 +97,45 @@ def find_session(root: Path, tag: str | None, env_id: str | None = None) -> Path
     Raises:
         UserError: there is none.
     """
-    paths = [p for p in journals(root) if (tag is None or p.parent.name == tag) and (env_id is None or p.parent.parent.name == safe_name(env_id))]
+    paths = [
+        p for p in journals(root) if (tag is None or p.parent.name == tag) and (env_id is None or p.parent.parent.name == safe_name(env_id))
+    ]
     if not paths:
         what = f"with the tag {tag!r} " if tag else ""
-        raise UserError(f"There is no session {what}under results/; start one with: uv run python agent_loop.py run{f' --tag {tag}' if tag else ''}")
+        raise UserError(
+            f"There is no session {what}under results/; start one with: uv run python agent_loop.py run{f' --tag {tag}' if tag else ''}"
+        )
     if tag is None:
         for path in paths:
             if not read_ledger(path).finished:
                 return path
     return paths[0]
+
+
+def check_env(env_id: str) -> float | None:
+    """Refuse an environment that cannot be trained; returns the return at which gymnasium calls it solved, if it says."""
+    import gymnasium as gym
+
+    import evaluate
+
+    try:
+        env = gym.make(env_id)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{env_id} needs the module {error.name!r}, which is not installed here: install it into this environment, or choose another --env-id."
+        ) from None
+    except Exception as error:
+        near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"Gymnasium cannot make {env_id} ({str(error).splitlines()[0]}).{hint}") from None
+    try:
+        evaluate.check_spaces(env, env_id)
+    except SystemExit as refusal:
+        raise UserError(str(refusal)) from None
+    finally:
+        env.close()
+    threshold = env.spec.reward_threshold if env.spec else None
+    return float(threshold) if threshold is not None else None
 
 
 def machine_name() -> str:
@@ -124,7 +155,9 @@ def check_disk(folder: Path) -> None:
     """Refuse to start a run that the disk could not hold."""
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
-        raise Paused(f"Only {free / GIB:.1f} GiB of disk are free under {folder.name}/ and a run may need {MIN_FREE_BYTES / GIB:.0f}: make room, then start again; nothing is lost.")
+        raise Paused(
+            f"Only {free / GIB:.1f} GiB of disk are free under {folder.name}/ and a run may need {MIN_FREE_BYTES / GIB:.0f}: make room, then start again; nothing is lost."
+        )
 
 
 def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
@@ -140,7 +173,9 @@ def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
     return next(name for k in range(1, 10_000) if (name := day if k == 1 else f"{day}-{k}") not in taken)
 
 
-def open_session(root: Path, tag: str | None, settings: Settings, new: bool = False, seed: int | None = None, given: frozenset[str] = frozenset()) -> Session:
+def open_session(
+    root: Path, tag: str | None, settings: Settings, new: bool = False, seed: int | None = None, given: frozenset[str] = frozenset()
+) -> Session:
     """Create or continue a session.
 
     Args:
@@ -156,7 +191,9 @@ def open_session(root: Path, tag: str | None, settings: Settings, new: bool = Fa
     folder = root / "results" / safe_name(settings.env_id) / tag
     for other in journals(root):
         if other.parent.name == tag and other.parent != folder:
-            raise UserError(f"The tag {tag!r} belongs to {other.parent.parent.name}: choose another --tag, or continue it with --env-id {other.parent.parent.name}.")
+            raise UserError(
+                f"The tag {tag!r} belongs to {other.parent.parent.name}: choose another --tag, or continue it with --env-id {other.parent.parent.name}."
+            )
     path = folder / "journal.jsonl"
     exists = path.is_file()
     if exists and new:
@@ -165,7 +202,9 @@ def open_session(root: Path, tag: str | None, settings: Settings, new: bool = Fa
     meta = None
     if not exists:
         if workspace.branch(tag) is not None:
-            raise UserError(f"The branch autoresearch/{tag} exists but results/ holds no journal for it: choose another --tag, or delete the branch.")
+            raise UserError(
+                f"The branch autoresearch/{tag} exists but results/ holds no journal for it: choose another --tag, or delete the branch."
+            )
         source = workspace.head_source()
         if why := vet(source):
             raise UserError(f"The train.py at HEAD cannot be a baseline: {why}")
@@ -200,11 +239,15 @@ def open_session(root: Path, tag: str | None, settings: Settings, new: bool = Fa
         journal.close()
         lock.release()
         n = clashes[0]
-        raise UserError(f"The session {tag!r} was begun with {n.replace('_', ' ')} {getattr(kept, n)}, not {getattr(settings, n)}: leave the flag out to continue it, or start another with --new --tag NAME.")
+        raise UserError(
+            f"The session {tag!r} was begun with {n.replace('_', ' ')} {getattr(kept, n)}, not {getattr(settings, n)}: leave the flag out to continue it, or start another with --new --tag NAME."
+        )
     if ledger.session["harness"] != harness:
         journal.close()
         lock.release()
-        raise UserError(f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one with --new.")
+        raise UserError(
+            f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one with --new."
+        )
     recovered = ""
     if exists:
         done = sum(r.counted for r in ledger.runs.values())

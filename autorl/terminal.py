@@ -40,7 +40,13 @@ class Terminal:
 
     def __enter__(self) -> "Terminal":
         if self.console.is_terminal:
-            self._live = Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"), console=self.console, transient=True)
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}"),
+                console=self.console,
+                transient=True,
+            )
             self._live.start()
         return self
 
@@ -75,4 +81,6 @@ class Terminal:
             if look is None:
                 self._live.update(self._tasks[name], text=text)
             else:
-                self._live.update(self._tasks[name], total=look.time_budget or 1.0, completed=min(look.elapsed, look.time_budget), text=text)
+                self._live.update(
+                    self._tasks[name], total=look.time_budget or 1.0, completed=min(look.elapsed, look.time_budget), text=text
+                )

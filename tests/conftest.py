@@ -11,7 +11,12 @@ import pytest
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 TOYS = HERE / "toys"
-IDENTITY = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+}
 
 
 def git(repo: Path, *args: str) -> str:
@@ -48,7 +53,9 @@ def autorl(repo: Path, tmp_path: Path):
     env = clean_env(tmp_path)
 
     def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "agent_loop.py", *args], cwd=repo, env=env | more, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            [sys.executable, "agent_loop.py", *args], cwd=repo, env=env | more, capture_output=True, text=True, timeout=timeout
+        )
 
     return call
 

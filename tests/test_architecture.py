@@ -8,7 +8,16 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = {"autorl", "autorl.records", "autorl.effects"}  # values and the counted seam: anybody may import them
 # The files that wire rooms together.
-WIRING = {"autorl/loop.py", "autorl/session.py", "autorl/cli.py", "agent_loop.py", "modal_app.py", "evaluate.py"}
+WIRING = {
+    "autorl/loop.py",
+    "autorl/session.py",
+    "autorl/cli.py",
+    "autorl/keyboard.py",
+    "autorl/looking.py",
+    "agent_loop.py",
+    "modal_app.py",
+    "evaluate.py",
+}
 ALLOWED = {
     "autorl/judge.py": {"autorl.sandbox", "autorl.vet", "autorl.judging", "evaluate"},
     "autorl/judging": {"autorl.sandbox", "autorl.judging", "evaluate"},
@@ -50,7 +59,9 @@ def test_train_imports_only_evaluate() -> None:
 
 def test_evaluate_imports_nothing_of_ours_but_the_judge_lazily() -> None:
     tree = ast.parse((PROJECT / "evaluate.py").read_text(encoding="utf-8"))
-    top = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)} | {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names}
+    top = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)} | {
+        a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names
+    }
     assert not any((m or "").startswith("autorl") for m in top)
     assert {m for m in imports(PROJECT / "evaluate.py")} <= {"autorl.judge"}
 
@@ -64,7 +75,15 @@ def calls(path: Path, names: set[str]) -> list[int]:
 def test_processes_are_started_in_few_places() -> None:
     starts = {"subprocess.Popen", "subprocess.run", "subprocess.check_output", "os.system", "os.fork", "os.execv"}
     places = {str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)}
-    allowed_places = ("autorl/judge", "autorl/sandbox.py", "autorl/runners/local.py", "autorl/proposers/command.py", "autorl/workspace.py", "autorl/cli.py", "autorl/doctor.py")
+    allowed_places = (
+        "autorl/judge",
+        "autorl/sandbox.py",
+        "autorl/runners/local.py",
+        "autorl/proposers/command.py",
+        "autorl/workspace.py",
+        "autorl/keyboard.py",
+        "autorl/doctor.py",
+    )
     assert not {p for p in places if not p.startswith(allowed_places)}, places
 
 
@@ -75,5 +94,9 @@ def test_nothing_of_the_child_is_unpickled_outside_the_sandbox() -> None:
 
 
 def test_files_fit_in_the_head() -> None:
-    long = {str(p.relative_to(PROJECT)): n for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")] if (n := len(p.read_text().splitlines())) > 420}
+    long = {
+        str(p.relative_to(PROJECT)): n
+        for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")]
+        if (n := len(p.read_text().splitlines())) > 420
+    }
     assert not long, long

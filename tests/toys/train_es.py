@@ -49,7 +49,18 @@ def main() -> None:
         if remaining() < 0.5:
             break
     stats = evaluate_policy(Agent(weights))
-    print(summary_block(stats["avg_return"], stats["std_return"], stats["min_return"], stats["max_return"], steps, stats["training_seconds"], stats["total_seconds"], update))
+    print(
+        summary_block(
+            stats["avg_return"],
+            stats["std_return"],
+            stats["min_return"],
+            stats["max_return"],
+            steps,
+            stats["training_seconds"],
+            stats["total_seconds"],
+            update,
+        )
+    )
 
 
 if __name__ == "__main__":

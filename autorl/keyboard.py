@@ -1,0 +1,136 @@
+"""`try` and `wait`: a person or a coding agent at the keyboard uses the loop's own machinery.
+
+`try` leaves ./train.py in a session's inbox, starts a loop in the background if none is working on it, and returns an
+id; `wait` looks at that id. What it does not do: measure or decide.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from autorl.inbox import Inbox
+from autorl.ledger import Attempt, Ledger
+from autorl.locks import holder, holder_pid
+from autorl.records import Proposal, UserError
+from autorl.session import Settings, check_env, find_session, journals, open_session, read_ledger
+from autorl.vet import vet
+from autorl.workspace import Workspace
+
+
+def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
+    """Put ./train.py into a session's inbox and see that a loop works on it."""
+    workspace = Workspace(root)
+    source = workspace.working_source()
+    title, _, rest = o["message"].strip().partition("\n")
+    given = {
+        "time_budget": o["budget"],
+        "num_eval_episodes": o["episodes"],
+        "rigor": o["rigor"],
+        "sandbox": o["sandbox"],
+        "env_id": o["env_id"],
+    }
+    asked = {k: v for k, v in given.items() if v is not None}
+    import evaluate
+
+    settings = Settings(
+        **({"env_id": evaluate.ENV_ID, "time_budget": evaluate.TIME_BUDGET, "num_eval_episodes": evaluate.NUM_EVAL_EPISODES} | asked)
+    )
+    try:
+        path = find_session(root, o["tag"], o["env_id"])
+        if o["tag"] is None and read_ledger(path).finished:
+            raise UserError("finished")
+        ledger = read_ledger(path)
+    except UserError:
+        check_env(settings.env_id)
+        if settings.time_budget <= 0:
+            raise UserError(f"The budget must be more than 0 seconds, not {settings.time_budget:g}.") from None
+        session = open_session(root, o["tag"], settings, new=o["tag"] is None, given=frozenset(asked))
+        session.close()
+        path, ledger = session.folder / "journal.jsonl", session.ledger
+    known = {a.key for a in ledger.attempts.values()} or {ledger.session["baseline"]["key"]}
+    if why := vet(source, known):
+        raise UserError(f"./train.py was not taken: {why}")
+    ticket = Inbox(path.parent / "inbox").leave(Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person"))
+    if holder_pid(path.parent / "session.lock") is None:
+        with open(path.parent / "loop.log", "ab") as log:
+            subprocess.Popen(
+                [sys.executable, str(root / "agent_loop.py"), "run", "--tag", path.parent.name, "--inbox-only"],
+                cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+    runs = sum(r.counted for r in ledger.runs.values())
+    minutes = ledger.session["settings"]["time_budget"] * 1.05 / 60
+    return {
+        "id": ticket,
+        "session": path.parent.name,
+        "state": "queued",
+        "takes": f"about {minutes:.0f} minutes a run; the first experiment of a session waits for 4 runs of the baseline"
+        if runs < 4
+        else f"about {minutes:.0f} minutes a run, up to 6 runs",
+        "next": f"uv run python agent_loop.py wait {ticket} --timeout 540",
+    }
+
+
+def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
+    """(what is known of an experiment, exit code: 0 decided, 4 under way, 1 nobody works on it).
+
+    Raises:
+        UserError: no session knows this id.
+    """
+    for path in journals(root):
+        ledger = read_ledger(path)
+        attempt = _by_ticket(ledger, ticket)
+        refused = next((r for r in ledger.refusals if r.get("ticket") == ticket), None)
+        queued = (path.parent / "inbox" / f"{ticket}.json").is_file()
+        if attempt is None and refused is None and not queued:
+            continue
+        tag = path.parent.name
+        answer: dict[str, Any] = {"id": ticket, "session": tag, "state": "running"}
+        if refused is not None:
+            return answer | {"state": "refused", "reason": refused["reason"], "next": "mend ./train.py and try again"}, 0
+        alive = holder(path.parent / "session.lock")
+        resume = f"uv run python agent_loop.py run --tag {tag}"
+        if attempt is None:
+            return _under_way(answer | {"state": "queued"}, alive, resume, ticket)
+        row, tip = ledger.row(attempt), incumbent(ledger)
+        best = ledger.row(tip) if tip else None
+        answer |= {
+            "experiment": attempt.n,
+            "title": attempt.title,
+            "commit": attempt.commit,
+            "avg_return": row.avg_return,
+            "stderr": row.stderr,
+            "runs": row.runs,
+        }
+        answer |= {"incumbent": tip.n if tip else None, "incumbent_return": best.avg_return if best else None}
+        logs = [r.folder for r in ledger.runs.values() if r.attempt == attempt.n]
+        answer["log"] = f"{logs[-1]}/run.log" if logs else None
+        if attempt.verdict is None:
+            pending = [r for r in ledger.pending()]
+            if pending:
+                answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
+            return _under_way(answer, alive, resume, ticket)
+        answer |= {"state": "decided", "outcome": row.status, "seconds": row.seconds, "reason": row.reason}
+        answer["next"] = (
+            "kept: go on from this ./train.py" if row.status == "keep" and attempt.state != "undone"
+            else f"not kept: git show autoresearch/{tag}:train.py > train.py gives the best one back; then the next idea"
+        )  # fmt: skip
+        return answer, 0
+    raise UserError(f"No session knows the id {ticket}; `agent_loop.py history` lists what there is.")
+
+
+def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
+    """The newest attempt with this id (a superseded one is measured again under the same id), or by its number."""
+    found = [a for a in ledger.attempts.values() if a.ticket == ticket or (ticket.isdigit() and a.n == int(ticket))]
+    live = [a for a in found if a.state != "superseded"]
+    return (live or found or [None])[-1]
+
+
+def _under_way(answer: dict[str, Any], alive: str, resume: str, ticket: str) -> tuple[dict[str, Any], int]:
+    if not alive:
+        return answer | {"state": "waiting for a loop", "next": resume}, 1
+    return answer | {"next": f"uv run python agent_loop.py wait {ticket} --timeout 540"}, 4
+
+
+def incumbent(ledger: Ledger) -> Attempt | None:
+    return next((a for a in reversed(ledger.attempts.values()) if a.commit and a.commit == ledger.tip), ledger.attempts.get(0))

@@ -1,0 +1,142 @@
+"""`status`, `history`, `report`, `stop`, `clean`: looking at sessions and keeping house, without a lock.
+
+What it does not do: change a session; only `report` writes, and only views.
+"""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autorl import report
+from autorl.journal import atomic_write
+from autorl.keyboard import incumbent
+from autorl.ledger import Ledger
+from autorl.locks import holder, holder_pid
+from autorl.records import AutoRLError, UserError, to_json
+from autorl.session import check_env, find_session, read_ledger
+
+
+def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
+    who = holder(path.parent / "session.lock")
+    pending = ledger.pending()
+    return {
+        "tag": path.parent.name,
+        "env_id": ledger.session["env_id"],
+        "state": f"running ({who})" if who else f"finished: {ledger.finished}" if ledger.finished else "not running",
+        "running": bool(who),
+        "finished": ledger.finished or None,
+        "measuring": [{"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed} for r in pending] if who else [],
+        "branch": f"autoresearch/{path.parent.name}",
+        "incumbent": (tip.n if (tip := incumbent(ledger)) else None),
+        "spent_usd": round(ledger.spent(), 4),
+        "disk_bytes": sum(p.stat().st_size for p in path.parent.rglob("*") if p.is_file() and not p.is_symlink()),
+        "claim": ledger.claim["claim"] if ledger.claim else None,
+    }
+
+
+def print_status(root: Path, tag: str | None, as_json: bool) -> None:
+    """A table for a person or JSON for a program."""
+    path = find_session(root, tag)
+    ledger = read_ledger(path)
+    facts = _facts(path, ledger)
+    rows = ledger.rows(decided_only=False)
+    if as_json:
+        click.echo(
+            json.dumps(
+                report.status_json(rows, spent_usd=ledger.spent(), **{k: v for k, v in facts.items() if k != "spent_usd"}),
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(report.status_table(rows, title=f"{facts['tag']} on {facts['env_id']}: {facts['state']}", spent_usd=ledger.spent()))
+    console.print(
+        f"results: {path.parent.relative_to(root)}/results.tsv, progress.png   branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
+        soft_wrap=True,
+    )
+    if facts["claim"]:
+        console.print(str(facts["claim"].get("sentence", "")), soft_wrap=True)
+
+
+def print_history(root: Path, tag: str | None, as_json: bool) -> None:
+    """Every attempt and every refusal."""
+    path = find_session(root, tag)
+    ledger = read_ledger(path)
+    attempts = [to_json(ledger.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)} for a in ledger.attempts.values()]
+    refused = [{"title": r["title"], "reason": r["reason"], "proposer": r["proposer"]} for r in ledger.refusals]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"tag": path.parent.name, "env_id": ledger.session["env_id"], "experiments": attempts, "refused": refused},
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+        return
+    for a in attempts:
+        score = "" if a["avg_return"] is None else f"{a['avg_return']:.2f}"
+        click.echo(f"{a['n']:4d}  {a['commit'][:7]}  {score:>10}  {a['status']:<8} {a['description']}  {a['reason']}".rstrip())
+    for r in refused:
+        click.echo(f"   -  refused before a run: {r['title']}  {r['reason']}")
+
+
+def write_report(root: Path, tag: str | None) -> list[str]:
+    """results.tsv, progress.png, report.html of a session, from its journal; their paths."""
+    path = find_session(root, tag)
+    ledger = read_ledger(path)
+    rows, folder, env_id = ledger.rows(), path.parent, ledger.session["env_id"]
+    try:
+        solved_at = check_env(env_id)
+    except AutoRLError:
+        solved_at = None
+    png = report.progress_png(rows, env_id, solved_at=solved_at)
+    verdicts = {a.n: a.verdict for a in ledger.attempts.values() if a.verdict}
+    claim = str(ledger.claim["claim"].get("sentence", "")) if ledger.claim else ""
+    page = report.report_html(rows, env_id=env_id, tag=folder.name, png=png, verdicts=verdicts, claim=claim, spent_usd=ledger.spent())
+    for name, data in (("results.tsv", report.results_tsv(rows).encode()), ("progress.png", png), ("report.html", page.encode())):
+        atomic_write(folder / name, data)
+    return [str((folder / n).relative_to(root)) for n in ("results.tsv", "progress.png", "report.html")]
+
+
+def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
+    """Ask the loop of a session to end and wait until it has.
+
+    Raises:
+        UserError: no loop is working on it.
+    """
+    path = find_session(root, tag)
+    lock = path.parent / "session.lock"
+    pid = holder_pid(lock)
+    if pid is None:
+        raise UserError(f"No loop is working on {path.parent.name!r}; there is nothing to stop.")
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if holder_pid(lock) is None:
+            return f"Stopped {path.parent.name}; resume with: uv run python agent_loop.py run --tag {path.parent.name}"
+        time.sleep(0.1)
+    raise AutoRLError(f"The loop (pid {pid}) has not ended within {patience:.0f} s; a second `stop` ends it at once.")
+
+
+def dead_folders(root: Path) -> list[tuple[Path, int]]:
+    """(private run directory, bytes) of runs that no living judge owns."""
+    from autorl.judge import is_dead
+
+    found = sorted((root / ".autorl" / "runs").glob("*"))
+    return [(p, sum(f.lstat().st_size for f in p.rglob("*"))) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a dead run directory, whatever modes its owner left on it."""
+    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())]:
+        path.chmod(0o700)
+    shutil.rmtree(folder)
