@@ -10,35 +10,18 @@ import json
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autorl import decision, evidence, report
-from autorl.inbox import Inbox
+from autorl import claiming, decision, report
+from autorl.desk import Desk
 from autorl.journal import atomic_write
 from autorl.judge import control_passed
-from autorl.ledger import CONFIRM_SEEDS, Attempt, Run
+from autorl.ledger import CONFIRM_SEEDS, Run
 from autorl.machine import is_steady, partition
-from autorl.memory import edits_between, experiment
 from autorl.purse import JournalPurse
-from autorl.records import (
-    EditMiss,
-    History,
-    Job,
-    Paused,
-    Progress,
-    Proposal,
-    Proposer,
-    ProposerError,
-    Runner,
-    RunRecord,
-    Verdict,
-    apply_edits,
-    to_json,
-)
+from autorl.records import Job, Paused, Progress, Proposer, Runner, RunRecord, Verdict, from_json, to_json
 from autorl.session import Bounds, Session, check_disk, machine_name
-from autorl.vet import ast_key, ast_nodes, vet
 
 POLL_SECONDS = 0.1
 PICTURE_SECONDS = 20.0  # progress.png at most this often
@@ -77,9 +60,9 @@ class Loop:
         inbox_only: bool = False,
         confirm_only: bool = False,
     ):
-        self.session, self.proposer, self.runner, self.bounds = session, proposer, runner, bounds
+        self.session, self.runner, self.bounds = session, runner, bounds
         self.screen = screen or Screen()
-        self.inbox = Inbox(session.folder / "inbox")
+        self.places = max(1, runner.places)
         self.inbox_only = inbox_only  # stop when every proposal left by `try` is decided
         self.confirm_only = confirm_only  # no search: the claim, even if there is one already
         self._claims_before = len(session.journal.of("claim"))
@@ -87,14 +70,13 @@ class Loop:
         self.state = decision.start(decision.Rules(rigor=self.settings.rigor))  # type: ignore[arg-type]
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
         self.flying: dict[int, InFlight] = {}
-        self.groups = partition(self.settings.cores, max(1, runner.places))
-        self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
+        self.groups = partition(self.settings.cores, self.places)
+        purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
+        self.desk = Desk(session, proposer, purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
         self.stopping = ""  # why, once a signal came
         self.closing = ""  # why, once the search has ended by itself
         self.exit_code = 0
         self._mutex = threading.RLock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="researcher")
-        self._thought: Future[Proposal | None] | None = None
         self._began = time.monotonic()
         self._pictured = -PICTURE_SECONDS
         self._stale_views = True
@@ -103,10 +85,10 @@ class Loop:
 
     # -- knowledge ---------------------------------------------------------------------------------------------------
 
-    def _record(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def _record(self, event_type: str, /, **fields: Any) -> dict[str, Any]:
         """Journal, fold, decide: the only way anything becomes known."""
         with self._mutex:
-            event = self.session.journal.append(kind, **fields)
+            event = self.session.journal.append(event_type, **fields)
             self.ledger.fold(event)
             self._decide(event)
             self._stale_views = True
@@ -144,7 +126,7 @@ class Loop:
                 self._start_wanted()
                 self._views()
                 self._show()
-                time.sleep(POLL_SECONDS if self.flying or self._thought else 0.0)
+                time.sleep(POLL_SECONDS if self.flying or self.desk.thinking else 0.0)
             self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
             self.screen.say(self.closing)
         except Paused as pause:
@@ -154,7 +136,7 @@ class Loop:
             self.exit_code = pause.exit_code
             raise
         finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self.desk.close()
             self._views(final=True)
         return self.exit_code
 
@@ -173,7 +155,7 @@ class Loop:
                 "attempt", n=0, parent=None, source=base["source"], title="baseline", key=base["key"], nodes=base["nodes"], proposer=""
             )
         for attempt in self.ledger.attempts.values():
-            self._pin(attempt)
+            self.desk.pin(attempt)
         if (name := machine_name()) != self.ledger.hardware and self.runner.name == "local" and self.ledger.runs:
             self._record(
                 "epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)"
@@ -187,165 +169,72 @@ class Loop:
                 self._end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
 
     def _finished(self) -> bool:
-        """True when nothing is left to do; also decides when to stop proposing and to confirm."""
-        if self.flying:
+        """True when nothing is left to do."""
+        if self.flying or self._wants():
             return False
-        wants = self._wants()
-        if self.state.stop:
-            self.closing, self.exit_code = self.state.stop, 1
-        elif self.state.saturated:
-            self.closing = str(self.state.saturated)
-        if self.closing or not wants:
-            self.closing = self.closing or "nothing is left to do"
-            return self.exit_code != 0 or not self._confirm_wanted()
-        return False
+        if self.state.stop and not self.confirm_only:
+            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated else 1
+        self.closing = self.closing or "nothing is left to do"
+        return self.exit_code != 0 or not self._confirm_wanted()
 
     def _wants(self) -> tuple[decision.Want, ...]:
+        """What decision.py asks for, without new candidates once the bounds are reached."""
         if self.confirm_only:
             self.closing = "the confirmation is done"
             return ()
         flying = tuple(f.want for f in self.flying.values() if f.want is not None)
-        wants = decision.wants(self.state, max(1, self.runner.places), flying)
-        if self._exhausted():
+        wants = decision.wants(self.state, self.places, flying)
+        if any(isinstance(w, decision.Propose) for w in wants) and self._exhausted():
             wants = tuple(w for w in wants if not isinstance(w, decision.Propose))
         return wants
 
     def _exhausted(self) -> bool:
-        """No further candidates: the bounds are reached (the time for confirmation is kept back)."""
-        if self.closing:
-            return True
-        decided = sum(1 for a in self.ledger.attempts.values() if a.n and a.state != "superseded")
-        if self.bounds.experiments is not None and decided >= self.bounds.experiments:
-            self.closing = f"{self.bounds.experiments} experiments are done"
+        """No further candidates: the bounds are reached (the time for the confirmation is kept back)."""
+        self.closing = self.closing or self.desk.exhausted
+        tried = sum(1 for a in self.ledger.attempts.values() if a.n and a.state != "superseded")
+        if self.bounds.experiments is not None and tried >= self.bounds.experiments:
+            self.closing = self.closing or f"{self.bounds.experiments} experiments are done"
         if self.bounds.hours is not None:
-            one = max(
-                (r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record), default=self.settings.time_budget * 1.1
-            )
-            reserve = one * (1 + 2 * self.bounds.confirm_runs / max(1, self.runner.places))
+            ends = [r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record]
+            one = max(ends, default=self.settings.time_budget * 1.1)
+            reserve = one * (1 + 2 * self.bounds.confirm_runs / self.places)
             if time.monotonic() - self._began + reserve > self.bounds.hours * 3600:
-                self.closing = f"{self.bounds.hours:g} hours are over"
+                self.closing = self.closing or f"{self.bounds.hours:g} hours are over"
         return bool(self.closing)
 
     def _start_wanted(self) -> None:
         """Fill the free places."""
-        if self.closing and not self._wants():
-            self._start_confirmation()
-            return
-        for want in self._wants():
+        wants = self._wants()
+        if not wants and self.closing and self._confirm_wanted():
+            self._confirm()
+        for want in wants:
             if isinstance(want, decision.Propose):
-                self._propose()
-                break
-            if len(self.flying) < max(1, self.runner.places):
+                if self.desk.next(self.state):
+                    return  # something became known: ask again what is wanted
+            elif len(self.flying) < self.places:
                 kind = want.kind if isinstance(want, decision.Control) else "measure"
                 purpose = f"control {kind}" if isinstance(want, decision.Control) else want.purpose
                 self._start(want.attempt, purpose, kind, self.ledger.next_seed_index(), want)
-
-    # -- proposals ---------------------------------------------------------------------------------------------------
-
-    def _propose(self) -> None:
-        """The next candidate: a superseded one again, a person's from the inbox, or the researcher's."""
-        again = {a.again for a in self.ledger.attempts.values()} | {r.get("again") for r in self.ledger.refusals}
-        for old in self.ledger.attempts.values():
-            if old.state == "superseded" and old.n not in again:
-                parent = self.ledger.attempts[old.parent or 0].source
-                edits = old.edits or edits_between(parent, old.source)
-                proposal = Proposal(old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer)
-                return self._accept(proposal, again=old.n, ticket=old.ticket)
-        for ticket, proposal in self.inbox.waiting():
-            known = {a.ticket for a in self.ledger.attempts.values()} | {r.get("ticket") for r in self.ledger.refusals}
-            if ticket not in known:
-                self._accept(proposal, ticket=ticket)
-            return self.inbox.drop(ticket)
-        if self.inbox_only:
-            self.closing = "every proposal in the inbox is decided"
-            return None
-        if self._thought is None:
-            history = self.history()
-            self._thought = self._thread.submit(self.proposer.propose, history, self.purse)
-        if not self._thought.done():
-            return None
-        thought, self._thought = self._thought, None
-        try:
-            proposal = thought.result()
-        except ProposerError as error:
-            return self._refuse(getattr(error, "title", ""), str(error), self.proposer.name)
-        if proposal is None:
-            self.closing = f"{self.proposer.name} has nothing left to propose"
-            return None
-        return self._accept(proposal)
-
-    def _accept(self, proposal: Proposal, again: int | None = None, ticket: str = "") -> None:
-        """Proposal -> commit, or a refusal with a reason that is fed back."""
-        parent = self.ledger.attempts[self.state.incumbent]
-        try:
-            source = proposal.source if proposal.source is not None else apply_edits(parent.source, proposal.edits)
-            if why := vet(source, {a.key for a in self.ledger.attempts.values()}):
-                raise ProposerError(why)
-        except (EditMiss, ProposerError) as error:
-            return self._refuse(proposal.title, str(error), proposal.proposer, again=again, ticket=ticket)
-        n = max(self.ledger.attempts) + 1
-        self._record(
-            "attempt", n=n, parent=parent.n, source=source, title=proposal.title or f"experiment {n}", hypothesis=proposal.hypothesis,
-            expected_effect=proposal.expected_effect, proposer=proposal.proposer, params=[list(p) for p in proposal.params],
-            edits=to_json(proposal.edits), key=ast_key(source), nodes=ast_nodes(source), cost_usd=proposal.cost_usd, ticket=ticket, again=again,
-        )  # fmt: skip
-        self._pin(self.ledger.attempts[n])
-        self.screen.say(f"experiment {n}: {self.ledger.attempts[n].title}")
-        return None
-
-    def _refuse(self, title: str, reason: str, proposer: str, again: int | None = None, ticket: str = "") -> None:
-        self._record("refused", title=title, reason=reason, proposer=proposer, again=again, ticket=ticket)
-        self.screen.say(f"refused before a run: {title or 'a proposal'} ({reason.splitlines()[0]})")
-        if self._refused_in_a_row() >= self.bounds.refusals:
-            raise Paused(f"{self.bounds.refusals} proposals in a row could not be used, the last because: {reason.splitlines()[0]}")
-
-    def _refused_in_a_row(self) -> int:
-        last = max((e["seq"] for e in self.session.journal.of("attempt")), default=0)
-        return sum(1 for r in self.ledger.refusals if r["seq"] > last)
-
-    def history(self) -> History:
-        """What a researcher sees now."""
-        s = self.settings
-        last = max((e["seq"] for e in self.session.journal.of("attempt")), default=0)
-        program = self.session.root / "program.md"
-        return History(
-            env_id=s.env_id, time_budget=s.time_budget, num_eval_episodes=s.num_eval_episodes, machine=f"{self.ledger.hardware}{', GPU ' + s.gpu if s.gpu else ''}",
-            program=program.read_text(encoding="utf-8") if program.is_file() else "", train_source=self.ledger.attempts[self.state.incumbent].source,
-            incumbent=self.state.incumbent, rows=self.ledger.rows(decided_only=False), refusals=tuple((r["title"], r["reason"]) for r in self.ledger.refusals if r["seq"] > last),
-            solved_at=self.session.extras.get("solved_at"), experiment=lambda n: experiment(self.session.root, self.ledger, n), source_of=lambda n: self.ledger.attempts[n].source,
-            vet=lambda source: vet(source, {a.key for a in self.ledger.attempts.values()}), params={a.n: a.params for a in self.ledger.attempts.values()},
-            seed=self.ledger.session["root_seed"],
-        )  # fmt: skip
-
-    def _pin(self, attempt: Attempt) -> None:
-        """The commit that follows from an attempt, reachable for ever; made again from the journal if a kill came between."""
-        if attempt.commit:
-            return
-        if attempt.n == 0:
-            commit = self.ledger.session["base"]
-        else:
-            message = attempt.title + "".join(f"\n\n{text}" for text in (attempt.hypothesis, attempt.expected_effect) if text)
-            parent = self.ledger.attempts[attempt.parent or 0]
-            commit = self.workspace.commit(attempt.source, parent.commit, message, when=attempt.at)
-        self.workspace.pin(self.session.tag, attempt.n, commit)
-        self._record("pinned", n=attempt.n, commit=commit)
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
     def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
         s = self.settings
-        return Job(
-            self.ledger.attempts[n].source,
-            s.env_id,
-            seed,
-            s.time_budget,
-            s.num_eval_episodes,
-            cores,
-            len(cores),
-            s.gpu,
-            s.sandbox,
-            kind=kind,
-        )  # type: ignore[arg-type]
+        return from_json(
+            Job,
+            {
+                "train_source": self.ledger.attempts[n].source,
+                "env_id": s.env_id,
+                "seed": seed,
+                "time_budget": s.time_budget,
+                "num_eval_episodes": s.num_eval_episodes,
+                "cores": cores,
+                "threads": len(cores),
+                "gpu": s.gpu,
+                "sandbox": s.sandbox,
+                "kind": kind,
+            },
+        )
 
     def _free_cores(self) -> tuple[int, ...]:
         used = {f.cores for f in self.flying.values()}
@@ -445,7 +334,7 @@ class Loop:
         shown = [
             (f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()
         ]
-        self.screen.progress(shown, f"{self.proposer.name} is thinking" if self._thought else "")
+        self.screen.progress(shown, f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "")
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -477,44 +366,16 @@ class Loop:
             return len(self.session.journal.of("claim")) == self._claims_before
         return not (self.ledger.claim and self.ledger.claim["champion"] == self.state.incumbent)
 
-    def _start_confirmation(self) -> None:
-        """One more run of whichever arm has fewer; when both are full, the claim."""
-        round_ = sum(1 for _ in self.session.journal.of("claim"))
-        champion, want = self.state.incumbent, self.bounds.confirm_runs
-        arms: dict[int, list[Run]] = {0: [], champion: []}
-        for r in self.ledger.runs.values():
-            if r.purpose == f"confirm {round_}" and r.attempt in arms and (r.record is None or r.counted):
-                arms[r.attempt].append(r)
-        while (
-            len(self.flying) < max(1, self.runner.places)
-            and (n := min(arms, key=lambda a: (len(arms[a]), a))) is not None
-            and len(arms[n]) < want
-        ):
-            self._start(n, f"confirm {round_}", "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
-            arms[n].append(self.ledger.runs[max(self.ledger.runs)])
-        if not self.flying and all(len(runs) >= want for runs in arms.values()):
-            self._claim(arms[0], arms[champion], champion)
-
-    def _claim(self, base: list[Run], champ: list[Run], champion: int) -> None:
-        def scores(runs: list[Run]) -> list[float | None]:
-            return [r.record.avg_return if r.record and r.record.scored else None for r in runs]
-
-        claim = {
-            "champion": champion,
-            "title": self.ledger.attempts[champion].title,
-            "commits": {"baseline": self.ledger.attempts[0].commit, "champion": self.ledger.attempts[champion].commit},
-            "env_id": self.settings.env_id,
-            "time_budget": self.settings.time_budget,
-            "num_eval_episodes": self.settings.num_eval_episodes,
-            "claim": to_json(evidence.claim(scores(base), scores(champ))),
-            "runs": [
-                {"arm": arm, "run": r.run, "seed": r.seed, "avg_return": s, "eval_seeds": list(r.record.eval_seeds) if r.record else [], "returns": list(r.record.returns) if r.record else [],
-                 "status": r.record.status if r.record else "", "reason": r.record.reason if r.record else "", "isolation": r.record.isolation if r.record else ""}
-                for arm, runs in (("baseline", base), ("champion", champ)) for r, s in zip(runs, scores(runs), strict=True)
-            ],
-            "versions": next((r.record.versions for r in champ if r.record), {}),
-            "hardware": self.ledger.hardware,
-        }  # fmt: skip
-        self._record("claim", claim=claim)
-        atomic_write(self.session.folder / "evidence.json", json.dumps(claim, indent=1, ensure_ascii=False).encode())
-        self.screen.say(str(claim["claim"].get("sentence", "")))
+    def _confirm(self) -> None:
+        """One more run of whichever arm is owed one; when both are full, the claim."""
+        champion = self.state.incumbent
+        runs = claiming.arms(self.ledger, champion, len(self.session.journal.of("claim")))
+        owed = claiming.owed(runs, self.bounds.confirm_runs)
+        if owed is not None and len(self.flying) < self.places:
+            purpose = f"confirm {len(self.session.journal.of('claim'))}"
+            self._start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
+        elif owed is None and not self.flying:
+            claim = claiming.claim(self.ledger, champion, runs)
+            self._record("claim", claim=claim)
+            atomic_write(self.session.folder / "evidence.json", json.dumps(claim, indent=1, ensure_ascii=False).encode())
+            self.screen.say(str(claim["claim"].get("sentence", "")))

@@ -1,0 +1,63 @@
+"""The claim at the end of a session: which fresh-seed runs are still owed, and what they amount to. Pure.
+
+Baseline and champion are measured in turn on training seeds that no decision has used (CONFIRM_SEEDS on); the judge
+draws fresh evaluation seeds for each run anyway. What it does not do: start a run, or the statistics (evidence.py).
+"""
+
+from typing import Any
+
+from autorl import evidence
+from autorl.ledger import Ledger, Run
+from autorl.records import to_json
+
+
+def arms(ledger: Ledger, champion: int, claims: int) -> dict[int, list[Run]]:
+    """The confirmation's runs so far, under way or counted, of the baseline (0) and the champion; `claims` made before."""
+    runs: dict[int, list[Run]] = {0: [], champion: []}
+    for run in ledger.runs.values():
+        if run.purpose == f"confirm {claims}" and run.attempt in runs and (run.record is None or run.counted):
+            runs[run.attempt].append(run)
+    return runs
+
+
+def owed(runs: dict[int, list[Run]], want: int) -> int | None:
+    """The arm that needs a run next: whichever has fewer, the baseline first; None when both are full."""
+    n = min(runs, key=lambda a: (len(runs[a]), a))
+    return n if len(runs[n]) < want else None
+
+
+def claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]]) -> dict[str, Any]:
+    """Everything a sceptic needs: the statistics, every seed, every return, versions and hardware."""
+    base, champ = runs[0], runs[champion]
+    settings = ledger.session["settings"]
+
+    def score(run: Run) -> float | None:
+        return run.record.avg_return if run.record and run.record.scored else None
+
+    def listed(arm: str, run: Run) -> dict[str, Any]:
+        record = run.record
+        assert record is not None
+        return {
+            "arm": arm,
+            "run": run.run,
+            "seed": run.seed,
+            "avg_return": score(run),
+            "status": record.status,
+            "reason": record.reason,
+            "isolation": record.isolation,
+            "eval_seeds": list(record.eval_seeds),
+            "returns": list(record.returns),
+        }
+
+    return {
+        "champion": champion,
+        "title": ledger.attempts[champion].title,
+        "commits": {"baseline": ledger.attempts[0].commit, "champion": ledger.attempts[champion].commit},
+        "env_id": settings["env_id"],
+        "time_budget": settings["time_budget"],
+        "num_eval_episodes": settings["num_eval_episodes"],
+        "claim": to_json(evidence.claim([score(r) for r in base], [score(r) for r in champ])),
+        "runs": [listed("baseline", r) for r in base] + [listed("champion", r) for r in champ],
+        "versions": next((r.record.versions for r in champ if r.record), {}),
+        "hardware": ledger.hardware,
+    }
