@@ -41,12 +41,12 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
         values |= QUICK
         given |= set(QUICK)
     values |= {k: o[k] for k in values if o.get(k) is not None}
-    if values["time_budget"] <= 0:
+    if not 0 < values["time_budget"] < float("inf"):
         raise UserError(f"The budget must be more than 0 seconds, not {values['time_budget']:g}: give --budget 720, for example.")
     if values["num_eval_episodes"] < 1:
         raise UserError(f"At least one evaluation episode is needed, not {values['num_eval_episodes']}: give --episodes 100, for example.")
     for name, flag in (("hours", "--hours"), ("max_usd", "--max-usd")):
-        if o.get(name) is not None and o[name] <= 0:
+        if o.get(name) is not None and not o[name] > 0:
             raise UserError(f"{flag} must be more than 0, not {o[name]:g}.")
     settings = Settings(
         **values, rigor=o["rigor"], sandbox=o["sandbox"], runner=o["runner"], slots=o["slots"], cores=_cores(o["cores"]), gpu=o["gpu"]

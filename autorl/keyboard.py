@@ -43,7 +43,7 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         ledger = read_ledger(path)
     except UserError:
         check_env(settings.env_id)
-        if settings.time_budget <= 0:
+        if not 0 < settings.time_budget < float("inf"):
             raise UserError(f"The budget must be more than 0 seconds, not {settings.time_budget:g}.") from None
         session = open_session(root, o["tag"], settings, new=o["tag"] is None, given=frozenset(asked))
         session.close()
