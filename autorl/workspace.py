@@ -48,7 +48,7 @@ _SETTINGS = (
     "maintenance.auto=false",
     "user.useConfigOnly=true",  # never invent root@localhost
 )
-_IDENTITY = (
+_KEPT_VARIABLES = (
     "GIT_AUTHOR_NAME",
     "GIT_AUTHOR_EMAIL",
     "GIT_COMMITTER_NAME",
@@ -56,6 +56,7 @@ _IDENTITY = (
     "GIT_CONFIG_GLOBAL",
     "GIT_CONFIG_SYSTEM",
     "GIT_CONFIG_NOSYSTEM",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM",
 )
 
 
@@ -77,7 +78,7 @@ class Workspace:
             UserError: no git or no repository, bare, no commits, no identity, train.py or evaluate.py missing in
                 HEAD, evaluate.py edited and not committed.
         """
-        self.root = Path(root).resolve()
+        self.root = self._top = Path(root).resolve()
         self._env = _environment()
         if not self.root.is_dir():
             raise UserError(f"There is no folder {self.root}.")
@@ -121,7 +122,7 @@ class Workspace:
             digest.update(path.read_bytes() if path.exists() else b"-")
         digest.update(self._git("rev-parse", "--verify", "--quiet", "HEAD", check=False))
         top = os.fsencode(self._top)
-        for file in sorted(set(self._git("ls-files", "-z", "--full-name", "--", f"{self._top}").split(b"\0")) - {b""}):
+        for file in sorted(set(self._git("ls-files", "-z", "--full-name").split(b"\0")) - {b""}):
             try:
                 found = os.lstat(os.path.join(top, file))
                 digest.update(b"%s\0%o %d %d\0" % (file, found.st_mode, found.st_size, found.st_mtime_ns))
@@ -141,7 +142,10 @@ class Workspace:
     def open_tag(self, tag: str) -> None:
         """Check that this tag can be worked on. Raises UserError: the name, a ref in the way, a worktree on the branch."""
         self.check_tag(tag)
-        names = [line.decode() for line in self._git("for-each-ref", "--format=%(refname)").splitlines()]
+        names = [
+            line.decode()
+            for line in self._git("for-each-ref", "--format=%(refname)", "refs/heads/autoresearch", "refs/autorl").splitlines()
+        ]
         in_the_way = {"refs/heads/autoresearch", "refs/autorl", f"refs/autorl/{tag}"} & set(names)
         in_the_way |= {name for name in names if name.startswith(_branch(tag) + "/")}
         if in_the_way:
@@ -245,6 +249,8 @@ class Workspace:
         """Unified diff of train.py between two commits, whatever diff settings and attributes the user has."""
         flags = (
             "--patch",
+            "-r",
+            f"--relative={self._prefix}",
             "--unified=3",
             "--text",
             "--no-ext-diff",
@@ -301,7 +307,12 @@ class Workspace:
         after = ours()
         said = []
         for path in sorted(path for path, age in before.items() if after.get(path) == age):
-            effect("lock removal", path.unlink)
+            try:
+                effect("lock removal", path.unlink)
+            except OSError as error:
+                raise Paused(
+                    f"Cannot remove {path}, left by a git that was killed ({error.strerror}): remove it, then run the same command."
+                ) from error
             said.append(f"Removed {path.relative_to(self._common_dir)}, left by a git that was killed.")
         return said
 
@@ -322,10 +333,11 @@ class Workspace:
             raise UserError(f"Git cannot read the repository at {self.root}: {error}.") from None
         if "true" in answer:
             raise UserError(f"{self.root} is a bare repository or the inside of one: clone it and run autoRL in the clone.")
-        places = self._git(
-            "rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format", "--show-prefix"
+        asked = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format", "--show-prefix")
+        # one call each: a path may hold a newline
+        top, git_dir, common, object_format, self._prefix = (
+            os.fsdecode(self._git("rev-parse", what).removesuffix(b"\n")) for what in asked
         )
-        top, git_dir, common, object_format, self._prefix = (os.fsdecode(p) for p in places.split(b"\n")[:5])
         self._top, self._git_dir, self._common_dir = Path(top), Path(git_dir), (self.root / common).resolve()
         self._zero = "0" * (64 if object_format == "sha256" else 40)
 
@@ -372,7 +384,7 @@ class Workspace:
         for setting in _SETTINGS:
             argv += ["-c", setting]
         # its own process group: a Ctrl-C at the terminal is for the loop, not for a git that is moving a ref
-        done = subprocess.run([*argv, *args], cwd=self.root, env=self._env, input=data, capture_output=True, process_group=0)
+        done = subprocess.run([*argv, *args], cwd=self._top, env=self._env, input=data, capture_output=True, process_group=0)
         if check and done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise GitError(
@@ -498,7 +510,7 @@ def _seconds(when: int | str | None) -> int:
 
 def _environment() -> dict[str, str]:
     """The caller's environment without GIT_*, but for who the user is and where their settings are."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _IDENTITY}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT_VARIABLES}
     env |= {
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
@@ -518,12 +530,11 @@ def _read_regular(path: Path) -> bytes:
         raise UserError(
             f"Cannot read {path.name} ({'it is a link' if path.is_symlink() else error.strerror}): put a regular file there."
         ) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UserError(f"{path.name} is not a regular file: put one there.")
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path.name} is not a regular file: put one there.")
-        data = file.read(MAX_SOURCE_BYTES + 1)
-    return data
+        return file.read(MAX_SOURCE_BYTES + 1)
 
 
 def _text(data: bytes, what: str) -> str:
