@@ -11,11 +11,11 @@ What this file does not do: import anything of autoRL (but for `main`), choose s
 
 import csv
 import io
-import json
 import os
 import struct
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,42 +103,70 @@ class VecEnv:
     the following step ignores that env's action, returns the first observation of the next episode with reward 0, and
     is marked `valid == False`: a junk transition, to be left out of training.
 
+    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so that two VecEnvs can
+    take turns and one policy acts for one of them while the other moves.
+
     Attributes:
         single_observation_space, single_action_space: 1-D Boxes.   backend: "envpool" or "gymnasium".
     """
 
-    def __init__(self, num_envs: int, env_id: str, seed: int, threads: int):
+    def __init__(self, num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS):
         self.num_envs = num_envs
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)  # so that seeds 1 and 2 share no env
         self._ended = np.zeros(num_envs, bool)
-        try:
+        self._actions = np.zeros(0)
+        self.backend = "envpool" if _envpool_knows(env_id) else "gymnasium"
+        if self.backend == "envpool":
             import envpool
 
-            known = env_id in envpool.list_all_envs()
-        except ImportError:
-            known = False
-        if known:
-            self.backend = "envpool"
-            self._envs = envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, seed=seed, num_threads=threads)
+            with warnings.catch_warnings():  # Gymnasium warns that float64 bounds become float32
+                warnings.simplefilter("ignore", UserWarning)
+                threads = min(threads, num_envs)
+                self._envs: Any = envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, seed=self._seed, num_threads=threads)
             self.single_observation_space, self.single_action_space = self._envs.observation_space, self._envs.action_space
+            check_spaces(self, env_id)
         else:
-            self.backend = "gymnasium"
-            self._envs = gym.vector.SyncVectorEnv([make_env(env_id, i, seed) for i in range(num_envs)])
+            try:
+                check_spaces(probe := make_env(env_id)(), env_id)
+            except (gym.error.Error, ImportError) as error:
+                raise SystemExit(f"Gymnasium cannot make {env_id!r}: {str(error).splitlines()[0]}") from None
+            probe.close()
+            self._envs = gym.vector.SyncVectorEnv([make_env(env_id, i, self._seed) for i in range(num_envs)])
             self.single_observation_space, self.single_action_space = self._envs.single_observation_space, self._envs.single_action_space
-        check_spaces(self, env_id)
-        self._seed = seed
 
     def reset(self) -> np.ndarray:
         """First observations, float32 (N, obs_dim)."""
+        self._ended[:] = False
         obs, _ = self._envs.reset() if self.backend == "envpool" else self._envs.reset(seed=self._seed)
-        return np.asarray(obs, np.float32)
+        return np.array(obs, np.float32)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """actions (N, act_dim) within bounds -> obs (N, obs_dim) float32, rewards (N,), terminated, truncated, valid (N,) bool."""
-        obs, rewards, terminated, truncated, _ = self._envs.step(actions)
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: np.ndarray) -> None:
+        """Set off one step of every environment."""
+        if self.backend == "envpool":
+            self._envs.send(np.asarray(actions, self.single_action_space.dtype))
+        else:
+            self._actions = actions
+
+    def recv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Wait for that step; what it returned, as `step` does."""
+        obs, rewards, terminated, truncated, _ = self._envs.recv() if self.backend == "envpool" else self._envs.step(self._actions)
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid = ~self._ended
         self._ended = terminated | truncated
         return np.asarray(obs, np.float32), np.asarray(rewards, np.float32), terminated, truncated, valid
+
+
+def _envpool_knows(env_id: str) -> bool:
+    try:
+        import envpool
+    except ImportError:
+        return False
+    return env_id in envpool.list_all_envs()
 
 
 # ---------------------------------------------------------------------------
@@ -288,29 +316,40 @@ def _picklable(value: Any) -> bool:
     return True
 
 
-def _serve(fd: int) -> None:
+def _serve(fd: int, seed: int = 0) -> None:
     """Answer action requests over an inherited socket, in fixed-size raw frames, until it closes.
 
-    Judge -> server: header `<II` (N, obs_dim) once; then per step N bytes of reset mask + N*obs_dim float32.
-    Server -> judge: per step `<II` (N, act_dim) + N*act_dim float32. The judge checks everything it reads.
+    Judge -> server: `<II` (groups, obs_dim) and `<I` rows of each group, once; then requests: `<I` group, n bytes of
+    reset mask, n*obs_dim float32. Each group is a batch of its own with a copy of the agent of its own.
+    Server -> judge, per request: `<4sII` (dtype, rows, columns) + rows*columns float32. The judge checks all it reads.
     """
+    import random
+
     import cloudpickle
     import torch
 
-    torch.set_num_threads(max(1, THREADS))
+    torch.set_num_threads(1)  # small batches; the other cores step environments
+    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # a policy that draws is reproducible too
     with open(fd, "rb", closefd=False, buffering=1 << 20) as source:
-        with open(RUN_DIR / "policy.pkl", "rb") as file:
-            handed = cloudpickle.load(file)
-        act = _actor(handed["agent"], handed["device"])
-        num, obs_dim = struct.unpack("<II", source.read(8))
-        size = num + num * obs_dim * 4
-        while len(frame := source.read(size)) == size:
+        groups, obs_dim = struct.unpack("<II", source.read(8))
+        sizes = struct.unpack(f"<{groups}I", source.read(4 * groups))
+        blob = (RUN_DIR / "policy.pkl").read_bytes()
+        actors = []
+        for _ in range(groups):
+            handed = cloudpickle.loads(blob)
+            actors.append(_actor(handed["agent"], handed["device"]))
+        del blob
+        while len(header := source.read(4)) == 4:
+            group = struct.unpack("<I", header)[0]
+            num = sizes[group]
+            frame = source.read(num + num * obs_dim * 4)
             mask = np.frombuffer(frame, bool, num)
             obs = np.frombuffer(frame, np.float32, num * obs_dim, offset=num).reshape(num, obs_dim).copy()
-            actions = np.asarray(act(obs, mask))
-            if actions.ndim != 2 or actions.dtype.kind not in "fiu":
-                raise SystemExit(f"get_action returned dtype {actions.dtype} of shape {actions.shape}; the contract is numbers of shape (N, act_dim).")
-            answer = struct.pack("<II", *actions.shape) + np.ascontiguousarray(actions, np.float32).tobytes()
+            actions = actors[group](obs, mask)
+            rows, columns = actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
+            answer = struct.pack("<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns)
+            if columns and actions.dtype.kind in "fiu":
+                answer += np.ascontiguousarray(actions, np.float32).tobytes()
             view = memoryview(answer)
             while view:
                 view = view[os.write(fd, view):]  # fmt: skip

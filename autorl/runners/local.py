@@ -1,0 +1,79 @@
+"""Runs on this machine: one isolated judge process per run, which dies with the loop.
+
+What this file does not do: measure (autorl/judge.py does), or keep a run alive beyond its loop: `attach` is always False.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from autorl import judge
+from autorl.records import Job, Progress, RunRecord
+
+
+@dataclass
+class _Flight:
+    process: subprocess.Popen[bytes]
+    job: Job
+    folder: Path
+    started: float
+    record: RunRecord | None = None
+
+
+class LocalRunner:
+    """A records.Runner over child processes of this one.
+
+    Args:
+        places: how many runs at once.
+        root: the repository; private run directories live under <root>/.autorl/runs.
+    """
+
+    name = "local"
+
+    def __init__(self, places: int = 1, root: Path = judge.ROOT):
+        self.places, self.root = places, root
+        self._flights: dict[str, _Flight] = {}
+        self._pycache = tempfile.TemporaryDirectory(prefix="autorl-pycache-", ignore_cleanup_errors=True)  # bytecode that only judges write
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Begin a run; the handle is the judge's pid and when it started."""
+        process = judge.launch(job, folder, Path(self._pycache.name))
+        handle = f"local:{process.pid}:{time.monotonic_ns()}"
+        self._flights[handle] = _Flight(process, job, folder, time.monotonic())
+        return handle
+
+    def poll(self, handle: str) -> RunRecord | None:
+        """The record when the judge has ended, else None."""
+        flight = self._flights[handle]
+        if flight.record is None:
+            flight.record = judge.collect(flight.process, flight.folder, flight.job)
+        return flight.record
+
+    def progress(self, handle: str) -> Progress | None:
+        """The judge's last look."""
+        flight = self._flights.get(handle)
+        if flight is None or flight.record is not None:
+            return None
+        return judge.read_progress(flight.folder) or Progress("starting", time.monotonic() - flight.started, flight.job.time_budget)
+
+    def attach(self, handle: str, job: Job, folder: Path) -> bool:
+        """False: a local run dies with its loop."""
+        return False
+
+    def cancel(self, handle: str) -> None:
+        """End the judge, and with it everything below it; its private directory goes too."""
+        flight = self._flights.get(handle)
+        if flight is None:
+            return
+        for sent, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+            if flight.process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(flight.process.pid, sent)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    flight.process.wait(patience)
+        del self._flights[handle]
