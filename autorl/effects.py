@@ -1,6 +1,6 @@
 """The counted effect seam: every side effect of the loop passes `effect()`, so a test can stop the program at effect N.
 
-Nothing happens here in normal use but counting. Three environment variables, read once at import, serve the tests:
+Nothing happens here in normal use but counting. Three environment variables, read at the first effect, serve the tests:
 
     AUTORL_EFFECT_TRACE=FILE     append one line "N kind" for each effect
     AUTORL_KILL_AT=N[:after]     kill -9 this very process just before (or just after) effect N
@@ -10,19 +10,41 @@ The numbering is per process. What it does not do: retry, log, or know what the 
 """
 
 import errno
+import functools
 import itertools
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
 
 _counter = itertools.count(1)
-_trace = os.environ.get("AUTORL_EFFECT_TRACE")
-_kill_at, _, _kill_when = os.environ.get("AUTORL_KILL_AT", "").partition(":")
-_fail_at, _, _fail_rest = os.environ.get("AUTORL_FAIL_AT", "").partition(":")
-_fail_errno, _, _fail_count = _fail_rest.partition(":")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a test has in store for this process."""
+
+    trace: str = ""
+    kill_at: int = 0  # 0: never
+    kill_after: bool = False
+    fail_first: int = 0  # 0: never
+    fail_last: float = 0.0
+    fail_errno: int = 0
+
+
+@functools.cache
+def _plan() -> Plan:
+    kill_at, _, when = os.environ.get("AUTORL_KILL_AT", "").partition(":")
+    fail_at, _, rest = os.environ.get("AUTORL_FAIL_AT", "").partition(":")
+    code, _, count = rest.partition(":")
+    first = int(fail_at or 0)
+    last = float("inf") if count == "ever" else first + int(count or 1) - 1
+    return Plan(
+        os.environ.get("AUTORL_EFFECT_TRACE", ""), int(kill_at or 0), when == "after", first, last, getattr(errno, code) if code else 0
+    )
 
 
 def effect(kind: str, act: Callable[[], T]) -> T:
@@ -33,19 +55,15 @@ def effect(kind: str, act: Callable[[], T]) -> T:
             "git object", "API call", "remote submit"). A torn write is tested by making the two halves two effects.
         act: the effect itself, without arguments.
     """
-    number = next(_counter)
-    if _trace:
-        with open(_trace, "a", encoding="utf-8") as file:
+    number, plan = next(_counter), _plan()
+    if plan.trace:
+        with open(plan.trace, "a", encoding="utf-8") as file:
             file.write(f"{number} {kind}\n")
-    if _fail_at:
-        first = int(_fail_at)
-        last = float("inf") if _fail_count == "ever" else first + int(_fail_count or 1) - 1
-        if first <= number <= last:
-            code = getattr(errno, _fail_errno)
-            raise OSError(code, os.strerror(code), kind)
-    if _kill_at and int(_kill_at) == number and _kill_when != "after":
+    if plan.fail_first and plan.fail_first <= number <= plan.fail_last:
+        raise OSError(plan.fail_errno, os.strerror(plan.fail_errno), kind)
+    if plan.kill_at == number and not plan.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     result = act()
-    if _kill_at and int(_kill_at) == number and _kill_when == "after":
+    if plan.kill_at == number and plan.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
