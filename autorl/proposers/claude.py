@@ -146,6 +146,15 @@ class ClaudeProposer:
             raise UserError("The claude proposer needs a key: set ANTHROPIC_API_KEY, or choose --proposer search, which needs none.")
         self._random = random.Random()
 
+    def close(self) -> None:
+        """Close the connections; a call under way in another thread fails."""
+        self._client.close()
+
+    @property
+    def priced(self) -> bool:
+        """Whether a limit in dollars can be kept."""
+        return self.price is not None
+
     # -----------------------------------------------------------------------
     # One proposal
     # -----------------------------------------------------------------------
@@ -305,7 +314,7 @@ class ClaudeProposer:
         for index, text in inputs.items():
             try:
                 blocks[index]["input"] = json.loads(text or "{}")
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 blocks[index]["input"] = error
         reply.content = [block for _, block in sorted(blocks.items()) if block["type"] != "text" or block["text"]]
         reply.problem = self._problem(reply)
@@ -320,8 +329,12 @@ class ClaudeProposer:
             return "Your last reply was empty. Call propose_experiment with one idea."
         for block in reply.content:
             if block["type"] == "tool_use" and not isinstance(block["input"], dict):
-                why = f" ({block['input']})" if isinstance(block["input"], ValueError) else ""
+                why = f" ({block['input']})" if isinstance(block["input"], Exception) else ""
                 return f"The input of your tool call {prompt.one_line(str(block['name']), 60)} was not a JSON object{why}. Call it again."
+            try:
+                json.dumps(block, ensure_ascii=False).encode()
+            except (UnicodeEncodeError, RecursionError):
+                return "Your last reply held characters that are no Unicode text. Answer again."
         return ""
 
     def _price_reply(self, reply: _Reply, failure: BaseException | None, worst: float) -> tuple[float, str]:

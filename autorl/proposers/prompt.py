@@ -32,7 +32,8 @@ _DIAGNOSTICS = (
 
 
 def plain(text: str) -> str:
-    """Without control characters and escape sequences; line breaks of every kind become newlines."""
+    """Without control characters, escape sequences and lone surrogates; line breaks of every kind become newlines."""
+    text = text.encode("utf-8", "replace").decode()
     text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)
     return "\n".join(re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "", line) for line in text.splitlines())
 

@@ -65,6 +65,10 @@ def read_proposals(path: Path) -> tuple[Proposal, ...]:
 def _proposal(row: Any, where: str) -> Proposal:
     if not isinstance(row, dict) or not isinstance(row.get("title"), str) or not row["title"].strip():
         raise UserError(f"{where}: a proposal is an object with a title.")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: it holds characters that are no Unicode text.") from None
     edits, source = row.get("edits", []), row.get("source")
     if (source is None) == (not edits):
         raise UserError(f"{where}: a proposal has either edits or source.")
