@@ -36,7 +36,19 @@ def night(tmp_path_factory):
     (tmp / "ideas.json").write_text(json.dumps(ideas))
     (repo / "notes.txt").write_text("mine, untracked\n")
     before = git(repo, "status", "--porcelain"), git(repo, "rev-parse", "HEAD"), git(repo, "branch", "--show-current")
-    command = [sys.executable, "agent_loop.py", "run", "--tag", "night", "--env-id", "InvertedPendulum-v5", "--budget", "8", "--episodes", "5"]
+    command = [
+        sys.executable,
+        "agent_loop.py",
+        "run",
+        "--tag",
+        "night",
+        "--env-id",
+        "InvertedPendulum-v5",
+        "--budget",
+        "8",
+        "--episodes",
+        "5",
+    ]
     command += ["--proposer", "replay", "--replay", str(tmp / "ideas.json"), "--seed", "7"]
     done = subprocess.run(command, cwd=repo, env=clean_env(tmp), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
@@ -101,7 +113,9 @@ def test_each_measured_run_has_a_record_with_its_seeds(night) -> None:
     assert all(len(r["returns"]) == 5 and len(set(r["eval_seeds"])) == 5 and r["training_seconds"] < 8.5 for r in records)
     seeds = [e["seed"] for e in journal if e["type"] == "started"]
     assert len(set(seeds)) == len(seeds)  # no run shares its training seed with another
-    assert len(list((repo / "results/InvertedPendulum-v5/night/runs").glob("*/*/record.json"))) == len([e for e in journal if e["type"] == "run"])
+    assert len(list((repo / "results/InvertedPendulum-v5/night/runs").glob("*/*/record.json"))) == len(
+        [e for e in journal if e["type"] == "run"]
+    )
 
 
 def test_the_picture_is_a_picture(night) -> None:
