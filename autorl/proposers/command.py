@@ -201,10 +201,13 @@ def _read(where: int, name: str, limit: int) -> bytes:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=where)
     except OSError as error:
         raise ProposerError(f"{name} is no file that can be read ({error.strerror}).") from error
-    with open(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ProposerError(f"{name} is not a regular file.")
-        data = file.read(limit + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(fd)
     if len(data) > limit:
         raise ProposerError(f"{name} is larger than {limit} bytes.")
     return data
