@@ -79,6 +79,7 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/judge",
         "autorl/sandbox.py",
         "autorl/runners/local.py",
+        "autorl/runners/scripted.py",
         "autorl/proposers/command.py",
         "autorl/workspace.py",
         "autorl/keyboard.py",
