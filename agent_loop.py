@@ -84,16 +84,17 @@ def cli() -> None:
 @click.pass_context
 def run(ctx: click.Context, **o: Any) -> None:
     """Research until stopped. Ctrl-C ends it cleanly; the same command goes on where it stopped."""
-    from autorl.cli import researcher, settings_from, sit
+    from autorl.cli import researcher, settings_from, sit, who
 
     given = {n for n in o if ctx.get_parameter_source(n) is not None and ctx.get_parameter_source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
     settings, bounds = settings_from(o, given)
+    name = who(o)
     sit(
         ROOT,
         o["tag"],
         settings,
         bounds,
-        lambda session: researcher(o, session),
+        lambda session: researcher(name, o, session),
         new=o["new"],
         seed=o["seed"],
         given=frozenset(given),

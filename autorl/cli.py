@@ -15,6 +15,7 @@ from autorl.locks import CoreSlots
 from autorl.looking import print_status
 from autorl.loop import Loop
 from autorl.machine import partition
+from autorl.proposers.replay import Replay
 from autorl.records import Proposer, Runner, UserError
 from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, open_session, read_ledger
 from autorl.terminal import Terminal
@@ -73,46 +74,54 @@ def _cores(text: str | None) -> tuple[int, ...]:
     return cores
 
 
-def researcher(o: dict[str, Any], session: Session, should_stop: Callable[[], bool] = lambda: False) -> Proposer:
-    """The proposer that the flags ask for."""
-    name, ledger = o["proposer"], session.ledger
+def who(o: dict[str, Any]) -> str:
+    """The researcher that the flags ask for; flags that cannot work are refused before anything is made."""
+    name = str(o["proposer"])
     if name == "auto":
         name = (
             "replay" if o["replay_file"] else "command" if o["command"] else "claude" if os.environ.get("ANTHROPIC_API_KEY") else "search"
         )
+    if name == "replay" and not o["replay_file"]:
+        raise UserError("--proposer replay needs --replay FILE.")
+    if name == "replay":
+        Replay(o["replay_file"])
+    if name == "command" and not o["command"]:
+        raise UserError("--proposer command needs --command, for example --command 'claude -p --permission-mode acceptEdits'.")
+    if name == "claude":
+        from autorl.proposers.claude import ClaudeProposer
+
+        claude = ClaudeProposer(**({"model": o["model"]} if o["model"] else {}))
+        if o["max_usd"] is not None and claude.price is None:
+            raise UserError(
+                f"There is no price for the model {claude.model}, so --max-usd cannot be kept: choose another --model or leave --max-usd out."
+            )
+    if o["hybrid"] is not None and name not in ("claude", "command"):
+        raise UserError("--hybrid shares the experiments between search and another researcher: choose --proposer claude or command too.")
+    return name
+
+
+def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
+    """The proposer of that name, set to go on where the session stands."""
     from autorl.proposers.search import SearchProposer
 
+    ledger = session.ledger
     search = SearchProposer(seed=ledger.session["root_seed"])
     chosen: Proposer = search
     if name == "claude":
         from autorl.proposers.claude import ClaudeProposer
 
-        chosen = ClaudeProposer(**({"model": o["model"]} if o["model"] else {}), should_stop=should_stop)
-        if o["max_usd"] is not None and chosen.price is None:
-            raise UserError(
-                f"There is no price for the model {chosen.model}, so --max-usd cannot be kept: choose another --model or leave --max-usd out."
-            )
+        chosen = ClaudeProposer(**({"model": o["model"]} if o["model"] else {}))
     elif name == "command":
         from autorl.proposers.command import CommandProposer
 
-        if not o["command"]:
-            raise UserError("--proposer command needs --command, for example --command 'claude -p --permission-mode acceptEdits'.")
         chosen = CommandProposer(o["command"], tuple(o["pass_env"]), o["command_timeout"], session.root)
     elif name == "replay":
-        from autorl.proposers.replay import Replay
-
-        if not o["replay_file"]:
-            raise UserError("--proposer replay needs --replay FILE.")
         taken = sum(a.proposer == "replay" and a.again is None for a in ledger.attempts.values())
         taken += sum(r["proposer"] == "replay" and r.get("again") is None for r in ledger.refusals)
         chosen = Replay(o["replay_file"], taken)
     if o["hybrid"] is not None:
         from autorl.proposers.hybrid import HybridProposer
 
-        if chosen is search:
-            raise UserError(
-                "--hybrid shares the experiments between search and another researcher: choose --proposer claude or command too."
-            )
         chosen = HybridProposer(chosen, search, o["hybrid"])
     return chosen
 
@@ -141,19 +150,16 @@ def sit(
     solved_at = None
     if tag is None or not any(p.parent.name == tag for p in journals(root)):
         solved_at = check_env(settings.env_id)
-    session = open_session(root, tag, settings, new=new, seed=seed, given=given)
     slots = None
+    if settings.runner == "local":
+        shared = CoreSlots()
+        if (slots := shared.acquire(c for group in partition(settings.cores, 1) for c in group)) is None:
+            raise UserError(f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, or give --cores others.")
+    session = open_session(root, tag, settings, new=new, seed=seed, given=given)
     try:
         session.extras["solved_at"] = solved_at if session.new else check_env(session.settings.env_id)
-        if confirm_only and all(v.outcome not in ("keep",) for v in session.ledger.verdicts):
+        if confirm_only and all(v.outcome != "keep" for v in session.ledger.verdicts):
             raise UserError(f"Nothing was kept in {session.tag!r} yet, so there is no champion to confirm: let it run first.")
-        if session.settings.runner == "local":
-            cores = tuple(c for group in partition(session.settings.cores, session.settings.slots) for c in group)
-            shared = CoreSlots()
-            if (slots := shared.acquire(cores)) is None:
-                raise UserError(
-                    f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, or give --cores others."
-                )
         if settings.sandbox != session.settings.sandbox and "sandbox" in given:
             session.settings = replace(session.settings, sandbox=settings.sandbox)
         if settings.cores:

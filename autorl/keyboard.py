@@ -12,7 +12,7 @@ from typing import Any
 from autorl.inbox import Inbox
 from autorl.ledger import Attempt, Ledger
 from autorl.locks import holder, holder_pid
-from autorl.records import Proposal, UserError
+from autorl.records import Proposal, UserError, from_json
 from autorl.session import Settings, check_env, find_session, journals, open_session, read_ledger
 from autorl.vet import vet
 from autorl.workspace import Workspace
@@ -33,9 +33,8 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     asked = {k: v for k, v in given.items() if v is not None}
     import evaluate
 
-    settings = Settings(
-        **({"env_id": evaluate.ENV_ID, "time_budget": evaluate.TIME_BUDGET, "num_eval_episodes": evaluate.NUM_EVAL_EPISODES} | asked)
-    )
+    defaults = {"env_id": evaluate.ENV_ID, "time_budget": evaluate.TIME_BUDGET, "num_eval_episodes": evaluate.NUM_EVAL_EPISODES}
+    settings = from_json(Settings, defaults | asked)
     try:
         path = find_session(root, o["tag"], o["env_id"])
         if o["tag"] is None and read_ledger(path).finished:
@@ -123,7 +122,7 @@ def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
     """The newest attempt with this id (a superseded one is measured again under the same id), or by its number."""
     found = [a for a in ledger.attempts.values() if a.ticket == ticket or (ticket.isdigit() and a.n == int(ticket))]
     live = [a for a in found if a.state != "superseded"]
-    return (live or found or [None])[-1]
+    return (live or found)[-1] if found else None
 
 
 def _under_way(answer: dict[str, Any], alive: str, resume: str, ticket: str) -> tuple[dict[str, Any], int]:

@@ -20,21 +20,13 @@ from autorl.judge import control_passed
 from autorl.ledger import CONFIRM_SEEDS, Run
 from autorl.machine import is_steady, partition
 from autorl.purse import JournalPurse
-from autorl.records import Job, Paused, Progress, Proposer, Runner, RunRecord, Verdict, from_json, to_json
+from autorl.records import Job, Paused, Proposer, Runner, RunRecord, Screen, Verdict, from_json, to_json
 from autorl.session import Bounds, Session, check_disk, machine_name
 
 POLL_SECONDS = 0.1
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 MAX_REPEATS = 3  # of one interrupted run, in a row
 PEERS = 7  # newest runs that a run's share of the machine is compared with
-
-
-class Screen:
-    """What the loop tells a person; this one tells nothing (see terminal.py)."""
-
-    def say(self, text: str) -> None: ...
-
-    def progress(self, runs: list[tuple[str, Progress | None]], waiting: str) -> None: ...
 
 
 @dataclass
@@ -56,12 +48,12 @@ class Loop:
         proposer: Proposer,
         runner: Runner,
         bounds: Bounds,
-        screen: Screen | None = None,
+        screen: Screen,
         inbox_only: bool = False,
         confirm_only: bool = False,
     ):
         self.session, self.runner, self.bounds = session, runner, bounds
-        self.screen = screen or Screen()
+        self.screen = screen
         self.places = max(1, runner.places)
         self.inbox_only = inbox_only  # stop when every proposal left by `try` is decided
         self.confirm_only = confirm_only  # no search: the claim, even if there is one already

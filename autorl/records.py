@@ -162,6 +162,9 @@ class Job:
 Status = Literal["ok", "crash", "refused", "interrupted"]
 
 
+SandboxMode = Literal["auto", "bwrap", "off"]
+
+
 @dataclass(frozen=True, slots=True)
 class MachineShare:
     """The machine this run got, sampled all through it."""
@@ -324,6 +327,16 @@ class Purse(Protocol):
 
     def note(self, event: str, detail: str) -> None:
         """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
+
+
+class Screen(Protocol):
+    """What a person sees while the loop works."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def progress(self, runs: list[tuple[str, Progress | None]], waiting: str) -> None:
+        """What is under way now; called many times a second."""
 
 
 @runtime_checkable

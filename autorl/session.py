@@ -18,7 +18,7 @@ from typing import Any
 from autorl.journal import Journal
 from autorl.ledger import Ledger
 from autorl.locks import TagLock
-from autorl.records import GIB, Paused, UserError
+from autorl.records import GIB, Paused, SandboxMode, UserError
 from autorl.vet import ast_key, ast_nodes, vet
 from autorl.workspace import Workspace
 
@@ -33,7 +33,7 @@ class Settings:
     time_budget: float = 720.0  # seconds
     num_eval_episodes: int = 100
     rigor: str = "standard"
-    sandbox: str = "auto"
+    sandbox: SandboxMode = "auto"
     runner: str = "local"
     slots: int = 1
     cores: tuple[int, ...] = ()  # () = all this process may use
