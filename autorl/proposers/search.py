@@ -2,251 +2,36 @@
 
     uv run python agent_loop.py run --proposer search
 
-A constant is a module-level assignment of one number to an ALL_CAPS name. Its bounds come from a comment on its line,
+What a constant is and where it may go: autorl/proposers/constants.py. Every proposal changes one to three constants of
+the *incumbent*, as exact edits. A pool of settings is drawn, in part by Optuna's multivariate TPE (Bergstra et al.
+2011; https://arxiv.org/abs/2304.11127), in part around the incumbent and anywhere within the bounds; a small Gaussian
+process that knows how noisy a run is picks the one with the largest expected improvement (surrogate.py). Both are
+warm-started from the ledger: what every earlier attempt set, by whomever, and its score.
 
-    LEARNING_RATE = 3e-4   # [1e-5, 1e-2] log
-    NUM_EPOCHS = 10        # [1, 20]
-    BATCH_SIZE = 128       # {64, 128, 256}
-    TARGET_KL = 0.02       # fixed              (also anywhere:  # fixed: TARGET_KL, GAMMA)
+State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed attempt ranks with
+the worst measured one and has no score of its own; a running one is only remembered, so that it is not repeated.
 
-else from its name and value (`default_dimension`). Every proposal changes one to three constants of the *incumbent*,
-as exact edits. Values are drawn by Optuna's multivariate TPE (Bergstra et al. 2011, https://arxiv.org/abs/2304.11127),
-warm-started from the ledger: what every earlier attempt set, and its score.
-
-State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed attempt is a trial
-without a value that TPE ranks below every measured one; a running one is only remembered, so that it is not repeated.
-
-What it does not do: change structure, trust a comment that is no range, or propose a set of values twice.
+What it does not do: change structure, or propose a set of values twice. `benchmarks/search.py` holds it against chance.
 """
 
-import ast
-import contextlib
-import io
 import math
 import random
-import re
-import tokenize
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autorl.records import Edit, EditMiss, History, Proposal, ProposerError, Purse, apply_edits
+import numpy as np
 
-MAX_CHANGED = 3  # constants changed at once
-DRAWS = 200  # tries to find a set that is new and acceptable, before giving up
-STARTUP_TRIALS = 8  # scored attempts before TPE has something to model; random within the bounds until then
+from autorl.proposers.constants import Constant, constants, rewrite, show
+from autorl.proposers.surrogate import improvement
+from autorl.records import History, Proposal, ProposerError, Purse
 
-# ---------------------------------------------------------------------------
-# Constants of a train.py
-# ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Dimension:
-    """Where one constant may go. Coordinates are what TPE sees, values are what train.py says.
-
-    `scale`: "linear": x = value; "log": x = ln(value); "log1m": x = -ln(1 - value), for discounts near 1;
-    "choice": x = index into `choices`.
-    """
-
-    low: float
-    high: float
-    scale: str = "linear"
-    integer: bool = False
-    choices: tuple[float, ...] = ()
-
-    def to_x(self, value: float) -> float:
-        if self.scale == "choice":
-            return float(min(range(len(self.choices)), key=lambda i: abs(self.choices[i] - value)))
-        value = min(max(value, self.low), self.high)
-        return math.log(value) if self.scale == "log" else -math.log1p(-value) if self.scale == "log1m" else value
-
-    def to_value(self, x: float) -> float:
-        """The nearest value worth writing down: integers whole, floats to three significant digits, within bounds."""
-        if self.scale == "choice":
-            return self.choices[min(max(round(x), 0), len(self.choices) - 1)]
-        value = math.exp(x) if self.scale == "log" else -math.expm1(-x) if self.scale == "log1m" else x
-        if self.integer:
-            value = float(round(value))
-        elif self.scale == "log1m":
-            value = round(1.0 - float(f"{1.0 - value:.2g}"), 12)
-        else:
-            value = float(f"{value:.3g}")
-        return min(max(value, self.low), self.high)
-
-    @property
-    def x_bounds(self) -> tuple[float, float]:
-        if self.scale == "choice":
-            return 0.0, float(len(self.choices) - 1)
-        return self.to_x(self.low), self.to_x(self.high)
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """One tunable constant: where it stands and where it may go. `line` counts from 0, columns are characters."""
-
-    name: str
-    value: float
-    text: str  # the literal as written: "3e-4"
-    line: int
-    start: int
-    end: int
-    dimension: Dimension
-
-
-_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")
-_NUMBER = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)?"
-_RANGE = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\](\s*log\b)?")
-_CHOICE = re.compile(rf"\{{\s*({_NUMBER}(?:\s*,\s*{_NUMBER})+)\s*\}}")
-_FIXED = re.compile(r"\bfixed\b(?:\s*:\s*([A-Z0-9_ ,]+))?")
-_NEVER = re.compile(r"(?:^|_)(?:SEED|SEEDS|VERSION|DEBUG|PORT|EVERY|INTERVAL|TIME_BUDGET|EVAL_EPISODES)(?:_|$)")
-_NEAR_ONE = re.compile(r"(?:^|_)(?:GAMMA|LAMBDA|LAMDA|BETA\d?|DISCOUNT|MOMENTUM|DECAY|EMA|POLYAK)(?:_|$)")
-_SHARE = re.compile(r"(?:^|_)(?:PROB|PROBABILITY|FRAC|FRACTION|DROPOUT|SHARE|QUANTILE|RATIO)(?:_|$)")
-
-
-def constants(source: str) -> dict[str, Constant]:
-    """The tunable constants of a train.py, by name, in file order; {} when it does not parse."""
-    try:
-        tree = ast.parse(source)
-        comments = {t.start[0] - 1: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
-    except (SyntaxError, ValueError, tokenize.TokenError):
-        return {}
-    lines = _lines(source)
-    fixed: set[str] = set()
-    for comment in comments.values():
-        if match := _FIXED.search(comment):
-            fixed |= set(re.findall(r"[A-Z][A-Z0-9_]*", match[1] or ""))
-    found: dict[str, Constant] = {}
-    assigned: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target: ast.expr = node.targets[0]
-        elif isinstance(node, ast.AnnAssign):
-            target = node.target
-        else:
-            continue
-        if not isinstance(target, ast.Name) or not _NAME.match(target.id) or node.value is None:
-            continue
-        name, literal = target.id, node.value
-        if name in assigned:  # assigned twice: not a constant
-            found.pop(name, None)
-            continue
-        assigned.add(name)
-        number = _number(literal)
-        if number is None or literal.lineno != literal.end_lineno or name in fixed or _NEVER.search(name):
-            continue
-        line = literal.lineno - 1
-        comment = comments.get(line, "")
-        match = _FIXED.search(comment)
-        if match and not match[1]:
-            continue
-        if (dimension := _from_comment(name, number, comment) or default_dimension(name, number)) is None:
-            continue
-        raw = lines[line].encode()
-        start, end = len(raw[: literal.col_offset].decode()), len(raw[: literal.end_col_offset].decode())
-        found[name] = Constant(name, float(number), lines[line][start:end], line, start, end, dimension)
-    return found
-
-
-def _lines(source: str) -> list[str]:
-    """Lines with their ends, as Python's grammar counts them (str.splitlines also breaks at form feeds and U+2028)."""
-    return re.findall(r"[^\n]*\n|[^\n]+", source)
-
-
-def _number(node: ast.expr) -> int | float | None:
-    """The value of a numeric literal, possibly negative; None for anything else (True is no number)."""
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        inner = _number(node.operand)
-        return None if inner is None else -inner
-    value = node.value if isinstance(node, ast.Constant) else None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
-        return value
-    return None
-
-
-def _from_comment(name: str, value: int | float, comment: str) -> Dimension | None:
-    integer = isinstance(value, int)
-    if match := _CHOICE.search(comment):
-        values = tuple(sorted({float(v) for v in match[1].split(",")}))
-        if len(values) > 1:
-            return Dimension(values[0], values[-1], "choice", integer and all(v.is_integer() for v in values), values)
-    if match := _RANGE.search(comment):
-        low, high = float(match[1]), float(match[2])
-        if integer:
-            low, high = math.ceil(low), math.floor(high)
-        if low < high:
-            if match[3]:
-                return Dimension(low, high, "log", integer) if low > 0 else None
-            return Dimension(low, high, "log1m" if _NEAR_ONE.search(name) and low >= 0 and high < 1 else "linear", integer)
-    return None
-
-
-def default_dimension(name: str, value: int | float) -> Dimension | None:
-    """Bounds for a constant that states none: a factor of about 4 each way; None = better left alone."""
-    if isinstance(value, int):
-        if value <= 0:
-            return None  # a switch, or an offset: nothing says how far it may go
-        if value >= 16 and value & (value - 1) == 0:  # a power of two stays one
-            return Dimension(value // 4, value * 4, "choice", True, tuple(float(value * 4) / 2**k for k in range(4, -1, -1)))
-        return Dimension(max(1, value // 4), value * 4, "log", True)
-    if 0.5 < value < 1 and _NEAR_ONE.search(name):
-        return Dimension(max(0.0, 1 - (1 - value) * 4), 1 - (1 - value) / 4, "log1m")
-    if value == 0:
-        return Dimension(0.0, 0.02 if "COEF" in name else 0.05)
-    if value < 0:
-        return Dimension(value - 2 * abs(value), value + 2 * abs(value))
-    if value < 1e-6:
-        return None  # guards a division
-    return Dimension(value / 4, min(1.0, value * 4) if _SHARE.search(name) and value <= 1 else value * 4, "log")
-
-
-def show(value: float, integer: bool = False) -> str:
-    """A number as a person writes it: 3e-4, 0.99, 128."""
-    if integer:
-        return str(round(value))
-    text = f"{value:.6g}" if value == float(f"{value:.6g}") else repr(value)
-    if "e" in text:
-        mantissa, _, exponent = text.partition("e")
-        return f"{mantissa}e{int(exponent)}"
-    if 0 < abs(value) < 0.005 and float(scientific := f"{value:.5e}") == value:
-        mantissa, _, exponent = scientific.partition("e")
-        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return text if "." in text else text + ".0"
-
-
-def rewrite(source: str, changes: Mapping[str, float]) -> tuple[str, tuple[Edit, ...]]:
-    """`source` with constants set, and the exact edits that lead there.
-
-    Each edit replaces whole lines, grown by neighbouring lines until the block occurs once; blocks that would
-    touch each other become one.
-    """
-    known = constants(source)
-    lines = _lines(source)
-    new = list(lines)
-    for constant in sorted((known[name] for name in changes), key=lambda c: -c.start):
-        text = show(changes[constant.name], constant.dimension.integer)
-        line = new[constant.line]
-        new[constant.line] = line[: constant.start] + text + line[constant.end :]
-    wanted = "".join(new)
-    spans: list[tuple[int, int]] = []
-    for number in sorted({known[name].line for name in changes}):
-        first, last = number, number + 1
-        while source.count("".join(lines[first:last])) != 1 and last - first < len(lines):
-            first, last = max(0, first - 1), min(len(lines), last + 1)
-        if spans and first < spans[-1][1]:
-            first, last = spans.pop()[0], max(last, number + 1)
-        spans.append((first, last))
-    edits = tuple(Edit("".join(lines[a:b]), "".join(new[a:b])) for a, b in spans)
-    with contextlib.suppress(EditMiss):
-        if apply_edits(source, edits) == wanted:
-            return wanted, edits
-    return wanted, (Edit(source, wanted),)
-
-
-# ---------------------------------------------------------------------------
-# The ledger as trials
-# ---------------------------------------------------------------------------
+MAX_CHANGED = 3  # constants changed at once: a verdict on ten at once teaches nobody anything
+STARTUP = 5  # scored attempts before the models are asked; drawn from the pool until then
+DRAWS_TPE, DRAWS_NEAR, DRAWS_ANYWHERE = 8, 280, 120  # the pool
+NEAR = 0.2  # standard deviation of a draw near the incumbent, in units of the bounds
+OUTLIER = 4.0  # scores further below the median than so many interquartile ranges count as that far
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,34 +39,13 @@ class Trial:
     """One earlier attempt, seen from the incumbent's constants: a full set of values and what came of it."""
 
     values: dict[str, float]
-    score: float | None  # None: it crashed
-    running: bool = False
+    score: float | None  # None: it crashed, or is running
+    crashed: bool = False
     runs: int = 1
 
 
-def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
-    """Every attempt whose constants can be told, oldest first. A constant it lacked reads as the incumbent's."""
-    current = {name: c.value for name, c in known.items()}
-    trials = []
-    for row in history.rows:
-        stated = dict(history.params.get(row.n, ()))
-        if row.n == history.incumbent:
-            stated = current
-        elif not stated and history.source_of is not None:
-            try:
-                stated = {name: c.value for name, c in constants(history.source_of(row.n)).items()}
-            except (OSError, LookupError, ValueError):
-                continue
-        if not stated:
-            continue
-        values = {name: float(stated.get(name, current[name])) for name in known}
-        score = row.avg_return if row.avg_return is not None and math.isfinite(row.avg_return) and row.status != "crash" else None
-        trials.append(Trial(values, score, running=score is None and row.status != "crash", runs=max(1, row.runs)))
-    return trials
-
-
 class SearchProposer:
-    """Optuna's multivariate TPE over the incumbent's constants; see the top of this file."""
+    """Constants of the incumbent, tuned; see the top of this file."""
 
     name = "search"
 
@@ -298,9 +62,11 @@ class SearchProposer:
         if not known:
             raise ProposerError("train.py has no ALL_CAPS numeric constant at module level; give it one, or choose another --proposer.")
         trials = ledger(history, known)
-        rng = random.Random(f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}")
+        rng = np.random.default_rng(
+            random.Random(f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}").getrandbits(64)
+        )
         seen = {_key(t.values) for t in trials} | {_key({n: c.value for n, c in known.items()})}
-        for values in candidates(known, trials, rng):
+        for values, why, effect in candidates(known, trials, noise_variance(history), rng):
             if _key(values) in seen:
                 continue
             seen.add(_key(values))
@@ -308,12 +74,10 @@ class SearchProposer:
             source, edits = rewrite(history.train_source, changes)
             if history.vet(source):
                 continue
-            what = ", ".join(f"{n} {known[n].text} → {show(v, known[n].dimension.integer)}" for n, v in changes.items())
-            scored = sum(t.score is not None for t in trials)
             return Proposal(
-                title=what,
-                hypothesis=f"The {scored} scored attempts so far make this setting of {_and(list(changes))} look promising.",
-                expected_effect="A higher avg_return at the same budget.",
+                title=", ".join(f"{n} {known[n].text} → {show(v, known[n].dimension.integer)}" for n, v in changes.items()),
+                hypothesis=f"{why} {_and(list(changes))}.",
+                expected_effect=effect,
                 edits=edits,
                 proposer=self.name,
                 params=tuple(values.items()),
@@ -321,8 +85,45 @@ class SearchProposer:
         return None
 
 
+# ---------------------------------------------------------------------------
+# The ledger as trials
+# ---------------------------------------------------------------------------
+
+
+def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
+    """Every attempt whose constants can be told, oldest first. A constant it lacked reads as the incumbent's."""
+    current = {name: c.value for name, c in known.items()}
+    trials = []
+    for row in history.rows:
+        stated: Mapping[str, float] = dict(history.params.get(row.n, ()))
+        if row.n == history.incumbent:
+            stated = current
+        elif not stated and history.source_of is not None:
+            try:
+                stated = {name: c.value for name, c in constants(history.source_of(row.n)).items()}
+            except (OSError, LookupError, ValueError):
+                continue
+        if not stated:
+            continue
+        values = {name: float(stated.get(name, current[name])) for name in known}
+        crashed = row.status == "crash"
+        score = None if crashed or row.avg_return is None or not math.isfinite(row.avg_return) else row.avg_return
+        trials.append(Trial(values, score, crashed, max(1, row.runs)))
+    return trials
+
+
+def noise_variance(history: History) -> float | None:
+    """Variance of one run, pooled over the attempts measured more than once; None when there is none."""
+    squares, degrees = 0.0, 0
+    for row in history.rows:
+        if row.runs > 1 and row.stderr is not None and math.isfinite(row.stderr):
+            squares += row.stderr**2 * row.runs * (row.runs - 1)
+            degrees += row.runs - 1
+    return squares / degrees if degrees else None
+
+
 def _key(values: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """What makes two sets the same: equal to three significant digits (four of 1 - x, for discounts)."""
+    """What makes two sets the same: equal to three significant digits (two of 1 - x, for discounts)."""
     return tuple(sorted((n, f"{v:.3g}/{1 - v:.2g}" if 0.9 < v < 1 else f"{v:.3g}") for n, v in values.items()))
 
 
@@ -330,43 +131,103 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def candidates(known: Mapping[str, Constant], trials: list[Trial], rng: random.Random) -> Iterator[dict[str, float]]:
-    """Full sets of values near the incumbent, the most promising first; at most DRAWS of them."""
+# ---------------------------------------------------------------------------
+# What to try next
+# ---------------------------------------------------------------------------
+
+
+def candidates(
+    known: Mapping[str, Constant], trials: list[Trial], noise: float | None, rng: np.random.Generator
+) -> Iterator[tuple[dict[str, float], str, str]]:
+    """(full set of values, why, expected effect), the most promising first."""
+    current = {name: c.value for name, c in known.items()}
+    here = _units(known, current)
+    pool = np.vstack([_draw(here, DRAWS_NEAR, NEAR, rng), _draw(here, DRAWS_ANYWHERE, None, rng)])
+    scored = [t for t in trials if t.score is not None]
+    if len(scored) < STARTUP:
+        why, order = f"Too few scores yet ({len(scored)}) to model them: a look at", rng.permutation(len(pool))
+        effects = ["Unknown."] * len(pool)
+    else:
+        pool = np.vstack([pool, _draw_tpe(known, trials, here, rng)])
+        told = [t for t in trials if t.score is not None or t.crashed]
+        scores = _bounded([t.score for t in told])
+        runs = np.array([t.runs for t in told], float)
+        points = np.array([_units(known, t.values) for t in told])
+        expected, difference, deviation = improvement(points, scores, runs, noise, pool, here)
+        order = np.argsort(-expected, kind="stable")
+        why = f"Of {len(pool)} settings near and far this has the largest expected improvement, by a model of {len(told)} attempts, of"
+        effects = [
+            f"{d:+.3g} ± {s:.2g} in avg_return against the incumbent, by that model." for d, s in zip(difference, deviation, strict=True)
+        ]
+    for i in order:
+        values = {n: c.value if pool[i, k] == here[k] else _value(c, pool[i, k]) for k, (n, c) in enumerate(known.items())}
+        yield values, why, effects[i]
+
+
+def _units(known: Mapping[str, Constant], values: Mapping[str, float]) -> np.ndarray:
+    """Where values stand between their bounds, (d,) in 0..1, each on its constant's own scale."""
+    out = np.empty(len(known))
+    for k, (name, constant) in enumerate(known.items()):
+        low, high = constant.dimension.x_bounds
+        out[k] = (constant.dimension.to_x(values[name]) - low) / (high - low)
+    return out
+
+
+def _value(constant: Constant, unit: float) -> float:
+    low, high = constant.dimension.x_bounds
+    return constant.dimension.to_value(low + unit * (high - low))
+
+
+def _free(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Which constants each of `count` draws may change, (count, size) bool, one to MAX_CHANGED a draw."""
+    ranks = rng.random((count, size)).argsort(1).argsort(1)
+    return ranks < rng.integers(1, min(MAX_CHANGED, size) + 1, (count, 1))
+
+
+def _draw(here: np.ndarray, count: int, near: float | None, rng: np.random.Generator) -> np.ndarray:
+    """Settings (count, d): a normal step from the incumbent, or (near None) anywhere within the bounds."""
+    shape = (count, len(here))
+    drawn = rng.random(shape) if near is None else np.clip(here + rng.normal(0.0, near, shape), 0.0, 1.0)
+    return np.where(_free(*shape, rng), drawn, here)
+
+
+def _bounded(scores: list[float | None]) -> np.ndarray:
+    """Scores for the model, (N,): a disaster is a low score but not the only thing to learn; a crash is like the worst."""
+    known = np.array([s for s in scores if s is not None])
+    low, middle, high = np.percentile(known, [25, 50, 75])
+    floor = max(float(known.min()), float(middle - OUTLIER * max(high - low, 1e-9)))
+    return np.array([floor if s is None else max(s, floor) for s in scores])
+
+
+def _draw_tpe(known: Mapping[str, Constant], trials: list[Trial], here: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Settings (DRAWS_TPE, d) from Optuna's multivariate TPE, the constants that are not to change held fixed."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    current = {name: c.value for name, c in known.items()}
+    names = list(known)
+    spaces: dict[str, Any] = {n: optuna.distributions.FloatDistribution(0.0, 1.0) for n in names}
+    state = optuna.trial.TrialState
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ExperimentalWarning: multivariate, PartialFixedSampler
-        spaces: dict[str, Any] = {
-            name: optuna.distributions.IntDistribution(0, len(c.dimension.choices) - 1)
-            if c.dimension.choices
-            else optuna.distributions.FloatDistribution(*c.dimension.x_bounds)
-            for name, c in known.items()
-        }
-
-        def coordinates(values: Mapping[str, float]) -> dict[str, Any]:
-            return {n: int(c.dimension.to_x(values[n])) if c.dimension.choices else c.dimension.to_x(values[n]) for n, c in known.items()}
-
         past = [
             optuna.trial.create_trial(
-                params=coordinates(t.values),
+                params=dict(zip(names, _units(known, t.values).tolist(), strict=True)),
                 distributions=spaces,
                 value=t.score,
-                state=optuna.trial.TrialState.PRUNED if t.score is None else optuna.trial.TrialState.COMPLETE,
+                state=state.PRUNED if t.crashed else state.COMPLETE,  # pruned, without a value: below every measured one
             )
             for t in trials
-            if not t.running
+            if t.crashed or t.score is not None
         ]
-        sampler = optuna.samplers.TPESampler(
-            multivariate=True, n_startup_trials=STARTUP_TRIALS, seed=rng.randrange(2**31), warn_independent_sampling=False
+        tpe = optuna.samplers.TPESampler(
+            multivariate=True, n_startup_trials=STARTUP, seed=int(rng.integers(2**31)), warn_independent_sampling=False
         )
-    for _ in range(DRAWS):
-        free = rng.sample(sorted(known), min(len(known), rng.randint(1, MAX_CHANGED)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            held = {n: x for n, x in coordinates(current).items() if n not in free}
-            study = optuna.create_study(direction="maximize", sampler=optuna.samplers.PartialFixedSampler(held, sampler))
-            study.add_trials(past)
+        study = optuna.create_study(direction="maximize")
+        study.add_trials(past)
+        out = np.repeat(here[None], DRAWS_TPE, 0)
+        for k, free in enumerate(_free(DRAWS_TPE, len(names), rng)):
+            held = {n: float(here[i]) for i, n in enumerate(names) if not free[i]}
+            study.sampler = optuna.samplers.PartialFixedSampler(held, tpe) if held else tpe
             drawn = study.ask(spaces).params
-        yield {n: known[n].dimension.to_value(drawn[n]) if n in free else current[n] for n in known}
+            out[k, free] = [drawn[names[i]] for i in np.flatnonzero(free)]
+    return out
