@@ -129,9 +129,9 @@ def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
 def make_runner(settings: Settings, root: Path) -> Runner:
     """Where the runs of a session happen."""
     if settings.runner == "modal":
-        from autorl.runners.modal import ModalRunner
+        import modal_app
 
-        return ModalRunner(places=settings.slots)
+        return modal_app.runner(settings.slots, *((settings.gpu,) if settings.gpu else ()))
     if settings.runner == "scripted":
         from autorl.runners.scripted import ScriptedRunner
 

@@ -39,6 +39,11 @@ def seed_for(root_seed: int, index: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+def run_ticket(run: int) -> str:
+    """The name under which a run's own cost is reserved and settled."""
+    return f"run {run}"
+
+
 @dataclass(slots=True)
 class Attempt:
     """One version of train.py; number 0 is the baseline."""
@@ -211,7 +216,9 @@ class Ledger:
 
     def spent(self) -> float:
         """Dollars: settled calls, open reservations at their worst case, and compute."""
-        return sum(self.money.values()) + sum(r.record.cost_usd for r in self.runs.values() if r.record)
+        return sum(self.money.values()) + sum(
+            r.record.cost_usd for r in self.runs.values() if r.record and run_ticket(r.run) not in self.money
+        )
 
     def seed(self, index: int) -> int:
         return seed_for(self.session["root_seed"], index)

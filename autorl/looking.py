@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(report.status_table(rows, title=f"{facts['tag']} on {facts['env_id']}: {facts['state']}", spent_usd=ledger.spent()))
     console.print(
         f"results: {path.parent.relative_to(root)}/results.tsv, progress.png   branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",

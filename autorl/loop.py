@@ -6,6 +6,7 @@ deed can be made again from it (a commit follows from its `attempt`, the branch 
 only has to do what is missing. This file knows the order and nothing else: no git, no statistics, no processes.
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ from autorl import claiming, decision, report
 from autorl.desk import Desk
 from autorl.journal import atomic_write
 from autorl.judge import control_passed
-from autorl.ledger import CONFIRM_SEEDS, Run
+from autorl.ledger import CONFIRM_SEEDS, Run, run_ticket
 from autorl.machine import is_steady, partition
 from autorl.purse import JournalPurse
 from autorl.records import Job, Paused, Proposer, Runner, RunRecord, Screen, Verdict, from_json, to_json
@@ -63,8 +64,8 @@ class Loop:
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
         self.flying: dict[int, InFlight] = {}
         self.groups = partition(self.settings.cores, self.places)
-        purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
-        self.desk = Desk(session, proposer, purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
+        self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
+        self.desk = Desk(session, proposer, self.purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
         self.stopping = ""  # why, once a signal came
         self.closing = ""  # why, once the search has ended by itself
         self.exit_code = 0
@@ -121,16 +122,26 @@ class Loop:
                 time.sleep(POLL_SECONDS if self.flying or self.desk.thinking else 0.0)
             self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
             self.screen.say(self.closing)
-        except Paused as pause:
-            self._cancel_all("the loop paused")
-            self._settle()
-            self._record("closed", why=str(pause))
-            self.exit_code = pause.exit_code
-            raise
+        except (Paused, OSError) as trouble:
+            pause = trouble if isinstance(trouble, Paused) else _refused_by_machine(trouble)
+            self._wind_down(str(pause))
+            raise pause from (trouble if pause is not trouble else None)
         finally:
             self.desk.close()
-            self._views(final=True)
+        self._views(final=True)
         return self.exit_code
+
+    def _wind_down(self, why: str) -> None:
+        """Leave what can still be left behind; that the same disk refuses this as well is no news."""
+        last = (
+            lambda: self._cancel_all("the loop paused"),
+            self._settle,
+            lambda: self._record("closed", why=why),
+            lambda: self._views(final=True),
+        )
+        for step in last:
+            with contextlib.suppress(Paused, OSError):
+                step()
 
     def stop(self, why: str) -> None:
         """Ask the loop to end: called from a signal handler, so it only leaves a word."""
@@ -148,17 +159,28 @@ class Loop:
             )
         for attempt in self.ledger.attempts.values():
             self.desk.pin(attempt)
+        self._check_branch()
+        if self.ledger.verdicts:
+            self._note(self.ledger.verdicts[-1])
         if (name := machine_name()) != self.ledger.hardware and self.runner.name == "local" and self.ledger.runs:
             self._record(
                 "epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)"
             )
             self.screen.say("This machine is another than the session's: the incumbent is calibrated again.")
+        for run in [r for r in self.ledger.runs.values() if r.kind != "measure"]:
+            self._control(run)
         for run in self.ledger.pending():
             job = self._job(run.attempt, run.seed, run.kind, ())
             if run.handle and self.runner.attach(run.handle, job, self.session.root / run.folder):
                 self.flying[run.run] = InFlight(run, self._want_of(run), run.handle, self._free_cores())
             else:
                 self._end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
+
+    def _check_branch(self) -> None:
+        """The branch stands where we left it, or where the next move takes it (a kill came between)."""
+        there, due = self.workspace.branch(self.session.tag), self.ledger.attempts[self.state.incumbent].commit
+        if self.ledger.tip and there not in (self.ledger.tip, due):
+            self.workspace.move_branch(self.session.tag, due, self.ledger.tip)  # fails, and says what to do
 
     def _finished(self) -> bool:
         """True when nothing is left to do."""
@@ -233,13 +255,10 @@ class Loop:
         return next((g for g in self.groups if g not in used), ())
 
     def _start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
-        ends = [r for r in self.ledger.runs.values() if r.record is not None]
-        if len(ends) >= MAX_REPEATS and all(
-            r.record and r.record.status == "interrupted" and r.record.rule != "lost" and r.attempt == n for r in ends[-MAX_REPEATS:]
-        ):
-            reason = ends[-1].record.reason if ends[-1].record else ""
+        ends = [r.record for r in self.ledger.runs.values() if r.record is not None and r.attempt == n][-MAX_REPEATS:]
+        if len(ends) == MAX_REPEATS and all(e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends):
             raise Paused(
-                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({reason}): see to that, then start again."
+                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({ends[-1].reason}): see to that, then start again."
             )
         check_disk(self.session.folder)
         number, cores = len(self.ledger.runs) + 1, self._free_cores()
@@ -253,7 +272,10 @@ class Loop:
             cores=list(cores), folder=str(folder.relative_to(self.session.root)), mono=round(time.monotonic(), 3),
         )  # fmt: skip
         run = self.ledger.runs[number]
-        handle = self.runner.start(self._job(n, run.seed, kind, cores), folder)
+        job = self._job(n, run.seed, kind, cores)
+        if worst := getattr(self.runner, "worst_usd", None):
+            self.purse.reserve(worst(job), f"run {number}", run_ticket(number))
+        handle = self.runner.start(job, folder)
         if self.runner.name != "local":
             self._record("handle", run=number, handle=handle)
         self.flying[number] = InFlight(run, want, handle, cores)
@@ -281,13 +303,22 @@ class Loop:
             mono=round(time.monotonic(), 3),
             record=to_json(replace(record, log_tail=record.log_tail[-2000:])),
         )
+        if run_ticket(run.run) in self.ledger.money and (record.cost_usd or record.rule not in ("lost", "stopped")):
+            self.purse.settle(run_ticket(run.run), record.cost_usd, {})
         if not steady:
             self.screen.say(f"run {run.run} is repeated: {why}")
-        if run.kind != "measure" and record.status != "interrupted":
-            passed, reason = control_passed(run.kind, record, self.ledger.band)
-            self._record("control", attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
+        if run.kind != "measure":
+            self._control(run)
         elif record.status != "ok":
             self.screen.say(f"run {run.run} of experiment {run.attempt}: {record.status}, {record.reason}")
+
+    def _control(self, run: Run) -> None:
+        """What a control run showed; made again from its record if a kill came between."""
+        known = {c["run"] for c in self.ledger.controls}
+        if run.record is None or run.record.status == "interrupted" or run.run in known:
+            return
+        passed, reason = control_passed(run.kind, run.record, self.ledger.band)
+        self._record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
 
     def _want_of(self, run: Run) -> decision.Want | None:
         if run.purpose.startswith("confirm"):
@@ -303,12 +334,17 @@ class Loop:
             self._record("verdict", verdict=to_json(verdict))
             attempt = self.ledger.attempts[verdict.attempt]
             self.screen.say(f"{verdict.outcome.upper():>10}  {attempt.title}: {verdict.reason}")
-            if verdict.outcome in ("baseline", "keep", "certified"):
-                self.workspace.note(attempt.commit, json.dumps(to_json(verdict), indent=1, ensure_ascii=False))
+            self._note(verdict)
         tip = self.ledger.attempts[self.state.incumbent].commit if self.due else ""
         if tip and tip != self.ledger.tip:
             self.workspace.move_branch(self.session.tag, tip, self.ledger.tip or None)
             self._record("moved", commit=tip, old=self.ledger.tip)
+
+    def _note(self, verdict: Verdict) -> None:
+        """The evidence of a keep, attached to its commit."""
+        if verdict.outcome in ("baseline", "keep", "certified"):
+            text = json.dumps(to_json(verdict), indent=1, ensure_ascii=False)
+            self.workspace.note(self.ledger.attempts[verdict.attempt].commit, text)
 
     def _views(self, final: bool = False) -> None:
         """results.tsv at once, the picture now and then; both follow from the journal."""
@@ -316,6 +352,8 @@ class Loop:
             return
         rows = self.ledger.rows()
         atomic_write(self.session.folder / "results.tsv", report.results_tsv(rows).encode())
+        if self.ledger.claim:
+            atomic_write(self.session.folder / "evidence.json", json.dumps(self.ledger.claim, indent=1, ensure_ascii=False).encode())
         self._stale_views = False
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
             self._pictured = time.monotonic()
@@ -334,19 +372,23 @@ class Loop:
         self._cancel_all(self.stopping)
         self._settle()
         self._record("closed", why=self.stopping)
+        self._views(final=True)
         self.screen.say(
             f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py run --tag {self.session.tag}"
         )
         return 130
 
     def _cancel_all(self, why: str) -> None:
+        ended: list[tuple[Run, RunRecord]] = []
         for flight in list(self.flying.values()):
             record = self.runner.poll(flight.handle)
             if record is None and self.runner.name == "modal" and not self.stopping:
                 continue  # goes on without us and is fetched by its handle on resume
             self.runner.cancel(flight.handle)
-            self._end(flight.run, record or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}."))
+            ended.append((flight.run, record or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}.")))
         self.flying.clear()
+        for run, record in ended:  # after the last is cancelled: the disk may refuse the first
+            self._end(run, record)
 
     # -- the claim ---------------------------------------------------------------------------------------------------
 
@@ -369,5 +411,12 @@ class Loop:
         elif owed is None and not self.flying:
             claim = claiming.claim(self.ledger, champion, runs)
             self._record("claim", claim=claim)
-            atomic_write(self.session.folder / "evidence.json", json.dumps(claim, indent=1, ensure_ascii=False).encode())
             self.screen.say(str(claim["claim"].get("sentence", "")))
+
+
+def _refused_by_machine(error: OSError) -> Paused:
+    """A process that cannot be started, a folder that cannot be made: one sentence."""
+    where = f" ({error.filename})" if error.filename else ""
+    return Paused(
+        f"The machine refused{where}: {error.strerror or error}; see to that, then run the same command; everything up to here is kept."
+    )

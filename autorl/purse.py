@@ -17,13 +17,13 @@ class JournalPurse:
     def __init__(self, record: Callable[..., Any], ledger: Ledger, max_usd: float | None):
         self._record, self._ledger, self.max_usd = record, ledger, max_usd
 
-    def reserve(self, worst_usd: float, what: str) -> str:
+    def reserve(self, worst_usd: float, what: str, ticket: str = "") -> str:
         spent = self._ledger.spent()
         if self.max_usd is not None and spent + worst_usd > self.max_usd:
             raise Paused(
-                f"${spent:.2f} are spent and the next call could cost ${worst_usd:.2f}, more than --max-usd {self.max_usd:g} allows: raise it to go on."
+                f"${spent:.2f} are spent and {what} could cost ${worst_usd:.2f}, more than --max-usd {self.max_usd:g} allows: raise it to go on."
             )
-        ticket = f"m{len(self._ledger.money) + 1}"
+        ticket = ticket or f"m{len(self._ledger.money) + 1}"
         self._record("money", ticket=ticket, op="reserve", usd=worst_usd, what=what, usage={})
         return ticket
 
