@@ -1,0 +1,271 @@
+"""A session that faults are thrown at, and the eight invariants that hold after each. Used by test_faults.py and soak.py.
+
+    site = Site.new(folder, ideas)            # a small real repository and a file of ideas
+    site.env / site.argv(...)                 # how to start the loop on it
+    breaks = site.broken_invariants()         # [] or sentences
+
+I1 the branch stands at the last keep that was not undone. I2 each run is counted exactly once. I3 no score without a complete
+record. I4 the user's files and branch are untouched. I5 no child is alive. I6 results.tsv has constant columns and
+equals the journal. I7 money is never under-counted. I8 the loop ended well, or with a reason (checked on its exit).
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autorl.journal import Journal
+from autorl.ledger import Ledger
+from autorl.records import to_json
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+ENV_ID = "Pendulum-v1"
+EPISODES = 3
+WRITER = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def script(mean: float, end: str = "ok", seconds: float = 0.0, noise: float = 1.0, comment: str = "") -> str:
+    """A whole train.py for the scripted runner."""
+    return f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, "seconds": {seconds!r}, "end": {end!r}}}\n'
+
+
+def git(repo: Path, *args: str, check: bool = True) -> str:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | WRITER
+    done = subprocess.run(["git", *args], cwd=repo, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 or not check, done.stderr
+    return done.stdout.strip()
+
+
+@dataclass
+class Site:
+    """One repository with one session."""
+
+    repo: Path
+    home: Path
+    ideas: Path
+    tag: str = "t"
+    before: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, folder: Path, ideas: list[dict[str, Any]], baseline: str | None = None, tag: str = "t") -> "Site":
+        repo = folder / "repo"
+        repo.mkdir(parents=True)
+        for name in ("agent_loop.py", "evaluate.py", "program.md", ".gitignore"):
+            shutil.copy(PROJECT / name, repo / name)
+        (repo / "train.py").write_text(baseline if baseline is not None else script(10.0))
+        git(repo, "init", "-q", "-b", "main")
+        git(repo, "config", "user.name", "Ada")
+        git(repo, "config", "user.email", "ada@example.org")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", "a project")
+        (repo / "notes.txt").write_text("the user's own, untracked\n")
+        (repo / "program.md").write_text("the user's own, edited\n")
+        (repo / "train.py").write_text("the user's own, half an idea (\n")
+        (folder / "ideas.json").write_text(json.dumps(ideas))
+        site = cls(repo, folder / "home", folder / "ideas.json", tag)
+        site.before = site.picture()
+        return site
+
+    def copy(self, folder: Path) -> "Site":
+        """The same site somewhere else."""
+        shutil.copytree(self.repo, folder / "repo", symlinks=True)
+        site = Site(folder / "repo", folder / "home", self.ideas, self.tag)
+        site.before = site.picture()
+        return site
+
+    @property
+    def folder(self) -> Path:
+        return self.repo / "results" / ENV_ID / self.tag
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"AUTORL_HOME": str(self.home), **WRITER}
+
+    def argv(self, *more: str) -> list[str]:
+        return [
+            "run", "--tag", self.tag, "--runner", "scripted", "--proposer", "replay", "--replay", str(self.ideas), "--seed", "1", "--env-id", ENV_ID,
+            "--budget", "1", "--episodes", str(EPISODES), "--confirm-runs", "0", "--sandbox", "off", *more,
+        ]  # fmt: skip
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def events(self) -> list[dict[str, Any]]:
+        return Journal.read(self.folder / "journal.jsonl")
+
+    def ledger(self) -> Ledger:
+        ledger = Ledger()
+        for event in self.events():
+            ledger.fold(event)
+        return ledger
+
+    def picture(self) -> dict[str, str]:
+        """The user's side of the repository: files outside of results/ and .autorl/, HEAD, index, branches, config."""
+        seen = {
+            "branches": git(
+                self.repo, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/main", "refs/tags", "refs/stash", "refs/remotes"
+            )
+        }
+        for path in sorted(self.repo.rglob("*")):
+            name = path.relative_to(self.repo).as_posix()
+            if name.startswith((".git/", "results/", ".autorl/")) and name not in (".git/HEAD", ".git/index", ".git/config"):
+                continue
+            if path.is_file():
+                seen[name] = f"{path.stat().st_mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return seen
+
+    def decisions(self) -> dict[str, Any]:
+        """What must be the same with and without faults: rows, verdicts and the branch, without hashes and times."""
+        ledger = self.ledger()
+        by_commit = {a.commit: a.n for a in ledger.attempts.values()}
+        rows = [[r.n, r.description, r.status, r.state, r.runs, _round(r.avg_return), _round(r.stderr), r.parent] for r in ledger.rows()]
+        verdicts = [{k: _round(v) for k, v in to_json(verdict).items()} for verdict in ledger.verdicts]
+        for verdict in verdicts:  # a reason may name a run by its number, which a repeated run shifts
+            verdict.pop("reason")
+        return {
+            "rows": rows,
+            "verdicts": verdicts,
+            "branch": by_commit.get(git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)),
+            "refused": [r["title"] for r in ledger.refusals],
+        }
+
+    def repeated(self) -> int:
+        """How many runs were started for nothing."""
+        return sum(r.record is not None and r.record.status == "interrupted" for r in self.ledger().runs.values())
+
+    # -- invariants --------------------------------------------------------------------------------------------------
+
+    def broken_invariants(self, ended: bool = True) -> list[str]:
+        """Sentences about what does not hold, between two sittings. `ended`: the last sitting came to its own end."""
+        breaks: list[str] = []
+        if not (self.folder / "journal.jsonl").exists():
+            return self._i4() + self._i5()
+        ledger = self.ledger()
+        for check in (self._i1, self._i2, self._i3, self._i6):
+            breaks += check(ledger, ended)
+        return breaks + self._i4() + self._i5() + self._i7(ledger)
+
+    def _i1(self, ledger: Ledger, ended: bool) -> list[str]:
+        if not ended or not ledger.verdicts:
+            return []
+        kept: list[int] = []
+        for verdict in ledger.verdicts:
+            if verdict.outcome in ("baseline", "keep"):
+                kept.append(verdict.attempt)
+            kept = [n for n in kept if n not in verdict.undone]
+        tip, due = git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False), ledger.attempts[kept[-1]].commit
+        breaks = [] if tip == due else [f"I1: the branch stands at {tip[:8]}, the last keep is {due[:8]} (attempt {kept[-1]})"]
+        pins = dict(
+            line.split()
+            for line in git(self.repo, "for-each-ref", "--format=%(refname) %(objectname)", f"refs/autorl/{self.tag}/").splitlines()
+        )
+        for attempt in ledger.attempts.values():
+            if attempt.commit and pins.get(f"refs/autorl/{self.tag}/{attempt.n}") != attempt.commit:
+                breaks.append(f"I1: attempt {attempt.n} is not pinned at {attempt.commit[:8]}")
+        notes = {line.split()[1] for line in git(self.repo, "notes", "--ref=autorl", "list", check=False).splitlines()}
+        breaks += [f"I1: attempt {n} was kept and has no note" for n in kept if ledger.attempts[n].commit not in notes]
+        return breaks
+
+    def _i2(self, ledger: Ledger, ended: bool) -> list[str]:
+        events, breaks = self.events(), []
+        for kind in ("started", "run"):
+            numbers = [e["run"] for e in events if e["type"] == kind]
+            if len(numbers) != len(set(numbers)):
+                breaks.append(f"I2: a {kind} event is there twice: {sorted(numbers)}")
+        counted = [r.seed_index for r in ledger.runs.values() if r.counted]
+        if len(counted) != len(set(counted)):
+            breaks.append("I2: two counted runs share a seed")
+        if ended and ledger.pending():
+            breaks.append(f"I2: runs {[r.run for r in ledger.pending()]} have no end")
+        numbers = [e["n"] for e in events if e["type"] == "attempt"]
+        if numbers != list(range(len(numbers))):
+            breaks.append(f"I2: attempts are numbered {numbers}")
+        return breaks
+
+    def _i3(self, ledger: Ledger, ended: bool) -> list[str]:
+        breaks = []
+        for run in ledger.runs.values():
+            record = run.record
+            if record is None or record.avg_return is None:
+                continue
+            whole = (
+                record.status == "ok"
+                and len(record.returns) == len(record.eval_seeds) == len(record.lengths) == EPISODES
+                and record.isolation
+            )
+            if not whole or not math.isclose(record.avg_return, math.fsum(record.returns) / EPISODES, rel_tol=1e-12):
+                breaks.append(f"I3: run {run.run} has a score and no complete record")
+        for row in ledger.rows():
+            scored = [r.record.avg_return for r in ledger.runs_of(row.n) if r.counted and r.record and r.record.avg_return is not None]
+            if row.avg_return is not None and not math.isclose(row.avg_return, math.fsum(scored) / len(scored), rel_tol=1e-9):
+                breaks.append(f"I3: row {row.n} says {row.avg_return}, its runs {scored}")
+        return breaks
+
+    def _i4(self) -> list[str]:
+        after = self.picture()
+        changed = [name for name in after.keys() | self.before.keys() if after.get(name) != self.before.get(name)]
+        return [f"I4: changed: {sorted(changed)}"] if changed else []
+
+    def _i5(self) -> list[str]:
+        end = time.monotonic() + 3.0  # a child that was being started needs a moment to see that its parent is gone
+        while (alive := children_in(self.repo)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return [f"I5: alive: {alive}"] if alive else []
+
+    def _i6(self, ledger: Ledger, ended: bool) -> list[str]:
+        path = self.folder / "results.tsv"
+        if not path.exists():
+            return ["I6: there is no results.tsv"] if ended and ledger.rows() else []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        widths = {line.count("\t") for line in lines[:-1]}
+        breaks = [] if len(widths) == 1 and lines[-1] == "" else [f"I6: results.tsv has lines of {widths} tabs"]
+        if ended and not breaks:
+            names = lines[0].split("\t")
+            table = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:-1]]
+            rows = ledger.rows()
+            if len(table) != len(rows):
+                breaks.append(f"I6: results.tsv has {len(table)} rows, the journal {len(rows)}")
+            for row, shown in zip(rows, table, strict=False):
+                score = None if shown["avg_return"] == "" else float(shown["avg_return"])
+                same = (score is None) == (row.avg_return is None) and (
+                    score is None or math.isclose(score, row.avg_return or 0.0, rel_tol=1e-4, abs_tol=1e-4)
+                )
+                if not same or shown["status"] != row.status or not row.commit.startswith(shown["commit"]):
+                    breaks.append(f"I6: results.tsv says {shown} of row {row.n}")
+        return breaks
+
+    def _i7(self, ledger: Ledger) -> list[str]:
+        reserved: dict[str, float] = {}
+        for event in self.events():
+            if event["type"] == "money":
+                reserved[event["ticket"]] = event["usd"]
+        low = math.fsum(reserved.values()) - 1e-9
+        return [] if ledger.spent() >= low else [f"I7: {ledger.spent()} spent, {low} journaled"]
+
+
+def children_in(folder: Path) -> list[str]:
+    """Processes whose working directory or command line lies in `folder`."""
+    found, place = [], str(folder)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            cwd = os.readlink(entry / "cwd")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX" and (cwd == place or cwd.startswith(place + "/")):
+            found.append(f"{entry.name} ({state}): {command[:120]}")
+    return found
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    return [_round(v) for v in value] if isinstance(value, list) else value
