@@ -23,7 +23,7 @@ class Inbox:
     def leave(self, proposal: Proposal) -> str:
         """Store a proposal whole (temporary file, then rename); returns its ticket."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        ticket = f"t{time.time_ns() // 1_000_000:x}{secrets.token_hex(2)}"
+        ticket = f"t{time.time_ns():x}{secrets.token_hex(1)}"
         temporary = self.folder / f".{ticket}"
         temporary.write_text(json.dumps(to_json(proposal)), encoding="utf-8")
         os.replace(temporary, self.folder / f"{ticket}.json")
