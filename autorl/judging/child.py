@@ -84,6 +84,10 @@ class Log:
 class Child:
     """A process group of its own with one pipe for everything it says.
 
+    Args:
+        cores: threads found outside of these are put back; () = not looked at.
+        guarded: not in a PID namespace, so a guard process keeps its tree together (guard.py).
+
     Attributes:
         breach: "" or the name of the limit it broke ("memory", "processes", "disk", "log").
         reason: the sentence that goes with it.
@@ -92,24 +96,30 @@ class Child:
     """
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, run_dir: Path, limits: Limits, log: Log,
-                 pass_fds: Sequence[int] = (), cores: Sequence[int] = ()):  # fmt: skip
+                 pass_fds: Sequence[int] = (), cores: Sequence[int] = (), guarded: bool = False):  # fmt: skip
         self.run_dir, self.limits, self.log, self.cores = run_dir, limits, log, tuple(cores)
         self.breach = self.reason = ""
         self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds = 0, 0.0, 0.0
         self.widened = False  # it took cores that were not its own
         self.pipe, write = os.pipe()
         os.set_blocking(self.pipe, False)
-        command = ["/bin/sh", "-c", LAUNCH, "sh", str(max(1, limits.disk_bytes // 512)), *argv]
+        lifeline, self._lifeline = os.pipe() if guarded and tree.LINUX else (-1, -1)
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(lifeline), "--"] if lifeline >= 0 else []
+        command = ["/bin/sh", "-c", LAUNCH, "sh", str(max(1, limits.disk_bytes // 512)), *guard, *argv]
+        inherited = (*pass_fds, *((lifeline,) if lifeline >= 0 else ()))
         try:
             self.process = effect("child start", lambda: subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=write, stderr=write, env=dict(env), cwd=cwd, pass_fds=tuple(pass_fds),
+                command, stdin=subprocess.DEVNULL, stdout=write, stderr=write, env=dict(env), cwd=cwd, pass_fds=inherited,
                 start_new_session=True))  # fmt: skip
         finally:
             os.close(write)
+            if lifeline >= 0:
+                os.close(lifeline)
         self.pid = self.process.pid
         self.ended_at: float | None = None
         self._last_sample = self._next_sample = time.monotonic()
         self._last_pss = 0.0
+        self._silent = False  # it closed its end of the pipe
         self._next_disk = 0.0
         self.exit_fd = _pidfd(self.pid)
 
@@ -127,12 +137,19 @@ class Child:
 
     def wait(self, timeout: float) -> None:
         """Take output and samples for at most `timeout` seconds; returns early when the child ends or says something."""
-        fds = [fd for fd in (self.pipe, self.exit_fd) if fd is not None]
+        fds = [fd for fd in (self.exit_fd, None if self._silent else self.pipe) if fd is not None]
         timeout = max(0.0, min(timeout, self._next_sample - time.monotonic()))
         if self.exit_fd is None:
             timeout = min(timeout, 0.05)
         select.select(fds, [], [], timeout)
         self.attend()
+
+    def wait_for_end(self, patience: float) -> None:
+        """Wait up to `patience` seconds for the process to end."""
+        deadline = time.monotonic() + patience
+        while self.running and (left := deadline - time.monotonic()) > 0:
+            self.wait(left)
+        self.drain(1 << 20)
 
     def attend(self) -> None:
         """What is due now: output, a sample. Never blocks."""
@@ -150,6 +167,7 @@ class Child:
             except BlockingIOError:
                 return
             if not data:
+                self._silent = True
                 return
             self.log.write(data)
             at_most -= len(data)
@@ -210,10 +228,10 @@ class Child:
             left.append(self.pid)
         self.running  # noqa: B018 (notes the time)
         self.drain(4 << 20)
-        for fd in (self.pipe, self.exit_fd):
-            if fd is not None:
+        for fd in (self.pipe, self.exit_fd, self._lifeline):
+            if fd is not None and fd >= 0:
                 os.close(fd)
-        self.pipe, self.exit_fd = -1, None
+        self.pipe, self.exit_fd, self._lifeline = -1, None, -1
         return left
 
 

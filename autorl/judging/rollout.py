@@ -13,6 +13,7 @@ What this file does not do: choose seeds, start the policy, or trust a byte of w
 """
 
 import contextlib
+import hashlib
 import json
 import mmap
 import os
@@ -41,6 +42,8 @@ FIRST_ANSWER_SECONDS = 60.0  # includes starting Python, importing torch and loa
 ANSWER_SECONDS = 2.0  # each later answer
 THINKING_SECONDS = 120.0  # all answers together
 EVALUATION_SECONDS = 1800.0  # everything
+
+DIGESTED = 4  # answers of each group that name the policy, for the seed control
 
 REQUEST = struct.Struct("<I")  # group; then n bytes of reset mask and n*obs_dim float32
 ANSWER = struct.Struct("<4sII")  # dtype that get_action returned, rows, columns; then rows*columns float32
@@ -146,6 +149,19 @@ def worker_main() -> None:
     worker(task["env_id"], task["seeds"], task["rows"], task["shared"], task["orders"], task["answers"])
 
 
+class HungUp(Exception):
+    """The other end of the socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What became of the episodes."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    actions: str  # sha256 of the first answers: equal policies on equal episodes give equal ones
+
+
 class Episodes:
     """N fresh environments in worker processes, in groups of rows.
 
@@ -218,6 +234,12 @@ class Episodes:
         for fd in self.orders:
             os.write(fd, b"G")
 
+    def __enter__(self) -> "Episodes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def order(self, group: int) -> None:
         """Tell every worker to step its running rows of a group with the actions in the block."""
         for fd in self.orders:
@@ -254,7 +276,7 @@ def _anonymous() -> int:
 
 
 def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
-         watch: Sequence[int] = (), attend_seconds: float = 0.1) -> tuple[list[float], list[int]]:  # fmt: skip
+         watch: Sequence[int] = (), attend_seconds: float = 0.1) -> Played:  # fmt: skip
     """Play every episode to its end with the actions that come over `server`.
 
     Args:
@@ -262,10 +284,11 @@ def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
         watch: descriptors whose readiness calls `attend` at once (the server's log, its exit).
 
     Returns:
-        returns and lengths, one per episode.
+        returns and lengths, one per episode, in the order of the seeds.
 
     Raises:
         Fault: an answer was late or wrong, a worker died, time ran out.
+        HungUp: the server closed its end.
     """
     block, rows = episodes.block, episodes.rows
     num_groups = len(rows)
@@ -279,6 +302,7 @@ def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
     started = time.monotonic()
     head_since, thinking, answered = started, 0.0, 0
     next_attend = 0.0
+    digest = hashlib.sha256()
 
     outgoing += struct.pack(f"<II{num_groups}I", num_groups, episodes.shape.obs_dim, *(len(r) for r in rows))
     with selectors.DefaultSelector() as selector:
@@ -294,7 +318,7 @@ def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
                     try:
                         sent = server.send(outgoing)
                     except (BrokenPipeError, ConnectionResetError):
-                        raise Fault("exit", "the policy's process ended during evaluation") from None
+                        raise HungUp from None
                     del outgoing[:sent]
             selector.modify(server, selectors.EVENT_READ | (selectors.EVENT_WRITE if outgoing else 0), "server")
 
@@ -338,14 +362,15 @@ def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
                         except ConnectionResetError:
                             data = b""
                         if not data:
-                            attend()
-                            raise Fault("exit", "the policy's process ended during evaluation")
+                            raise HungUp
                         incoming += data
                         while waiting and (size := _complete(incoming, len(rows[waiting[0]]), episodes.shape.act_dim)):
                             group = waiting.popleft()
                             actions = np.frombuffer(incoming, np.float32, offset=ANSWER.size, count=(size - ANSWER.size) // 4).reshape(
                                 -1, episodes.shape.act_dim
                             )
+                            if answered < DIGESTED * num_groups:
+                                digest.update(actions.tobytes())
                             if not np.isfinite(actions).all():
                                 raise Fault("nan", "the policy answered with an action that is not finite (NaN or infinity)")
                             np.clip(actions, episodes.low, episodes.high, out=block.actions[slices[group]])
@@ -370,7 +395,7 @@ def play(episodes: Episodes, server: socket.socket, attend: Callable[[], None],
                 raise Fault("slow_policy", f"the policy took more than {THINKING_SECONDS:g} s for all its answers together")
             if now - started > EVALUATION_SECONDS:
                 raise Fault("evaluation_cap", f"the evaluation took more than {EVALUATION_SECONDS:g} s")
-    return [float(r) for r in block.returns], [int(n) for n in block.lengths]
+    return Played(tuple(map(float, block.returns)), tuple(map(int, block.lengths)), digest.hexdigest())
 
 
 def _complete(buffer: bytearray, rows: int, columns: int) -> int:

@@ -149,10 +149,19 @@ def kill_tree(root: int, patience: float = 10.0) -> list[int]:
     A process that was reparented to us (we may be a subreaper) is waited for, so no zombie stays. The caller waits for
     `root` itself. Each round looks again, since a tree may fork while it is being killed; it is stopped first.
     """
+    return _kill(root, True, patience)
+
+
+def kill_below(root: int, patience: float = 10.0) -> list[int]:
+    """The same for everything below `root`, which itself lives on: strays that were reparented to us."""
+    return _kill(root, False, patience)
+
+
+def _kill(root: int, itself: bool, patience: float) -> list[int]:
     known: set[int] = set()
     deadline = time.monotonic() + patience
     while True:
-        found = [pid for pid in descendants(root) if pid != root or alive(root)]
+        found = [pid for pid in descendants(root) if pid != root or (itself and alive(root))]
         known.update(found)
         for sent in (signal.SIGSTOP, signal.SIGKILL):
             for pid in known if sent == signal.SIGKILL else found:

@@ -1,0 +1,136 @@
+"""Facts about a run that no train.py can colour: clocks, the machine's share, hardware, versions. And one that it can: metrics.csv.
+
+What this file does not do: decide whether a run counts.
+"""
+
+import contextlib
+import csv
+import io
+import math
+import os
+import platform
+import resource
+import time
+from collections.abc import Sequence
+
+from autorl.judging.tree import LINUX, TICK
+from autorl.records import MachineShare
+
+
+def affinity() -> tuple[int, ...]:
+    """The cores this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
+
+
+def clocks() -> tuple[float, float]:
+    """(seconds without sleep, seconds with sleep): they part when the machine is suspended."""
+    now = time.monotonic()
+    return now, time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else now
+
+
+def own_cpu_seconds() -> float:
+    """CPU of this process and of all children it has waited for."""
+    return sum(u.ru_utime + u.ru_stime for u in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)))
+
+
+class Share:
+    """How much of its cores a run could have had: the kernel's own counters at the beginning and at the end."""
+
+    def __init__(self, cores: Sequence[int]):
+        self.cores = set(cores)
+        self.time, self.clocks = time.monotonic(), clocks()
+        self.counted = self._counters()
+
+    def _counters(self) -> tuple[float, float] | None:
+        """(busy, stolen) core seconds of our cores since boot."""
+        if not LINUX:
+            return None
+        busy = steal = 0
+        try:
+            with open("/proc/stat", encoding="ascii") as file:
+                for line in file:
+                    name, *values = line.split()
+                    if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in self.cores:
+                        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, values[:8])
+                        busy += user + nice + system + irq + softirq
+                        steal += stolen
+        except (OSError, ValueError):
+            return None
+        return busy / TICK, steal / TICK
+
+    def end(self, our_cpu_seconds: float, max_gap_seconds: float) -> MachineShare:
+        """The share from the beginning until now.
+
+        Args:
+            our_cpu_seconds: CPU of the run and its judge in that time.
+        """
+        awake, asleep = (b - a for a, b in zip(self.clocks, clocks(), strict=True))
+        suspended = max(0.0, asleep - awake)
+        seconds = max(time.monotonic() - self.time, 1e-3)
+        counted = self._counters()
+        if counted is None or self.counted is None:
+            return MachineShare(suspended_seconds=suspended, max_gap_seconds=max_gap_seconds)
+        other = max(0.0, counted[0] - self.counted[0] - our_cpu_seconds) / seconds  # cores
+        stolen = max(0.0, counted[1] - self.counted[1]) / seconds  # cores
+        width = max(1, len(self.cores))
+        return MachineShare(
+            cpu_share=round(min(1.0, max(0.0, 1 - (other + stolen) / width)), 4), steal=round(min(1.0, stolen / width), 4), other_load=round(other, 4),
+            suspended_seconds=round(suspended, 3), max_gap_seconds=round(max_gap_seconds, 3))  # fmt: skip
+
+
+def last_row(tail: bytes, head: bytes) -> dict[str, float]:
+    """The last complete row of metrics.csv as finite numbers; {} when there is none. Self-reported, never trusted.
+
+    Args:
+        tail, head: the file's last and first bytes.
+    """
+    names = next(csv.reader(io.StringIO(head.decode("utf-8", "replace").partition("\n")[0])), [])[:64]
+    lines = tail.decode("utf-8", "replace").replace("\0", "").split("\n")[:-1]
+    for line in reversed(lines):
+        values = next(csv.reader(io.StringIO(line[:4096])), [])
+        if names and len(values) == len(names) and values != names:
+            row = {}
+            for name, value in zip(names, values, strict=True):
+                with contextlib.suppress(ValueError):
+                    if math.isfinite(number := float(value)):
+                        row[name[:64]] = number
+            return row
+    return {}
+
+
+def count(value: float | None) -> int | None:
+    """A self-reported count, if it can be one."""
+    return int(value) if value is not None and 0 <= value < 1e15 else None
+
+
+def hardware() -> str:
+    """The processor's name."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """What a score depends on."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("torch", "numpy", "gymnasium", "envpool", "mujoco", "box2d", "box2d-py", "cloudpickle"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def ending(code: int | None) -> str:
+    """How a process ended, in words; a shell and bubblewrap tell a signal as 128 + its number."""
+    if code is not None and (code < 0 or code > 128):
+        return f"was killed by signal {-code if code < 0 else code - 128}"
+    return f"ended with exit code {code}"
+
+
+def sentence(text: str) -> str:
+    """One line with a capital and a full stop, bounded."""
+    text = " ".join(text.split())[:600]
+    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?" else ".")

@@ -1,0 +1,87 @@
+"""Private run directories: fresh, ours while we hold the lock in them, gone afterwards; dead ones are swept.
+
+What this file does not do: put anything into them.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+YOUNG_SECONDS = 60.0  # a directory without a lock file may still be in the making
+
+
+def runs_folder(root: Path = ROOT) -> Path:
+    """Where private run directories live: $AUTORL_HOME/runs, else <repository>/.autorl/runs."""
+    home = os.environ.get("AUTORL_HOME")
+    return Path(home).absolute() / "runs" if home else root / ".autorl" / "runs"
+
+
+@contextlib.contextmanager
+def private_directory() -> Iterator[Path]:
+    """A fresh directory, locked until the block ends and removed then."""
+    home = runs_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="run-", dir=home))
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+    finally:
+        remove(path)
+        os.close(lock)
+
+
+def is_dead(path: Path) -> bool:
+    """True when no living judge owns this private directory."""
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        with contextlib.suppress(OSError):
+            return time.time() - path.lstat().st_mtime > YOUNG_SECONDS
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def sweep(root: Path = ROOT) -> list[Path]:
+    """Remove what dead judges left: their private directories, and processes that still run in them (unconfined ones)."""
+    swept = []
+    for path in sorted(runs_folder(root).glob("run-*")):
+        if path.is_dir() and not path.is_symlink() and is_dead(path):
+            kill_tenants(path)
+            remove(path)
+            swept.append(path)
+    return swept
+
+
+def kill_tenants(path: Path) -> int:
+    """SIGKILL every process whose environment names `path` as its run directory; returns how many (Linux only)."""
+    mark = f"AUTORL_RUN_DIR={path}/".encode()
+    count = 0
+    for entry in os.scandir("/proc") if os.path.isdir("/proc/self") else ():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as file:
+                if any(item.startswith(mark) for item in file.read(1 << 20).split(b"\0")):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    count += 1
+    return count
+
+
+def remove(path: Path) -> None:
+    """Delete a directory, whatever modes its tenant left on it; links are removed, not followed."""
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
