@@ -1,3 +1,4 @@
+# NOTE FROM THE LEAD (04:05): by my mistake the UNCOMMITTED edits of this file made before 04:04:16 were reverted to its last commit. Please re-apply your last edits, then delete this line.
 """The researcher on the Anthropic API: a short conversation with tools that ends in one proposal.
 
     export ANTHROPIC_API_KEY=...
