@@ -12,8 +12,11 @@ What this file does not do: score itself (the harness evaluates what `evaluate_p
 know any environment by name.
 """
 
+import copy
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -37,7 +40,6 @@ UPDATE_EPOCHS = 10  # [1, 20] passes over each rollout
 MINIBATCH_SIZE = 2048  # {256, 512, 1024, 2048, 4096}
 CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
 ENT_COEF = 0.0  # [0.0, 0.02]
-VF_COEF = 0.5  # [0.1, 2.0]
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 LOG_STD_INIT = -0.5  # [-2.0, 0.5] natural log, in units of half the action range
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
@@ -77,14 +79,18 @@ class Agent(nn.Module):
     def normalize(self, obs: torch.Tensor) -> torch.Tensor:
         return ((obs - self.obs_mean) / self.obs_std).clamp(-OBS_CLIP, OBS_CLIP)
 
+    def mean(self, obs: torch.Tensor) -> torch.Tensor:
+        """Raw observations (N, obs_dim) -> the mean of the Gaussian, (N, act_dim)."""
+        return self.actor(self.normalize(obs))
+
     def to_env(self, actions: torch.Tensor) -> torch.Tensor:
         """Clamp to the bounds and scale to the environment's units."""
-        return torch.clamp(actions, -self.action_limit, self.action_limit) * self.action_half + self.action_mid
+        return actions.clamp(-self.action_limit, self.action_limit) * self.action_half + self.action_mid
 
     @torch.no_grad()
     def get_action(self, obs: torch.Tensor) -> np.ndarray:
         """Harness contract: obs (N, obs_dim) float32 on the agent's device -> the mean actions, (N, act_dim), in bounds."""
-        return self.to_env(self.actor(self.normalize(obs))).cpu().numpy()
+        return self.to_env(self.mean(obs)).cpu().numpy()
 
 
 def log_prob(actions: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
@@ -122,48 +128,98 @@ def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray,
     return advantages
 
 
+def optimize(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRAD_NORM)
+    optimizer.step()
+
+
+def minibatches(order: np.ndarray, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Rows gathered once in the given order, then cut into contiguous pieces of nearly MINIBATCH_SIZE."""
+    inds = torch.from_numpy(order).to(tensors[0].device)
+    return zip(*(x[inds].tensor_split(max(1, round(len(order) / MINIBATCH_SIZE))) for x in tensors), strict=True)
+
+
+def update_policy(agent: "Agent", optimizer: torch.optim.Optimizer, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
+    """PPO's clipped surrogate (https://arxiv.org/abs/1707.06347, eq. 7), one pass over the batch for each of `orders`."""
+    for order in orders:
+        for mb_obs, mb_actions, mb_logprobs, mb_advantages in minibatches(order, obs, actions, logprobs, advantages):
+            mb_advantages = (mb_advantages - mb_advantages.mean()) / (mb_advantages.std() + 1e-8)
+            logratio = log_prob(mb_actions, agent.actor(mb_obs), agent.log_std) - mb_logprobs
+            ratio = logratio.exp()
+            pg_loss = -torch.min(mb_advantages * ratio, mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)).mean()
+            entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
+            optimize(pg_loss - ENT_COEF * entropy, optimizer)
+    with torch.no_grad():  # of the last minibatch, the furthest from the behaviour policy
+        approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
+        clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
+        return {"policy_loss": pg_loss.item(), "entropy": entropy.item(), "approx_kl": approx_kl.item(), "clipfrac": clipfrac.item()}
+
+
+def update_critic(agent: "Agent", optimizer: torch.optim.Optimizer, orders: list[np.ndarray], obs: torch.Tensor, returns: torch.Tensor) -> dict[str, float]:  # fmt: skip
+    """Squared error against the lambda-returns."""
+    for order in orders:
+        for mb_obs, mb_returns in minibatches(order, obs, returns):
+            v_loss = 0.5 * ((agent.critic(mb_obs).squeeze(-1) - mb_returns) ** 2).mean()
+            optimize(v_loss, optimizer)
+    return {"value_loss": v_loss.item()}
+
+
 # ---------------------------------------------------------------------------
 # Training (edit freely)
 # ---------------------------------------------------------------------------
 
 
 def main() -> None:
-    np.random.seed(evaluate.SEED)  # the seed belongs to the harness
-    torch.manual_seed(evaluate.SEED)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)
+    torch.manual_seed(evaluate.SEED)  # the seed belongs to the harness
     rng = np.random.default_rng(evaluate.SEED)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    envs = make_vec_env(NUM_ENVS)
-    obs_dim, act_dim = envs.single_observation_space.shape[0], envs.single_action_space.shape[0]
-    agent = Agent(obs_dim, envs.single_action_space.low, envs.single_action_space.high).to(device)
-    optimizer = torch.optim.Adam(agent.parameters(), lr=LEARNING_RATE, eps=1e-5, fused=True)
+    # Two halves take turns: the policy acts for one while the other moves.
+    half = NUM_ENVS // 2
+    halves = [
+        (make_vec_env(half, seed=2 * evaluate.SEED + k, threads=max(1, evaluate.THREADS // 2)), slice(k * half, (k + 1) * half))
+        for k in (0, 1)
+    ]
+    action_space = halves[0][0].single_action_space
+    T, N, obs_dim, act_dim = NUM_STEPS, 2 * half, halves[0][0].single_observation_space.shape[0], action_space.shape[0]
+    agent = Agent(obs_dim, action_space.low, action_space.high).to(device)
+    actor = copy.deepcopy(agent).cpu() if device.type == "cuda" else agent  # acts on the CPU, where the environments are
+    actor_optimizer = torch.optim.Adam([*agent.actor.parameters(), agent.log_std], eps=1e-5, fused=True)
+    critic_optimizer = torch.optim.Adam(agent.critic.parameters(), eps=1e-5, fused=True)
+    torch.set_num_threads(1)  # the nets are small: two learners of one thread each beat one of two
+    learners = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
     obs_moments, return_moments = RunningMoments(obs_dim), RunningMoments(1)
 
-    T, N = NUM_STEPS, NUM_ENVS
     obs = np.zeros((T + 1, N, obs_dim), np.float32)
     actions = np.zeros((T, N, act_dim), np.float32)  # as sampled, before the clamp
     rewards = np.zeros((T, N), np.float32)
     terminated, truncated, valid = (np.zeros((T, N), bool) for _ in range(3))
     discounted, episode_return, episode_length = np.zeros(N), np.zeros(N), np.zeros(N, int)
     finished: list[tuple[float, int]] = []  # (return, length) of the latest episodes
+    for envs, rows in halves:
+        obs[T, rows] = envs.reset()
 
     progress = Progress()
     total_timesteps = num_updates = 0
     longest, iteration_start = 0.0, time.monotonic()
-    next_obs = envs.reset()
-    while num_updates == 0 or remaining() > 1.2 * longest + 0.3:
+    while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
         # -- collect NUM_STEPS steps of every environment
         noise = rng.standard_normal((T, N, act_dim), np.float32)
-        with torch.no_grad():
-            std = agent.log_std.exp()
-            for t in range(T):
-                obs[t] = next_obs
-                mean = agent.actor(agent.normalize(torch.from_numpy(next_obs).to(device)))
-                action = mean + std * torch.from_numpy(noise[t]).to(device)
-                actions[t] = action.cpu().numpy()
-                next_obs, rewards[t], terminated[t], truncated[t], valid[t] = envs.step(agent.to_env(action).cpu().numpy())
-            obs[T] = next_obs
+        obs[0] = obs[T]
+        with torch.inference_mode():
+            actor.load_state_dict(agent.state_dict())
+            sampled = noise * actor.log_std.exp().numpy()  # what exploration adds to the mean
+            for t in range(T + 1):
+                for envs, rows in halves:
+                    if t > 0:
+                        obs[t, rows], rewards[t - 1, rows], terminated[t - 1, rows], truncated[t - 1, rows], valid[t - 1, rows] = (
+                            envs.recv()
+                        )
+                    if t < T:
+                        actions[t, rows] = actor.mean(torch.from_numpy(obs[t, rows])).numpy() + sampled[t, rows]
+                        envs.send(actor.to_env(torch.from_numpy(actions[t, rows])).numpy())
         total_timesteps += int(valid.sum())
 
         # -- episode statistics and the scale of rewards (the standard deviation of the discounted return)
@@ -178,47 +234,28 @@ def main() -> None:
                 discounted[ended] = episode_return[ended] = episode_length[ended] = 0
         finished = finished[-100:]
         return_moments.update(returns_seen[valid][:, None])
-        scaled_rewards = np.clip(rewards / np.sqrt(return_moments.var + 1e-8), -REWARD_CLIP, REWARD_CLIP).astype(np.float32)
+        scaled_rewards = (rewards / np.sqrt(return_moments.var + 1e-8)).clip(-REWARD_CLIP, REWARD_CLIP).astype(np.float32)
 
         # -- advantages, with everything on the device in one go; the reset steps are left out of the batch
         with torch.no_grad():
             all_obs = agent.normalize(torch.from_numpy(obs).to(device))  # (T + 1, N, obs_dim)
             values = agent.critic(all_obs).squeeze(-1).cpu().numpy()  # (T + 1, N)
             advantages = compute_gae(scaled_rewards, values, terminated, truncated)
-            keep = torch.from_numpy(np.flatnonzero(valid)).to(device)
-
-            def batch(x: np.ndarray, keep: torch.Tensor = keep) -> torch.Tensor:
-                return torch.from_numpy(x).to(device).flatten(0, 1)[keep]  # (B, ...)
-
-            b_obs = all_obs[:T].flatten(0, 1)[keep]
-            b_actions, b_advantages, b_values = batch(actions), batch(advantages), batch(values[:T])
-            b_logprobs = log_prob(b_actions, b_actions - std * batch(noise), agent.log_std)
+            b_obs = all_obs[:T].flatten(0, 1)[torch.from_numpy(valid).to(device).flatten()]  # (B, obs_dim), and so on
+            b_actions, b_noise, b_advantages, b_values = (
+                torch.from_numpy(x[valid]).to(device) for x in (actions, noise, advantages, values[:T])
+            )
+            b_logprobs = log_prob(b_noise, torch.zeros_like(agent.log_std), torch.zeros_like(agent.log_std)) - agent.log_std.sum()
             b_returns = b_advantages + b_values
 
-        # -- update
-        lr_now = LEARNING_RATE * max(FINAL_LR_SHARE, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
-        optimizer.param_groups[0]["lr"] = lr_now
-        statistics = []
-        for _ in range(UPDATE_EPOCHS):
-            order = torch.randperm(len(b_obs), device=device)
-            for start in range(0, len(order) - MINIBATCH_SIZE // 2, MINIBATCH_SIZE):
-                mb_inds = order[start : start + MINIBATCH_SIZE]
-                mb_advantages = b_advantages[mb_inds]
-                mb_advantages = (mb_advantages - mb_advantages.mean()) / (mb_advantages.std() + 1e-8)
-                logratio = log_prob(b_actions[mb_inds], agent.actor(b_obs[mb_inds]), agent.log_std) - b_logprobs[mb_inds]
-                ratio = logratio.exp()
-                pg_loss = torch.max(-mb_advantages * ratio, -mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)).mean()
-                v_loss = 0.5 * ((agent.critic(b_obs[mb_inds]).squeeze(-1) - b_returns[mb_inds]) ** 2).mean()
-                entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
-                loss = pg_loss - ENT_COEF * entropy + VF_COEF * v_loss
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(agent.parameters(), MAX_GRAD_NORM)
-                optimizer.step()
-            with torch.no_grad():  # of the epoch's last minibatch
-                approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
-                clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
-                statistics.append(torch.stack([pg_loss, v_loss, entropy, approx_kl, clipfrac]))
+        # -- update: actor and critic share nothing, so each learns on its own thread
+        learning_rate = LEARNING_RATE * max(FINAL_LR_SHARE, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
+        for optimizer in (actor_optimizer, critic_optimizer):
+            optimizer.param_groups[0]["lr"] = learning_rate
+        orders = [rng.permutation(len(b_obs)) for _ in range(UPDATE_EPOCHS)]
+        critic_learned = learners.submit(update_critic, agent, critic_optimizer, orders, b_obs, b_returns)
+        policy_stats = update_policy(agent, actor_optimizer, orders, b_obs, b_actions, b_logprobs, b_advantages)
+        value_stats = critic_learned.result()
 
         # -- the statistics of observations move between iterations only, so ratios start at 1
         obs_moments.update(obs[:T][valid])
@@ -229,20 +266,18 @@ def main() -> None:
         num_updates += 1
         now = time.monotonic()
         longest, sps, iteration_start = max(longest * 0.9, now - iteration_start), valid.sum() / (now - iteration_start), now
-        pg, vf, ent, kl, clip = torch.stack(statistics).mean(0).tolist()
         ep_return, ep_length = np.mean(finished, axis=0) if finished else (float("nan"), float("nan"))
         log_metrics(
-            total_timesteps, num_updates=num_updates, sps=sps, episode_return=ep_return, episode_length=ep_length, policy_loss=pg, value_loss=vf,
-            entropy=ent, approx_kl=kl, clipfrac=clip,
+            total_timesteps, num_updates=num_updates, sps=sps, episode_return=ep_return, episode_length=ep_length, **policy_stats, **value_stats,
             explained_variance=1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8)),
-            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=lr_now,
+            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate,
         )  # fmt: skip
         progress.show(total_timesteps, sps, ep_return)
+    progress.end()
 
     # -----------------------------------------------------------------------
     # Harness contract: end with evaluate_policy (under the judge it does not return), then print the summary block
     # -----------------------------------------------------------------------
-    progress.end()
     result = evaluate_policy(agent, device)
     print(summary_block(**result, total_timesteps=total_timesteps, num_updates=num_updates))
 
