@@ -125,6 +125,7 @@ def confirm(tag: str | None, runs: int) -> None:
 @click.option("--episodes", type=int, help="evaluation episodes per run, for a new session")
 @click.option("--rigor", type=click.Choice(["bold", "standard", "strict"]), default=None, help="for a new session")
 @click.option("--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session")
+@click.option("--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def try_(as_json: bool, **o: Any) -> None:
     """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""

@@ -148,7 +148,7 @@ def sit(
     """Open a session, work on it until it ends, and leave with its exit code."""
     _missing_dependencies()
     solved_at = None
-    if tag is None or not any(p.parent.name == tag for p in journals(root)):
+    if tag is None or "env_id" in given or not any(p.parent.name == tag for p in journals(root)):
         solved_at = check_env(settings.env_id)
     slots = None
     if settings.runner == "local":

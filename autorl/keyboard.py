@@ -6,6 +6,7 @@ id; `wait` looks at that id. What it does not do: measure or decide.
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "rigor": o["rigor"],
         "sandbox": o["sandbox"],
         "env_id": o["env_id"],
+        "runner": o["runner"],
     }
     asked = {k: v for k, v in given.items() if v is not None}
     import evaluate
@@ -52,11 +54,7 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"./train.py was not taken: {why}")
     ticket = Inbox(path.parent / "inbox").leave(Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person"))
     if holder_pid(path.parent / "session.lock") is None:
-        with open(path.parent / "loop.log", "ab") as log:
-            subprocess.Popen(
-                [sys.executable, str(root / "agent_loop.py"), "run", "--tag", path.parent.name, "--inbox-only"],
-                cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        start_loop(root, path.parent)
     runs = sum(r.counted for r in ledger.runs.values())
     minutes = ledger.session["settings"]["time_budget"] * 1.05 / 60
     return {
@@ -68,6 +66,27 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         else f"about {minutes:.0f} minutes a run, up to 6 runs",
         "next": f"uv run python agent_loop.py wait {ticket} --timeout 540",
     }
+
+
+def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
+    """Start a loop in the background on what waits in a session's inbox, and see it take the session.
+
+    Raises:
+        UserError: it ended at once; its last line says why.
+    """
+    with open(folder / "loop.log", "ab") as log:
+        loop = subprocess.Popen(
+            [sys.executable, str(root / "agent_loop.py"), "run", "--tag", folder.name, "--inbox-only"],
+            cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    end = time.monotonic() + patience
+    while time.monotonic() < end and holder_pid(folder / "session.lock") is None:
+        if (code := loop.poll()) is not None:
+            if code not in (0, 130):
+                lines = (folder / "loop.log").read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"]
+                raise UserError(f"The loop for {folder.name!r} could not start: {lines[-1].removeprefix('autorl: ')}")
+            return
+        time.sleep(0.05)
 
 
 def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:

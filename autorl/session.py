@@ -188,7 +188,10 @@ def open_session(
     workspace = Workspace(root)
     tag = pick_tag(root, settings.env_id, tag, new)
     workspace.check_tag(tag)
+    same = [p.parent for p in journals(root) if p.parent.name == tag]
     folder = root / "results" / safe_name(settings.env_id) / tag
+    if "env_id" not in given and len(same) == 1:
+        folder = same[0]  # a tag alone names its session, whatever ENV_ID says
     for other in journals(root):
         if other.parent.name == tag and other.parent != folder:
             raise UserError(

@@ -1,0 +1,94 @@
+"""`try` and `wait`, as a coding agent at the keyboard uses them: through a shell, with exit codes and one block."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from conftest import clean_env, git, make_repo
+
+SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    train = tmp_path / "train.py"
+    train.write_text(SCRIPT.format(10.0, 0.05, "ok"))
+    return make_repo(tmp_path / "repo", train)
+
+
+def edit(repo: Path, value: float, seconds: float = 0.05, end: str = "ok") -> None:
+    (repo / "train.py").write_text(SCRIPT.format(value, seconds, end))
+
+
+def leave(autorl, message: str, *args: str) -> dict:
+    began = time.monotonic()
+    done = autorl("try", "-m", message, "--runner", "scripted", "--env-id", "Pendulum-v1", "--json", *args)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 20  # at once: it does not wait for the measurement
+    return json.loads(done.stdout)
+
+
+def wait(autorl, ticket: str, timeout: float = 90) -> tuple[dict, int]:
+    done = autorl("wait", ticket, "--timeout", str(timeout), "--json", timeout=timeout + 30)
+    return json.loads(done.stdout), done.returncode
+
+
+def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, autorl) -> None:
+    edit(repo, 20.0)
+    left = leave(autorl, "twice as good\nbecause 20 is twice 10")
+    answer, code = wait(autorl, left["id"])
+    assert code == 0 and answer["state"] == "decided" and answer["outcome"] == "keep"
+    assert answer["avg_return"] == pytest.approx(20.0, abs=1.0) and "next" in answer and answer["reason"]
+    assert git(repo, "show", f"autoresearch/{left['session']}:train.py") == SCRIPT.format(20.0, 0.05, "ok").strip()
+    # the second one goes to the same session and is held against the first
+    edit(repo, 5.0)
+    worse = leave(autorl, "half as good")
+    answer, code = wait(autorl, worse["id"])
+    assert worse["session"] == left["session"]
+    assert code == 0 and answer["outcome"] == "discard" and answer["incumbent_return"] == pytest.approx(20.0, abs=1.0)
+    assert "git show" in answer["next"]
+    history = json.loads(autorl("history", "--json").stdout)
+    assert [e["description"] for e in history["experiments"]] == ["baseline", "twice as good", "half as good"]
+    assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
+
+
+def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:
+    edit(repo, 20.0, end="raise")
+    answer, code = wait(autorl, leave(autorl, "breaks")["id"])
+    assert code == 0 and answer["outcome"] == "crash" and answer["avg_return"] is None and answer["log"]
+
+
+def test_the_same_code_is_not_measured_twice(repo: Path, autorl) -> None:
+    done = autorl("try", "-m", "nothing changed", "--runner", "scripted", "--env-id", "Pendulum-v1")
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "train.py" in done.stderr
+
+
+def test_waiting_runs_out_of_time_with_its_own_exit_code_and_stop_stops(repo: Path, autorl) -> None:
+    edit(repo, 20.0, seconds=30.0)
+    left = leave(autorl, "slow")
+    answer, code = wait(autorl, left["id"], timeout=3)
+    assert code == 4 and answer["state"] in ("queued", "running") and left["id"] in answer["next"]
+    done = autorl("stop")
+    assert done.returncode == 0 and "resume" in done.stdout
+    answer, code = wait(autorl, left["id"], timeout=5)
+    assert code == 1 and "run --tag" in answer["next"]
+
+
+def test_a_shell_script_can_play_the_agent(repo: Path, autorl, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    script = f"""
+set -eu
+sed -i 's/10.0/15.0/' train.py
+id=$({sys.executable} agent_loop.py try -m 'fifteen' --runner scripted --env-id Pendulum-v1 | sed -n 's/^id: *//p')
+until {sys.executable} agent_loop.py wait "$id" --timeout 20 > verdict.txt; do
+    [ $? -eq 4 ] || exit 1
+done
+cat verdict.txt
+"""
+    done = subprocess.run(["bash", "-c", script], cwd=repo, env=clean_env(tmp_path), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    block = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    assert block["outcome"].strip() == "keep" and float(block["avg_return"]) == pytest.approx(15.0, abs=1.0)
