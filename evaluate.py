@@ -127,7 +127,7 @@ class VecEnv:
                 warnings.simplefilter("ignore", UserWarning)
                 threads = min(threads, num_envs)
                 self._envs: Any = envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, seed=self._seed, num_threads=threads)
-            self.single_observation_space, self.single_action_space = self._envs.observation_space, self._envs.action_space
+                self.single_observation_space, self.single_action_space = self._envs.observation_space, self._envs.action_space
             check_spaces(self, env_id)
         else:
             try:
