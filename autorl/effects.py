@@ -6,7 +6,7 @@ Nothing happens here in normal use but counting. Three environment variables, re
     AUTORL_KILL_AT=N[:after]     kill -9 this very process just before (or just after) effect N
     AUTORL_FAIL_AT=N:ERRNO[:k]   raise OSError(ERRNO, ...) instead of effects N .. N+k-1 (k defaults to 1, "ever" has no end)
 
-The numbering is per process. What it does not do: retry, log, or know what the effect is.
+The numbering is per process. What it does not do: log, or know what the effect is. `retry_when_full` is the one policy on failure that all writers share.
 """
 
 import errno
@@ -14,11 +14,15 @@ import functools
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+
+RETRY_PAUSES = (0.05, 0.5)  # seconds before the second and third try when the disk is full
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _counter = itertools.count(1)
 
@@ -67,3 +71,15 @@ def effect(kind: str, act: Callable[[], T]) -> T:
     if plan.kill_at == number and plan.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
+
+
+def retry_when_full(act: Callable[[], T]) -> T:
+    """Do it; when the disk is full, try twice more after a pause (something else may be freeing space)."""
+    for pause in RETRY_PAUSES:
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            time.sleep(pause)
+    return act()

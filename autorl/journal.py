@@ -20,20 +20,14 @@ import errno
 import json
 import os
 import re
-import time
 import zlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from autorl.effects import effect
+from autorl.effects import effect, retry_when_full
 from autorl.records import SCHEMA_VERSION, Paused, UserError
 
-T = TypeVar("T")
-
-RETRY_PAUSES = (0.05, 0.5)  # seconds before the second and third try when the disk is full
-_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
 _RESERVED = frozenset({"v", "seq", "at", "type", "crc"})
 
@@ -101,7 +95,7 @@ class Journal:
         line = self._line(type, fields)
         self._unchanged_by_others()
         try:
-            with_retries(lambda: effect("journal append", lambda: self._write(line)))
+            retry_when_full(lambda: effect("journal append", lambda: self._write(line)))
         except OSError as error:
             self._broken = disk_trouble(error, self.path)
             raise Paused(self._broken) from error
@@ -186,7 +180,7 @@ class Journal:
 
         self._keep_copy(tail)
         try:
-            with_retries(lambda: effect("journal cut", cut))
+            retry_when_full(lambda: effect("journal cut", cut))
         except OSError as error:
             raise Paused(disk_trouble(error, self.path)) from error
 
@@ -307,7 +301,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     try:
         make_folder(path.parent)
         _remove_leftovers(path)
-        with_retries(lambda: effect("file write", write))
+        retry_when_full(lambda: effect("file write", write))
     except OSError as error:
         raise Paused(disk_trouble(error, path)) from error
 
@@ -319,18 +313,6 @@ def _remove_leftovers(path: Path) -> None:
         if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
                 leftover.unlink()
-
-
-def with_retries(act: Callable[[], T]) -> T:
-    """Do it; when the disk is full, try twice more with a pause between (a log rotation may free space)."""
-    for pause in RETRY_PAUSES:
-        try:
-            return act()
-        except OSError as error:
-            if error.errno not in _SPACE:
-                raise
-            time.sleep(pause)
-    return act()
 
 
 def disk_trouble(error: OSError, path: Path) -> str:

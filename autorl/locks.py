@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
-from autorl.effects import effect
+from autorl.effects import effect, retry_when_full
 from autorl.records import Paused, UserError
 
 _held_fds: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
@@ -117,7 +117,7 @@ class TagLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for _ in range(3):  # `holder()` in another process tries the lock for an instant
-                if effect("lock", lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}")):
+                if retry_when_full(lambda: effect("lock", lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}"))):
                     return self
                 time.sleep(0.05)
         except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from autorl import claiming, decision, report
 from autorl.desk import Desk
+from autorl.effects import retry_when_full
 from autorl.journal import atomic_write
 from autorl.judge import control_passed
 from autorl.ledger import CONFIRM_SEEDS, Run, run_ticket
@@ -234,21 +235,11 @@ class Loop:
 
     def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
         s = self.settings
-        return from_json(
-            Job,
-            {
-                "train_source": self.ledger.attempts[n].source,
-                "env_id": s.env_id,
-                "seed": seed,
-                "time_budget": s.time_budget,
-                "num_eval_episodes": s.num_eval_episodes,
-                "cores": cores,
-                "threads": len(cores),
-                "gpu": s.gpu,
-                "sandbox": s.sandbox,
-                "kind": kind,
-            },
-        )
+        fields = {
+            "train_source": self.ledger.attempts[n].source, "env_id": s.env_id, "seed": seed, "time_budget": s.time_budget, "num_eval_episodes": s.num_eval_episodes,
+            "cores": cores, "threads": len(cores), "gpu": s.gpu, "sandbox": s.sandbox, "kind": kind,
+        }  # fmt: skip
+        return from_json(Job, fields)  # type: ignore[no-any-return]
 
     def _free_cores(self) -> tuple[int, ...]:
         used = {f.cores for f in self.flying.values()}
@@ -275,7 +266,7 @@ class Loop:
         job = self._job(n, run.seed, kind, cores)
         if worst := getattr(self.runner, "worst_usd", None):
             self.purse.reserve(worst(job), f"run {number}", run_ticket(number))
-        handle = self.runner.start(job, folder)
+        handle = retry_when_full(lambda: self.runner.start(job, folder))
         if self.runner.name != "local":
             self._record("handle", run=number, handle=handle)
         self.flying[number] = InFlight(run, want, handle, cores)

@@ -630,7 +630,7 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
-    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.workspace import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.workspace import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
     done = subprocess.run(
         [sys.executable, "-c", code, str(repo)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
     )
