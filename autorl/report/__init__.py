@@ -1,0 +1,29 @@
+"""What research found, as views of its rows: results.tsv, progress.png, report.html, the status table and its JSON.
+
+    uv run python agent_loop.py report
+
+Pure: rows in, text or bytes out; no clock, no disk, nothing remembered. A missing score is an empty cell and a mark at
+the edge of the picture, never a number.
+
+What it does not do: decide, claim (that is `confirm`), or write files.
+"""
+
+from autorl.report.page import Table, report_html
+from autorl.report.picture import progress_png
+from autorl.report.tables import COLUMNS, Summary, cell, headline, parse_tsv, plain, results_tsv, status_json, status_table, summarize
+
+__all__ = [
+    "COLUMNS",
+    "Summary",
+    "Table",
+    "cell",
+    "headline",
+    "parse_tsv",
+    "plain",
+    "progress_png",
+    "report_html",
+    "results_tsv",
+    "status_json",
+    "status_table",
+    "summarize",
+]
