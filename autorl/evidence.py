@@ -12,6 +12,7 @@ Units: those of avg_return. What it does not do: choose seeds, start runs, or di
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 # ---------------------------------------------------------------------------
 # Location and spread
@@ -272,7 +273,7 @@ def claim(baseline: Sequence[float | None], champion: Sequence[float | None], co
     return Claim(shown=shown, sentence=sentence, low=interval.low, high=interval.high, smallest=smallest, **numbers)  # type: ignore[arg-type]
 
 
-def _finite(score: float | None) -> bool:
+def _finite(score: float | None) -> TypeGuard[float]:
     return isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)
 
 

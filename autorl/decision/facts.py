@@ -43,7 +43,7 @@ class Rules:
     price: float = 0.02  # s; a candidate gets another run while that is worth more
     most: int = 4  # runs of a candidate
     margin: float = 0.05  # s; the expected gain that a longer file must show
-    drift: float = 0.01  # s^2 that the machine may drift in a run
+    drift: float = 0.002  # s^2 that the machine may drift from one run to the next
     path: int = 4  # keeps before an anchor check
     likely: float = 0.95  # chance of a lead at which a path is put to the proof
     doubtful: float = 0.20  # chance of a lead at which a path is checked for having gone downhill

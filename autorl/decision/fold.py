@@ -24,7 +24,7 @@ def observe(state: State, fact: Fact) -> Settled:
     if isinstance(fact, ControlFact):
         return _control(state, fact)
     if isinstance(fact, ResumedFact):
-        return replace(state, stop="", crashed_in_a_row=0, recheck=False, equal_in_a_row=0), ()
+        return replace(state, stop="", crashed_in_a_row=0, recheck=None, equal_in_a_row=0), ()
     return _run(state, fact)
 
 
@@ -112,13 +112,15 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
         scored = len(arm.runs)
         reason = f"Run {fact.run} {what}" + (f" after {scored} that did not: a crash in any replicate discards." if scored else ".")
         row = state.crashed_in_a_row + 1
-        state = replace(_closed(state, arm.n, outcome), crashed_in_a_row=row, recheck=row >= state.rules.max_crashes)
+        state = replace(
+            _closed(state, arm.n, outcome), crashed_in_a_row=row, recheck=state.counted if row >= state.rules.max_crashes else None
+        )
         return state, (_verdict(state, arm, outcome, reason),)
     if arm.n in state.path:
         return _undo(state, f"Run {fact.run} of attempt {arm.n} {what}: a crash in any replicate discards", first=arm.n)
     if arm.n != state.anchor:
         return state, ()
-    if state.recheck:
+    if state.recheck is not None:
         row = state.crashed_in_a_row
         stop = f"{row} candidates in a row crashed, and now the incumbent, attempt {arm.n}, {what} too: the harness or the machine is at fault."
         return replace(state, stop=stop), ()
@@ -145,18 +147,17 @@ def _settle(state: State) -> Settled:
         verdicts += more
         if not state.calibrated:
             return state, tuple(verdicts)
-    runs = state.arms[state.incumbent].runs
-    if state.recheck and runs and runs[-1].at == state.counted - 1:
+    if state.recheck is not None and since(state.arms[state.incumbent], state.recheck):
         row = state.crashed_in_a_row
         stop = f"{row} candidates in a row crashed while the incumbent, attempt {state.incumbent}, still runs: the ideas are at fault, not the harness."
-        return replace(state, stop=stop, recheck=False), tuple(verdicts)
+        return replace(state, stop=stop, recheck=None), tuple(verdicts)
+    if state.check is not None:
+        state, more = _conclude(state)
+        verdicts += more
     for n in state.open:
         if state.check is None and n in state.open:
             state, more = _candidate(state, n)
             verdicts += more
-    if state.check is not None:
-        state, more = _conclude(state)
-        verdicts += more
     return state, tuple(verdicts)
 
 
@@ -304,7 +305,7 @@ def _conclude(state: State) -> Settled:
     if fails:
         rung = min(state.rung + 1, len(rules.levels) - 1)
         state, (verdict, *others) = _undo(replace(state, rung=rung), said)
-        return state, (replace(_numbers(state, verdict, fresh, runs0), D=D, incumbent=anchor.n), *others)
+        return state, (replace(_numbers(state, verdict, fresh, runs0), D=D, incumbent=anchor.n, level="anchor"), *others)
     state = replace(state, check=None)
     if not holds:
         return replace(state, checked=len(state.path)), ()

@@ -76,7 +76,7 @@ class State:
     odd: tuple[RunFact, ...] = ()  # the unsteady runs since the last steady one
     adapting: bool = False  # since the machine's share changed, until a steady run is seen
     crashed_in_a_row: int = 0
-    recheck: bool = False  # the incumbent is to be run again: is the harness at fault?
+    recheck: int | None = None  # the incumbent is to be run again, from this count on: is the harness at fault?
     equal_in_a_row: int = 0
     saturated: str = ""  # a sentence when the score has hit a ceiling
     stop: str = ""  # a sentence when the search should end

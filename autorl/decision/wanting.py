@@ -28,7 +28,7 @@ def wants(state: State, places: int = 1, in_flight: tuple[Want, ...] = ()) -> tu
     if not state.calibrated:
         need(incumbent.n, rules.calibration_runs - len(incumbent.runs), "calibrate")
         need(state.anchor, rules.calibration_runs - len(state.arms[state.anchor].runs), "calibrate")
-    elif state.recheck:
+    elif state.recheck is not None:
         need(incumbent.n, 1, "incumbent")
     elif state.check is not None:
         tip, anchor = state.arms[state.check.tip], state.arms[state.anchor]
@@ -49,7 +49,7 @@ def wants(state: State, places: int = 1, in_flight: tuple[Want, ...] = ()) -> tu
     for attempt, (count, purpose) in needed.items():
         flying = sum(isinstance(w, Measure) and w.attempt == attempt for w in in_flight)
         chosen += [Measure(attempt, purpose)] * (count - flying)
-    if state.calibrated and not state.recheck and state.check is None and not (places == 1 and chosen):
+    if state.calibrated and state.recheck is None and state.check is None and not (places == 1 and chosen):
         proposing = sum(isinstance(w, Propose) for w in in_flight)
         chosen += [Propose(incumbent.n)] * (places - len(state.open) - proposing)
     return tuple(chosen[:room])

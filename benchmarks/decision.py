@@ -1,0 +1,442 @@
+"""Research nights, simulated, through the shipped decision room: what each rigor gains, and how often it fools itself.
+
+    uv run python benchmarks/decision.py table [NIGHTS]     true gain after 40 and 100 runs, by rule and world
+    uv run python benchmarks/decision.py places [NIGHTS]    the same for 1, 2, 4 and 8 candidates side by side
+    uv run python benchmarks/decision.py stress [NIGHTS]    worlds that the rule was not made for
+    uv run python benchmarks/decision.py null [NIGHTS]      nights without one good idea: how often a claim says "shown"
+    uv run python benchmarks/decision.py coverage [TRIALS]  of the claim's interval, 5 + 5 runs
+    uv run python benchmarks/decision.py time               seconds per call, at 200 runs
+    uv run python benchmarks/decision.py noise RUNS.json    s, skewness, seed correlation of real runs -> results/benchmarks/noise.json
+
+Unit: s, one run's standard deviation at fixed code. A night's gain is the champion's true mean less the baseline's; the
+anchor checks' runs are paid out of the same budget, the claim's 5 + 5 are not. What it does not do: train anything.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from autorl import evidence
+from autorl.decision import (
+    AttemptFact,
+    Comparison,
+    Control,
+    ControlFact,
+    Measure,
+    Propose,
+    Rules,
+    RunFact,
+    State,
+    Want,
+    champion,
+    observe,
+    start,
+    wants,
+)
+
+NOISE = Path(__file__).resolve().parent.parent / "results" / "benchmarks" / "noise.json"
+BUDGETS = (40, 100)  # runs: about one night, about three
+
+# ---------------------------------------------------------------------------
+# Worlds
+# ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """Ideas and noise. Half of the ideas that are not good change nothing, the others harm (exponential, mean `harm`)."""
+
+    good: float = 0.30  # share of good ideas
+    sizes: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # s
+    odds: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
+    harm: float = 1.0  # s
+    harmful: float = 0.5  # of the ideas that are not good
+    noise: str = "normal"  # or "skew": 15 % of runs fail to take off, skewness -1.6; or a number: a gamma's skewness
+    drift: float = 0.0  # s; amplitude of a slow wave over 40 runs
+    candidate_sd: float = 1.0  # s; spread of a candidate's runs
+    bloat: float = 0.0  # share of ideas that make the file longer
+
+
+MID = World(good=0.2, sizes=(0.25, 0.5, 1.0), odds=(0.4, 0.35, 0.25))
+LATE = World(good=0.1, sizes=(0.25, 0.5, 1.0), odds=(0.5, 0.35, 0.15))
+WORLDS = {"base": World(), "mid": MID, "late": LATE, "drift": World(drift=0.5)}
+STRESS = {
+    "skewed noise": World(noise="skew"),
+    "late, skewed": replace(LATE, noise="skew"),
+    "late, drift": replace(LATE, drift=0.5),
+    "candidate SD 1.6": World(candidate_sd=1.6),
+    "erosion": replace(LATE, good=0.05, harm=0.3, harmful=0.8),
+    "barren": replace(LATE, good=0.03),
+    "mostly harm": replace(MID, harmful=0.9),
+    "all longer": replace(MID, bloat=1.0),
+}
+
+
+def real_world() -> World | None:
+    """Ideas as in `mid`, noise as measured on real runs; None before they were measured."""
+    if not NOISE.is_file():
+        return None
+    return replace(MID, noise=str(json.loads(NOISE.read_text())["skewness"]))
+
+
+class Nature:
+    """One night's draws, in the order of the reference simulation, so that the same seed gives the same night."""
+
+    def __init__(self, world: World, rng: np.random.Generator):
+        self.world, self.rng, self.t = world, rng, 0
+        self.stock = rng.standard_normal(4096)
+        self.used = 0
+        self.phase = rng.uniform(0, 2 * math.pi)
+
+    def eps(self) -> float:
+        if self.world.noise == "normal":
+            if self.used >= len(self.stock):
+                self.stock, self.used = self.rng.standard_normal(4096), 0
+            self.used += 1
+            return float(self.stock[self.used - 1])
+        if self.world.noise == "skew":
+            p, gap = 0.15, 2.2
+            e = self.rng.standard_normal() * 0.62
+            return float(e + (-gap * (1 - p) if self.rng.random() < p else gap * p))
+        skew = float(self.world.noise)
+        if abs(skew) < 0.05:
+            return float(self.rng.standard_normal())
+        shape = 4 / skew**2
+        return math.copysign(1.0, skew) * float((self.rng.gamma(shape) - shape) / math.sqrt(shape))
+
+    def run(self, mean: float, candidate: bool = False) -> float:
+        self.t += 1
+        wave = self.world.drift * math.sin(2 * math.pi * self.t / 40 + self.phase)
+        return mean + wave + self.eps() * (self.world.candidate_sd if candidate else 1.0)
+
+    def idea(self) -> float:
+        w, u = self.world, self.rng.random()
+        if u < w.good:
+            return float(self.rng.choice(w.sizes, p=w.odds))
+        if u < w.good + (1 - w.good) * (1 - w.harmful):
+            return 0.0
+        return -float(self.rng.exponential(w.harm))
+
+
+# ---------------------------------------------------------------------------
+# Nights
+# ---------------------------------------------------------------------------
+
+
+@dataclass
+class Night:
+    """What a night came to, at each budget."""
+
+    gain: dict[int, float] = field(default_factory=dict)  # champion's true mean - baseline's, s
+    ledger: float = 0.0  # what the runs on the ledger say it was
+    keeps: int = 0
+    bad: int = 0  # keeps that gained nothing
+    ideas: int = 0
+    undone: int = 0
+    rounds: int = 0  # places filled and waited for
+
+
+def night(world: World, rules: Rules, rng: np.random.Generator, budgets: tuple[int, ...] = BUDGETS, places: int = 1) -> Night:
+    """One night through `wants` and `observe`, runs taking equally long."""
+    nature, out = Nature(world, rng), Night()
+    truth, nodes = {0: 0.0}, {0: 1000}
+    state, _ = observe(start(rules), AttemptFact(0, None, "0", 1000))
+    again: list[int] = []
+    runs = 0
+
+    def tell(fact: Any) -> None:
+        nonlocal state
+        state, verdicts = observe(state, fact)
+        for v in verdicts:
+            out.keeps += v.outcome == "keep"
+            out.bad += v.outcome == "keep" and truth[v.attempt] <= truth[v.incumbent or 0]
+            out.undone += len(v.undone)
+            if v.outcome == "superseded":
+                again.append(v.attempt)
+
+    def mark() -> None:
+        if runs in budgets:
+            out.gain[runs] = truth[champion(state)]
+
+    delta: dict[int, float] = {}
+    while runs < max(budgets):
+        flying: list[Want] = []
+        while len(flying) < places:
+            asked = wants(state, places, tuple(flying))
+            if not asked:
+                break
+            want = asked[0]
+            if isinstance(want, Propose):
+                n, origin = len(truth), again.pop(0) if again else None
+                delta[n] = nature.idea() if origin is None else delta[origin]
+                out.ideas += origin is None
+                truth[n] = truth[want.parent] + delta[n]
+                nodes[n] = nodes[want.parent] + (10 if nature.world.bloat and rng.random() < nature.world.bloat else 0)
+                tell(AttemptFact(n, want.parent, str(n), nodes[n], again=origin))
+            elif isinstance(want, Control):
+                tell(ControlFact(want.attempt, want.kind, passed=True))
+            else:
+                flying.append(want)
+        if not flying:
+            raise RuntimeError(f"the night stands still: {state.stop}")
+        out.rounds += 1
+        for want in flying:
+            if runs < max(budgets) and isinstance(want, Measure):
+                runs += 1
+                tell(RunFact(runs, want.attempt, "ok", nature.run(truth[want.attempt], want.purpose == "candidate"), runs))
+                mark()
+    best = state.arms[champion(state)].runs
+    out.ledger = (sum(r.score for r in best) - 0.0) / len(best) - sum(r.score for r in state.arms[0].runs[:4]) / 4
+    return out
+
+
+def predecessor(world: World, rng: np.random.Generator, budgets: tuple[int, ...] = BUDGETS) -> Night:
+    """The predecessor's rule: one run, kept if it beats the record."""
+    nature, out, truth = Nature(world, rng), Night(), 0.0
+    first = record = nature.run(0.0)
+    for runs in range(2, max(budgets) + 1):
+        delta = nature.idea()
+        y = nature.run(truth + delta, candidate=True)
+        out.ideas += 1
+        if y > record:
+            record, truth = y, truth + delta
+            out.keeps += 1
+            out.bad += delta <= 0
+        if runs in budgets:
+            out.gain[runs] = truth
+    out.ledger = record - first
+    return out
+
+
+RULES: dict[str, Rules | None] = {
+    "predecessor: one run against the record": None,
+    "bold: one run against the mean": Rules(rigor="bold"),
+    "SPRT .05 (strict)": Rules(rigor="strict"),
+    "SPRT .10, drift guard": Rules(rigor="strict", strict=Comparison(alpha=0.10, fresh=8, newest=6)),
+    "SPRT .20": Rules(rigor="strict", strict=Comparison(alpha=0.20)),
+    "anchored adaptive": Rules(rigor="anchored"),
+    "standard": Rules(),
+}
+
+
+def _nights(task: tuple[World, Rules | None, int, int, int, tuple[int, ...]]) -> list[Night]:
+    world, rules, nights, seed, places, budgets = task
+    rng = np.random.default_rng(seed)
+    return [predecessor(world, rng, budgets) if rules is None else night(world, rules, rng, budgets, places) for _ in range(nights)]
+
+
+def simulate(pool: Any, world: World, rules: Rules | None, nights: int, places: int = 1, budgets: tuple[int, ...] = BUDGETS) -> list[Night]:
+    """`nights` nights in four streams of their own."""
+    tasks = [(world, rules, nights // 4, seed, places, budgets) for seed in (5, 6, 7, 8)]
+    return [n for part in pool.map(_nights, tasks) for n in part]
+
+
+def _row(name: str, nights: list[Night]) -> str:
+    a, b = (np.array([n.gain[k] for n in nights]) for k in BUDGETS)
+    keeps, bad = sum(n.keeps for n in nights), sum(n.bad for n in nights)
+    se = b.std() / math.sqrt(len(b))
+    return (
+        f"{name:<40} {a.mean():6.2f} ±{a.std() / math.sqrt(len(a)):.2f} {b.mean():6.2f} ±{se:.2f}   "
+        f"{100 * (a < -1e-9).mean():5.1f} % {100 * (b < -1e-9).mean():5.1f} %  {keeps / len(nights):5.1f} {100 * bad / max(1, keeps):4.0f} % "
+        f"{np.mean([n.undone for n in nights]):5.1f} {np.mean([n.ideas for n in nights]):5.0f}  {np.mean([n.ledger - n.gain[BUDGETS[1]] for n in nights]):6.2f}"
+    )
+
+
+HEAD = f"{'rule':<40} {'gain 40':>12} {'gain 100':>12}   {'below 40':>7} {'below':>6}  {'keeps':>6} {'null+':>5} {'undone':>6} {'ideas':>5}  {'overclaim':>6}"
+
+
+def table(nights: int) -> None:
+    """Every rule in every world."""
+    worlds = dict(WORLDS)
+    if (real := real_world()) is not None:
+        worlds["real"] = real
+    with Pool(2) as pool:
+        for world_name, world in worlds.items():
+            print(f"\n-- {world_name}: {nights} nights, gains in s; null+: keeps that gained nothing\n{HEAD}")
+            for name, rules in RULES.items():
+                print(_row(name, simulate(pool, world, rules, nights)), flush=True)
+
+
+def stress(nights: int) -> None:
+    """The shipped rule, and the one it replaced, where their assumptions fail."""
+    with Pool(2) as pool:
+        print(HEAD)
+        for name, world in STRESS.items():
+            for rule in ("anchored adaptive", "standard"):
+                print(_row(f"{name}: {rule}", simulate(pool, world, RULES[rule], nights)), flush=True)
+
+
+def places(nights: int) -> None:
+    """Candidates side by side: a keep makes the others start again on top of it."""
+    with Pool(2) as pool:
+        print(f"{'world, rule':<40} {'places':>6} {'gain 100':>12} {'below':>7} {'ideas':>6} {'rounds':>6}")
+        for world_name in ("base", "late"):
+            for rule in ("anchored adaptive", "standard"):
+                for k in (1, 2, 4, 8):
+                    done = simulate(pool, WORLDS[world_name], RULES[rule], nights, places=k)
+                    g = np.array([n.gain[100] for n in done])
+                    ideas, rounds = np.mean([n.ideas for n in done]), np.mean([n.rounds for n in done])
+                    print(
+                        f"{world_name + ', ' + rule:<40} {k:>6} {g.mean():6.2f} ±{g.std() / math.sqrt(len(g)):.2f} {100 * (g < -1e-9).mean():5.1f} % {ideas:6.0f} {rounds:6.0f}",
+                        flush=True,
+                    )
+
+
+# ---------------------------------------------------------------------------
+# The claim
+# ---------------------------------------------------------------------------
+
+NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "skewed: 15 % fail to take off": lambda rng, n: rng.standard_normal(n) * 0.62 + np.where(rng.random(n) < 0.15, -1.87, 0.33),
+    "skewed: gamma, skewness -1.6": lambda rng, n: -(rng.gamma(4 / 1.6**2, size=n) - 4 / 1.6**2) / math.sqrt(4 / 1.6**2),
+    "heavy tails: Student's t, 3 df": lambda rng, n: rng.standard_t(3, n),
+}
+
+
+def null(nights: int) -> None:
+    """Nights in which no idea changes anything, then the claim on 5 + 5 fresh runs."""
+    print(f"{'noise':<20} {'nights':>7} {'claims':>7} {'shown':>6} {'rate':>8}   95 % interval of the rate")
+    for noise in ("normal", "skew"):
+        world = World(good=0.0, harmful=0.0, noise=noise)
+        shown = claims = 0
+        with Pool(2) as pool:
+            done = simulate(pool, world, Rules(), nights, budgets=(100,))
+        rng = np.random.default_rng(11)
+        for n in done:
+            if n.keeps > 0:
+                claims += 1
+                nature = Nature(world, rng)
+                shown += evidence.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
+        low, high = _wilson(shown, len(done))
+        print(
+            f"{noise:<20} {len(done):>7} {claims:>7} {shown:>6} {100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %",
+            flush=True,
+        )
+
+
+def _wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson's (1927) 95 % interval of a proportion."""
+    z, p = 1.96, k / n
+    centre, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def coverage(trials: int) -> None:
+    """How often the interval holds the true gain (0), against a percentile bootstrap of the mean difference."""
+    rng = np.random.default_rng(1)
+    print(
+        f"{'5 + 5 runs':<34} {'Welch':>8} {'shown':>8} {'bootstrap':>10}   (trials {trials}, standard error {100 * math.sqrt(0.05 * 0.95 / trials):.1f} %)"
+    )
+    for name, draw in NOISES.items():
+        for scale in (1.0, 2.0):
+            held = shown = boot = 0
+            for _ in range(trials):
+                a, b = draw(rng, 5), draw(rng, 5) * scale
+                c = evidence.claim(a.tolist(), b.tolist())
+                assert c.low is not None and c.high is not None
+                held += c.low <= 0.0 <= c.high
+                shown += c.shown
+                again = b[rng.integers(0, 5, (400, 5))].mean(1) - a[rng.integers(0, 5, (400, 5))].mean(1)
+                low, high = np.quantile(again, (0.025, 0.975))
+                boot += low <= 0.0 <= high
+            label = name.split(":")[0] if scale == 1.0 else "  and a champion twice as noisy"
+            print(f"{(name if scale == 1.0 else label):<34} {held / trials:8.3f} {shown / trials:8.3f} {boot / trials:10.3f}", flush=True)
+
+
+# ---------------------------------------------------------------------------
+# Time, and reality
+# ---------------------------------------------------------------------------
+
+
+def seconds(rigor: str, runs: int = 200) -> tuple[float, float]:
+    """Median and worst seconds of an observe with the wants that follow it, over the last fifty of `runs` runs."""
+    nature, truth, spent = Nature(WORLDS["mid"], np.random.default_rng(3)), {0: 0.0}, []
+    state: State = observe(start(Rules(rigor=rigor)), AttemptFact(0, None, "0", 1000))[0]  # type: ignore[arg-type]
+    fact: Any = None
+    done = 0
+    while done < runs:
+        began = time.perf_counter()
+        if fact is not None:
+            state, _ = observe(state, fact)
+        want = wants(state)[0]
+        spent.append(time.perf_counter() - began)
+        if isinstance(want, Propose):
+            n = len(truth)
+            truth[n] = truth[want.parent] + nature.idea()
+            fact = AttemptFact(n, want.parent, str(n), 1000)
+        elif isinstance(want, Control):
+            fact = ControlFact(want.attempt, want.kind, passed=True)
+        else:
+            done += 1
+            fact = RunFact(done, want.attempt, "ok", nature.run(truth[want.attempt]), done)
+    late = sorted(spent[-50:])
+    return late[25], late[-1]
+
+
+def clock() -> None:
+    """Decision time per call."""
+    print(f"{'rigor':<12} {'median ms':>10} {'worst ms':>10}   (observe and wants, the last 50 calls of 200 runs)")
+    for rigor in ("bold", "strict", "anchored", "standard"):
+        median, worst = seconds(rigor)
+        print(f"{rigor:<12} {1000 * median:10.3f} {1000 * worst:10.3f}", flush=True)
+
+
+def noise(path: Path) -> None:
+    """Real runs in, the real world out.
+
+    `path`: a JSON list of {"file", "seed", "avg_return", "std_return", "episodes"}; runs of two files on the same seeds.
+    """
+    rows = json.loads(path.read_text())
+    files = sorted({r["file"] for r in rows})
+    arms = {f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None} for f in files}
+    scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]
+    pooled = evidence.spread(scores)
+    if pooled is None:
+        raise SystemExit("two runs of one file are the least to measure a spread from")
+    standard = [(x - evidence.mean(a)) / math.sqrt(evidence.variance(a)) for a in scores if len(a) > 2 for x in a]
+    skew = evidence.skewness(standard)
+    shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
+    pair = evidence.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2])) if len(files) > 1 else None
+    share = evidence.evaluation_share([r["std_return"] for r in rows if r["avg_return"] is not None], rows[0]["episodes"], pooled.s)
+    found = {
+        "s": pooled.s, "s_stderr": pooled.stderr, "df": pooled.df,
+        "skewness": skew[0] if skew else 0.0, "skewness_stderr": skew[1] if skew else None,
+        "seed_correlation": pair[0] if pair else None, "seed_correlation_interval": list(pair[1:]) if pair else None,
+        "evaluation_share": share, "runs": {f: len(arms[f]) for f in files},
+        "crashes": sum(r["avg_return"] is None for r in rows), "means": {f: evidence.mean(a) for f, a in zip(files, scores, strict=True) if a},
+    }  # fmt: skip
+    NOISE.parent.mkdir(parents=True, exist_ok=True)
+    NOISE.write_text(json.dumps(found, indent=1))
+    for key, value in found.items():
+        print(f"{key:<28} {value}")
+
+
+def main() -> None:
+    what, number = [*sys.argv[1:], "table"][0], int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2].isdigit() else 0
+    if what == "noise":
+        noise(Path(sys.argv[2]))
+    elif what == "time":
+        clock()
+    else:
+        act, usual = {
+            "table": (table, 1000),
+            "places": (places, 400),
+            "stress": (stress, 400),
+            "null": (null, 2000),
+            "coverage": (coverage, 20000),
+        }[what]
+        act(number or usual)
+
+
+if __name__ == "__main__":
+    main()
