@@ -207,8 +207,8 @@ class Ledger:
         return [r for r in self.runs.values() if r.record is None]
 
     def next_seed_index(self, first: int = 0) -> int:
-        """The smallest seed number that no counted run has used and no running one is using."""
-        taken = {r.seed_index for r in self.runs.values() if r.record is None or r.counted}
+        """The smallest seed number that no finished run has used and no running one is using; interrupted ones give theirs back."""
+        taken = {r.seed_index for r in self.runs.values() if r.record is None or r.record.status != "interrupted"}
         index = first
         while index in taken:
             index += 1

@@ -18,7 +18,7 @@ from autorl import claiming, decision, report
 from autorl.desk import Desk
 from autorl.effects import retry_when_full
 from autorl.journal import atomic_write
-from autorl.judge import control_passed
+from autorl.judge import control_passed, sanity_band
 from autorl.ledger import CONFIRM_SEEDS, Run, run_ticket
 from autorl.machine import is_steady, partition
 from autorl.purse import JournalPurse
@@ -91,7 +91,7 @@ class Loop:
     def _decide(self, event: dict[str, Any]) -> None:
         fact: Any = None
         if event["type"] == "attempt":
-            fact = decision.AttemptFact(event["n"], event["parent"], event["key"], event["nodes"])
+            fact = decision.AttemptFact(event["n"], event["parent"], event["key"], event["nodes"], event.get("again"))
         elif event["type"] == "opened":
             fact = decision.ResumedFact()
         elif event["type"] == "control":
@@ -168,6 +168,10 @@ class Loop:
                 "epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)"
             )
             self.screen.say("This machine is another than the session's: the incumbent is calibrated again.")
+        if self.ledger.band is None and self.runner.name != "scripted":
+            band = sanity_band(self.settings.env_id)
+            self._record("band", band=band)
+            self.screen.say(f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random {band['random']['mean']:.1f}")
         for run in [r for r in self.ledger.runs.values() if r.kind != "measure"]:
             self._control(run)
         for run in self.ledger.pending():
@@ -308,7 +312,8 @@ class Loop:
         known = {c["run"] for c in self.ledger.controls}
         if run.record is None or run.record.status == "interrupted" or run.run in known:
             return
-        passed, reason = control_passed(run.kind, run.record, self.ledger.band)
+        trained = self.ledger.row(self.ledger.attempts[run.attempt]).avg_return
+        passed, reason = control_passed(run.kind, run.record, self.ledger.band, trained)
         self._record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
 
     def _want_of(self, run: Run) -> decision.Want | None:
@@ -385,15 +390,23 @@ class Loop:
 
     def _confirm_wanted(self) -> bool:
         """Fresh-seed runs of baseline and champion are due: something was kept since the last claim."""
-        if not self.bounds.confirm_runs or self.state.incumbent == 0:
+        champion = decision.champion(self.state)
+        if not self.bounds.confirm_runs or champion == 0:
             return False
         if self.confirm_only:
             return len(self.session.journal.of("claim")) == self._claims_before
-        return not (self.ledger.claim and self.ledger.claim["champion"] == self.state.incumbent)
+        return not (self.ledger.claim and self.ledger.claim["champion"] == champion)
 
     def _confirm(self) -> None:
-        """One more run of whichever arm is owed one; when both are full, the claim."""
-        champion = self.state.incumbent
+        """The champion's controls, then one more run of whichever arm is owed one; when both are full, the claim."""
+        champion = decision.champion(self.state)
+        flying = tuple(f.want for f in self.flying.values() if f.want is not None)
+        if controls := decision.controls_owed(self.state, champion, flying) or flying:
+            for want in controls if len(self.flying) < self.places else ():
+                if isinstance(want, decision.Control) and want not in flying:
+                    self._start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
+                    break
+            return
         runs = claiming.arms(self.ledger, champion, len(self.session.journal.of("claim")))
         owed = claiming.owed(runs, self.bounds.confirm_runs)
         if owed is not None and len(self.flying) < self.places:
