@@ -1,6 +1,6 @@
 """Nights through the command line: a short one, and one of forty experiments with every fault an API may have.
 
-    python tests/test_night.py        # prints the night: summary, spend ledger, one conversation as sent and received
+    PYTHONPATH=. python tests/test_night.py   # prints the night: summary, spend ledger, one conversation as sent and received
 
 Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The process is killed
 with -9 while it waits for an answer, and paused by a refused key; the same command goes on each time.
@@ -266,6 +266,11 @@ def test_the_key_is_written_nowhere(morning):
             assert KEY.encode() not in path.read_bytes(), path
 
 
+def test_the_night_can_be_told(morning):
+    told = summary(morning)
+    assert "verdicts:" in told and "status says" in told and "--- assistant tool_use" in told
+
+
 def summary(morning: Morning) -> str:
     """The night for a person: what came, what it cost, one conversation."""
     lines = ["sitting  exit code  last words"]
@@ -285,16 +290,14 @@ def summary(morning: Morning) -> str:
         lines.append(f"  {how:<12} {len(usd):>4}  {sum(usd):8.4f}")
     opened = [e["usd"] for e in money if e["op"] == "reserve" and e["ticket"] not in {s["ticket"] for s in settled}]
     lines.append(f"  {'never (kill)':<12} {len(opened):>4}  {sum(opened):8.4f}")
-    lines.append(f"  {'status says':<12}       {morning.status['spent_usd']:8.4f}")
-    looks = [i for i, e in enumerate(morning.exchanges) if e.whole and len(e.body["messages"]) > 6]
-    if looks:
-        last = morning.exchanges[looks[0]]
-        lines.append("\none conversation, as sent (texts cut at 1500 characters) and received:")
-        for message in last.body["messages"]:
-            for block in message["content"]:
-                said = block.get("text") or block.get("content") or block.get("thinking") or json.dumps(block.get("input"))
-                lines.append(f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}")
-        lines += ["--- received", *(json.dumps(event) for event in last.events)]
+    lines.append(f"  {'status says':<12}       {morning.status['summary']['cost_usd']:8.4f}")
+    last = max((e for e in morning.exchanges if e.whole), key=lambda e: len(e.body["messages"]))
+    lines.append("\none conversation, as sent (texts cut at 1500 characters) and received:")
+    for message in last.body["messages"]:
+        for block in message["content"]:
+            said = block.get("text") or block.get("content") or block.get("thinking") or json.dumps(block.get("input"))
+            lines.append(f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}")
+    lines += ["--- received", *(json.dumps(event) for event in last.events)]
     return "\n".join(lines)
 
 
