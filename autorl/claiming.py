@@ -6,7 +6,7 @@ draws fresh evaluation seeds for each run anyway. What it does not do: start a r
 
 from typing import Any
 
-from autorl import evidence
+import autorl.evidence as evidence
 from autorl.ledger import Ledger, Run
 from autorl.records import to_json
 

@@ -12,6 +12,7 @@ Events (each also has v, seq and at; see journal.py):
     started    run attempt purpose kind seed_index seed epoch cores folder mono
     handle     run handle                                  where a remote run can be found again
     run        run record steady mono                      a run is over (status "interrupted" included)
+    promoted   runs                                        they got less machine, but that is the new normal: they count
     control    attempt kind passed reason
     verdict    verdict
     moved      commit old                                  the research branch moved
@@ -145,6 +146,10 @@ class Ledger:
         run = self.runs[e["run"]]
         if run.record is None:  # a result that arrives twice counts once
             run.record, run.steady, run.ended = from_json(RunRecord, e["record"]), e.get("steady", True), e.get("mono", 0.0)
+
+    def _on_promoted(self, e: dict[str, Any]) -> None:
+        for number in e["runs"]:
+            self.runs[number].steady = True
 
     def _on_control(self, e: dict[str, Any]) -> None:
         self.controls.append(e)

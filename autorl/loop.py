@@ -98,7 +98,7 @@ class Loop:
             fact = decision.ControlFact(event["attempt"], event["kind"], event["passed"], event.get("reason", ""))
         elif event["type"] == "run" and (run := self.ledger.runs[event["run"]]).for_decision and run.record is not None:
             score = run.record.avg_return if run.record.scored else None
-            fact = decision.RunFact(run.run, run.attempt, run.record.status, score, run.seed, run.steady, run.epoch)
+            fact = decision.RunFact(run.run, run.attempt, run.record.status, score, run.seed, event.get("steady", True), run.epoch)
         if fact is not None:
             self.state, verdicts = decision.observe(self.state, fact)
             self.due.extend(verdicts)
@@ -325,6 +325,10 @@ class Loop:
 
     def _settle(self) -> None:
         """Verdict -> journal -> branch -> note; each step is made again if a kill came between."""
+        counted = {scored.run for arm in self.state.arms.values() for scored in arm.runs}
+        if promoted := sorted(n for n in counted if not self.ledger.runs[n].steady):
+            self._record("promoted", runs=promoted)
+            self.screen.say("The machine gives less than it did, and goes on so: from here on runs are compared with each other only.")
         while len(self.ledger.verdicts) < len(self.due):
             verdict = self.due[len(self.ledger.verdicts)]
             self._record("verdict", verdict=to_json(verdict))
