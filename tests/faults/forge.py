@@ -23,6 +23,7 @@ SERVER = """
 import json, os, runpy, select, signal, sys
 sys.path[:0] = [{project!r}]
 import evaluate, gymnasium, matplotlib.figure, optuna, rich.console
+import anthropic, autorl.proposers.claude
 import autorl.cli, autorl.keyboard, autorl.looking, autorl.proposers.replay, autorl.proposers.search, autorl.report, autorl.runners.scripted
 from autorl import report
 from autorl.records import Row
