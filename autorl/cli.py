@@ -20,8 +20,8 @@ from autorl.records import Proposer, Runner, UserError
 from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, open_session, read_ledger
 from autorl.terminal import Terminal
 
-QUICK = {"env_id": "Pendulum-v1", "time_budget": 10.0, "num_eval_episodes": 50}
-QUICK_EXPERIMENTS, QUICK_HOURS = 8, 4.5 / 60
+QUICK = {"env_id": "Pendulum-v1", "time_budget": 12.0, "num_eval_episodes": 50}
+QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 5 / 60, 2
 
 
 # ---------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
     experiments = o["experiments"] if o["experiments"] is not None else (QUICK_EXPERIMENTS if quick else None)
     hours = o["hours"] if o["hours"] is not None else (QUICK_HOURS if quick else None)
     runs = (
-        o["confirm_runs"] if o["confirm_runs"] is not None else (3 if quick else 5 if experiments is not None or hours is not None else 0)
+        o["confirm_runs"] if o["confirm_runs"] is not None else (QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0)
     )
     return settings, Bounds(experiments, hours, o["max_usd"], runs)
 
