@@ -607,3 +607,12 @@ def test_every_tool_schema_requires_what_it_defines():
     for given in TOOLS:
         schema = given["input_schema"]
         assert set(schema.get("required", [])) <= set(schema["properties"])
+
+
+def test_one_file_talks_to_a_language_model():
+    found = [
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "autorl").rglob("*.py")
+        if re.search(r"^\s*(import|from) anthropic\b", p.read_text(), re.MULTILINE)
+    ]
+    assert found == ["autorl/proposers/messages.py"]
