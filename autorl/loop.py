@@ -121,6 +121,8 @@ class Loop:
                 self._views()
                 self._show()
                 time.sleep(POLL_SECONDS if self.flying or self.desk.thinking else 0.0)
+            if self.bounds.confirm_runs and not self.exit_code and decision.champion(self.state) == 0:
+                self.closing += "; nothing is likely enough to be better than the baseline to be put to the proof"
             self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
             self.screen.say(self.closing)
         except (Paused, OSError) as trouble:
@@ -218,7 +220,8 @@ class Loop:
             one = max(ends, default=self.settings.time_budget * 1.1)
             reserve = one * (1 + 2 * self.bounds.confirm_runs / self.places)
             if time.monotonic() - self._began + reserve > self.bounds.hours * 3600:
-                self.closing = self.closing or f"{self.bounds.hours:g} hours are over"
+                minutes = self.bounds.hours * 60
+                self.closing = self.closing or (f"{self.bounds.hours:g} hours are up" if minutes >= 60 else f"{minutes:.0f} minutes are up")
         return bool(self.closing)
 
     def _start_wanted(self) -> None:
