@@ -104,6 +104,7 @@ class Ledger:
     session: dict[str, Any] = field(default_factory=dict)
     attempts: dict[int, Attempt] = field(default_factory=dict)
     runs: dict[int, Run] = field(default_factory=dict)
+    _by_attempt: dict[int, list[Run]] = field(default_factory=dict)  # the same runs, so that a table of 1,000 rows is quick
     verdicts: list[Verdict] = field(default_factory=list)
     controls: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
@@ -137,7 +138,8 @@ class Ledger:
 
     def _on_started(self, e: dict[str, Any]) -> None:
         keys = ("run", "attempt", "purpose", "kind", "seed_index", "seed", "epoch", "folder")
-        self.runs[e["run"]] = Run(**{k: e[k] for k in keys}, started=e.get("mono", 0.0))
+        self.runs[e["run"]] = run = Run(**{k: e[k] for k in keys}, started=e.get("mono", 0.0))
+        self._by_attempt.setdefault(run.attempt, []).append(run)
 
     def _on_handle(self, e: dict[str, Any]) -> None:
         self.runs[e["run"]].handle = e["handle"]
@@ -205,7 +207,7 @@ class Ledger:
 
     def runs_of(self, n: int) -> list[Run]:
         """Finished decision runs of attempt `n`, in the order they were started."""
-        return [r for r in self.runs.values() if r.attempt == n and r.for_decision and r.record is not None]
+        return [r for r in self._by_attempt.get(n, ()) if r.for_decision and r.record is not None]
 
     def pending(self) -> list[Run]:
         """Runs that were started and have no end in the journal."""
