@@ -231,8 +231,13 @@ class Loop:
             self._confirm()
         for want in wants:
             if isinstance(want, decision.Propose):
-                if self.desk.next(self.state):
-                    return  # something became known: ask again what is wanted
+                try:
+                    if self.desk.next(self.state):
+                        return  # something became known: ask again what is wanted
+                except Paused:
+                    if self.stopping:  # the researcher was told so, too
+                        return
+                    raise
             elif len(self.flying) < self.places:
                 kind = want.kind if isinstance(want, decision.Control) else "measure"
                 purpose = f"control {kind}" if isinstance(want, decision.Control) else want.purpose
