@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import make_repo
 from test_claude import Books, history, row
 
 from autorl.proposers.command import MAX_SOURCE_BYTES, CommandProposer
 from autorl.records import Paused, ProposerError, UserError
+from autorl.workspace import Workspace
 
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
 
@@ -223,6 +225,16 @@ def test_each_run_is_noted_for_the_morning(agent, books):
 def test_a_command_that_cannot_run_is_refused_at_the_start(command, why):
     with pytest.raises(UserError, match=why):
         CommandProposer(command)
+
+
+def test_a_checkout_that_changed_meanwhile_is_reported(agent, books, tmp_path):
+    repo = make_repo(tmp_path / "checkout")
+    checkout = Workspace(repo)
+    ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
+    assert not any("checkout changed" in note for note in books.notes)
+    meddle = f"Path({str(repo / 'train.py')!r}).write_text('# mine now, and longer than it was before\\n' * 3)\n"
+    proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
+    assert "mine now" not in proposal.source and sum("checkout changed" in note for note in books.notes) == 1
 
 
 def test_a_missing_variable_is_refused_at_the_start():

@@ -47,6 +47,7 @@ class CommandProposer:
         timeout: seconds after which the whole process group is killed.
         root: the folder that holds evaluate.py, which the command gets a copy of.
         should_stop: asked several times a second while the command runs.
+        fingerprint: one word for the user's checkout; when it differs after the command, that is noted for the person.
 
     Raises:
         UserError: the command cannot be split or found.
@@ -62,6 +63,7 @@ class CommandProposer:
         timeout: float = 30 * MINUTES,
         root: Path = Path("."),
         should_stop: Callable[[], bool] = lambda: False,
+        fingerprint: Callable[[], str] = lambda: "",
     ):
         try:
             self.argv = shlex.split(command)
@@ -74,7 +76,7 @@ class CommandProposer:
         if missing := [name for name in pass_env if name not in os.environ]:
             raise UserError(f"--pass-env: {missing[0]} is not set.")
         self.environment = {name: os.environ[name] for name in (*ENVIRONMENT, *pass_env) if name in os.environ}
-        self.timeout, self.root, self.should_stop = timeout, Path(root), should_stop
+        self.timeout, self.root, self.should_stop, self.fingerprint = timeout, Path(root), should_stop, fingerprint
 
     def propose(self, history: History, purse: Purse) -> Proposal | None:
         """One run of the command, one idea.
@@ -90,7 +92,13 @@ class CommandProposer:
                 self._export(history, folder)
                 question.write(question_text(history).encode())
                 question.seek(0)
+                before = self.fingerprint()
                 code, why = self._run(folder, question, said)
+                if self.fingerprint() != before:
+                    purse.note(
+                        "checkout changed",
+                        f"Files of the checkout changed while {self.argv[0]} ran; nothing of it was taken: see git status.",
+                    )
                 seconds = time.monotonic() - started
                 purse.note("command", f"{self.argv[0]} took {seconds:.0f} s: {why or f'ended with code {code}'}")
                 output = _output(said)
