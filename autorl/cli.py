@@ -20,7 +20,7 @@ from autorl.records import Proposer, Runner, UserError
 from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, open_session, read_ledger
 from autorl.terminal import Terminal
 
-QUICK = {"env_id": "Pendulum-v1", "time_budget": 12.0, "num_eval_episodes": 50}
+QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}
 QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 5 / 60, 2
 
 

@@ -8,7 +8,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = {"autorl", "autorl.records", "autorl.effects"}  # values and the counted seam: anybody may import them
 # The files that wire rooms together.
-WIRING = {f"autorl/{n}.py" for n in ("loop", "desk", "claiming", "session", "cli", "keyboard", "looking")} | {
+WIRING = {f"autorl/{n}.py" for n in ("loop", "desk", "claiming", "session", "cli", "keyboard", "looking", "doctor")} | {
     "agent_loop.py",
     "modal_app.py",
     "evaluate.py",
@@ -17,7 +17,6 @@ ALLOWED = {
     "autorl/judge.py": {"autorl.sandbox", "autorl.vet", "autorl.judging", "evaluate"},
     "autorl/judging": {"autorl.sandbox", "autorl.vet", "autorl.judge", "evaluate"},
     "autorl/runners": {"autorl.judge", "autorl.judging", "autorl.runners", "modal_app"},
-    "autorl/doctor.py": {"autorl.sandbox"},
     "autorl/workspace.py": {"autorl.plumbing"},  # what git is used for, and git itself
     "autorl/purse.py": {"autorl.ledger"},
     "autorl/memory.py": {"autorl.ledger"},
