@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent
 image = (
     modal.Image.debian_slim(python_version="3.11")
     .apt_install("libegl1", "libgl1", "libosmesa6", "bubblewrap")
-    .uv_sync(str(ROOT), extra_options="--no-dev")
+    .uv_sync(str(ROOT), extra_options="--no-dev", uv_version="0.13.8")
     .env({"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"})
     .add_local_python_source("autorl", "evaluate")
 )

@@ -105,6 +105,7 @@ class ModalRunner:
         self._function, self._from_id, self._ask_every = function, from_id, ask_every
         self._worst = cost_usd(gpu, cores, memory_gib, 1.0)  # also refuses a GPU without a price, at the start
         self._jobs: dict[str, tuple[Job, Path, float]] = {}  # handle -> job, folder, when submitted or attached
+        self._attached: set[str] = set()  # submitted by an earlier process, nobody knows when
         self._asked: dict[str, tuple[Future[Any], float]] = {}  # handle -> answer under way, when asked
         self._unreachable_since: float | None = None
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modal-get")
@@ -145,6 +146,7 @@ class ModalRunner:
         except Exception:
             pass
         self._jobs[handle] = (job, folder, time.monotonic())
+        self._attached.add(handle)
         return True
 
     def poll(self, handle: str) -> RunRecord | None:
@@ -169,7 +171,7 @@ class ModalRunner:
         job, folder, _ = self._jobs[handle]
         if error is None:
             self._unreachable_since = None
-            record = self._receive(answer.result(), job, folder)
+            record = self._receive(handle, answer.result(), job, folder)
         elif unreachable(error):
             self._unreachable_since = self._unreachable_since or now
             if refused(error):
@@ -183,7 +185,7 @@ class ModalRunner:
             return None
         else:
             self._unreachable_since = None
-            record = self._interrupted(job, describe(error))
+            record = self._interrupted(handle, job, describe(error))
         del self._asked[handle], self._jobs[handle]
         return record
 
@@ -205,7 +207,7 @@ class ModalRunner:
                 return  # done, gone, or not ours: nothing left to stop
             raise Paused(f"Modal cannot be reached to stop {handle}; it ends at its timeout. ({describe(error)})") from error
 
-    def _receive(self, answer: Any, job: Job, folder: Path) -> RunRecord:
+    def _receive(self, handle: str, answer: Any, job: Job, folder: Path) -> RunRecord:
         """Check what came back, and keep its log and metrics where a local run would have left them."""
         try:
             record: RunRecord = from_json(RunRecord, answer["record"])
@@ -213,16 +215,20 @@ class ModalRunner:
             if not isinstance(record, RunRecord) or record.status not in ("ok", "crash", "refused", "interrupted"):
                 raise TypeError("no record")
         except (KeyError, TypeError, ValueError) as error:
-            return self._interrupted(job, f"the answer is no record ({describe(error)}); deploy the app again")
+            return self._interrupted(handle, job, f"the answer is no record ({describe(error)}); deploy the app again")
         for name in ("run.log", "metrics.csv"):  # these two and no other name
             if isinstance(text := files.get(name), str):
                 effect("file write", lambda name=name, text=text: _write(folder / name, text))  # type: ignore[misc]
         return record
 
-    def _interrupted(self, job: Job, why: str) -> RunRecord:
+    def _interrupted(self, handle: str, job: Job, why: str) -> RunRecord:
+        """No record came, but the machine may have run all the while: its cost is that bound."""
+        worst = self.worst_usd(job)
+        elapsed = time.monotonic() - self._jobs[handle][2]
         return RunRecord(
             status="interrupted", rule="modal", reason=f"Modal did not bring the run to its end: {why}.",
-            env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, isolation="modal", gpu=job.gpu,
+            env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, isolation="modal", gpu=self.gpu,
+            cost_usd=worst if handle in self._attached else min(worst, self._worst * elapsed),
         )  # fmt: skip
 
 
