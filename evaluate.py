@@ -323,36 +323,58 @@ def _picklable(value: Any) -> bool:
     return True
 
 
-def _serve(fd: int, seed: int = 0) -> None:
-    """Answer action requests over an inherited socket, in fixed-size raw frames, until it closes.
+def _serve(fds: list[int], seed: int = 0) -> None:
+    """Answer action requests over inherited sockets, in raw frames of known size, until they close.
 
-    Judge -> server: `<II` (groups, obs_dim) and `<I` rows of each group, once; then requests: `<I` group, n bytes of
-    reset mask, n*obs_dim float32. Each group is a batch of its own with a copy of the agent of its own.
-    Server -> judge, per request: `<4sII` (dtype, rows, columns) + rows*columns float32. The judge checks all it reads.
+    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU, which forking would
+    break, in a thread. Judge -> server: `<II` (rows n, obs_dim) once; then requests: n bytes of reset mask, n*obs_dim
+    float32. Server -> judge, per request: `<4sII` (dtype, rows, columns), rows*columns float32. The judge checks all it reads.
     """
-    import random
-
     import cloudpickle
     import torch
 
-    torch.set_num_threads(1)  # small batches; the other cores step environments
-    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # a policy that draws is reproducible too
-    with open(fd, "rb", closefd=False, buffering=1 << 20) as source:
-        groups, obs_dim = struct.unpack("<II", source.read(8))
-        sizes = struct.unpack(f"<{groups}I", source.read(4 * groups))
-        blob = (RUN_DIR / "policy.pkl").read_bytes()
-        actors = []
-        for _ in range(groups):
-            handed = cloudpickle.loads(blob)
-            actors.append(_actor(handed["agent"], handed["device"]))
-        del blob
-        while len(header := source.read(4)) == 4:
-            group = struct.unpack("<I", header)[0]
-            num = sizes[group]
-            frame = source.read(num + num * obs_dim * 4)
+    torch.set_num_threads(1)  # small batches; the other cores are at work too
+    with open(RUN_DIR / "policy.pkl", "rb") as file:
+        handed = cloudpickle.load(file)
+    torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too
+    if str(handed["device"]).startswith("cuda"):
+        import copy
+        import threading
+
+        threads = [threading.Thread(target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])) for fd in fds[1:]]
+        for thread in threads:
+            thread.start()
+        _answer(fds[0], handed["agent"], handed["device"])
+        for thread in threads:
+            thread.join()
+        return
+    children = []
+    for i, fd in enumerate(fds[1:], 1):
+        if (child := os.fork()) == 0:
+            for other in fds[:i] + fds[i + 1 :]:
+                os.close(other)
+            torch.manual_seed(seed + i), np.random.seed(seed + i)
+            _answer(fd, handed["agent"], handed["device"])
+            return
+        os.close(fd)
+        children.append(child)
+    _answer(fds[0], handed["agent"], handed["device"])
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _answer(fd: int, agent: Any, device: Any) -> None:
+    """Serve one socket until it closes."""
+    act = _actor(agent, device)
+    with open(fd, "rb", buffering=1 << 16) as source:
+        if len(hello := source.read(8)) < 8:
+            return
+        num, obs_dim = struct.unpack("<II", hello)
+        size = num + num * obs_dim * 4
+        while len(frame := source.read(size)) == size:
             mask = np.frombuffer(frame, bool, num)
             obs = np.frombuffer(frame, np.float32, num * obs_dim, offset=num).reshape(num, obs_dim).copy()
-            actions = actors[group](obs, mask)
+            actions = act(obs, mask)
             rows, columns = actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
             answer = struct.pack("<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns)
             if columns and actions.dtype.kind in "fiu":

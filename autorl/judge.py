@@ -14,7 +14,6 @@ import json
 import math
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -219,29 +218,22 @@ class _Run:
         self.phase = "evaluating"
         seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.job.num_eval_episodes))
         self.known["eval_seeds"] = seeds
-        ours, theirs = socket.socketpair()
-        with ours, rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
-            with theirs:
-                server = self._start(["-c", f"import evaluate; evaluate._serve({theirs.fileno()}, {seeds[0]})"], {}, [theirs.fileno()])
+        with rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
+            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds}, {seeds[0]})"], {}, episodes.policy_fds)
 
             def attend() -> None:
                 server.attend()
                 self._report(server)
                 if server.breach:
                     raise Fault(server.breach, f"the run was stopped during evaluation: {server.reason}")
-                if not server.running:
-                    raise Fault(
-                        "exit",
-                        f"the policy's process {facts.ending(server.exit_code)} during evaluation: {self.log.last_line() or 'it said nothing'}",
-                    )
 
             try:
-                episodes.open(attend)
-                played = rollout.play(episodes, ours, attend, [fd for fd in (server.exit_fd,) if fd is not None])
+                played = episodes.play(attend)
             except rollout.HungUp:
-                server.wait_for_end(1.0)
+                server.wait_for_end(0.5)
                 attend()
-                raise Fault("exit", "the policy's process hung up during evaluation") from None
+                how = "hung up" if server.running else facts.ending(server.exit_code)
+                raise Fault("exit", f"the policy's process {how} during evaluation: {self.log.last_line() or 'it said nothing'}") from None
         server.end()
         self.known["evaluation_seconds"] = time.monotonic() - began
         returns = played.returns

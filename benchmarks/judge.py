@@ -1,0 +1,130 @@
+"""How close the judge's evaluation comes to what the cores allow: steps per second over cores / (t_env + t_inference).
+
+    uv run python benchmarks/judge.py                        # HalfCheetah-v5 and Pendulum-v1, 100 episodes
+    uv run python benchmarks/judge.py Swimmer-v5 --episodes 20
+
+The ceiling comes from one process on one core in the same run: t_env is one step of the environment, t_inference one
+row's share of one batch as the judge asks for it. Start-up (imports, making environments) is given apart. What this
+file does not do: train. The policy is a fresh 64x64 network; environments whose episodes it ends early would not be
+full-length, so choose ones that only end by their time limit.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+POLICY = """
+import cloudpickle, sys, torch
+from torch import nn
+obs_dim, act_dim, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+torch.manual_seed(0)
+class Agent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(obs_dim, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, act_dim), nn.Tanh())
+    def get_action(self, obs):
+        return self.net(obs)
+open(path, "wb").write(cloudpickle.dumps({"agent": Agent(), "device": "cpu"}))
+"""
+ONE_CORE = """
+import os, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import cloudpickle, gymnasium as gym, numpy as np, torch, evaluate
+torch.set_num_threads(1)
+env_id, rows, path, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+env = gym.make(env_id)
+handed = cloudpickle.load(open(path, "rb"))
+act = evaluate._actor(handed["agent"], handed["device"])
+obs = np.repeat(np.asarray(env.reset(seed=1)[0], np.float32)[None], rows, 0)
+mask = np.zeros(rows, bool)
+low, high = env.action_space.low, env.action_space.high
+for _ in range(50): act(obs, mask)
+n, t = 0, time.perf_counter()
+while time.perf_counter() - t < seconds / 2:
+    act(obs, mask); n += 1
+t_inference = (time.perf_counter() - t) / n / rows
+n, spent, one = 0, 0.0, np.zeros(1, bool)
+total = time.perf_counter()
+while time.perf_counter() - total < 2 * seconds:  # the policy's own episodes: a step's cost depends on the state
+    now, done = env.reset(seed=1000 + n)[0], False
+    while not done:
+        action = np.clip(act(np.asarray(now, np.float32)[None], one), low, high)[0]
+        t = time.perf_counter()
+        now, _, a, b, _ = env.step(action)
+        spent += time.perf_counter() - t
+        n += 1
+        done = a or b
+print(spent / n, t_inference)
+"""
+
+
+def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[float, float]:
+    """(t_env, t_inference per row) in seconds, each alone on one core."""
+    said = subprocess.run(
+        [sys.executable, "-c", ONE_CORE, env_id, str(rows), str(policy), str(seconds)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    t_env, t_inference = map(float, said.stdout.split())
+    return t_env, t_inference
+
+
+def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
+    """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
+    from autorl.judging import facts, launch, rollout
+
+    seeds = list(range(1000, 1000 + episodes))
+    started = time.monotonic()
+    with rollout.Episodes(env_id, seeds, len(facts.affinity()), launch.isolated_python(), launch.judge_env(), folder) as envs:
+        environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=str(ROOT))
+        server = subprocess.Popen([sys.executable, "-P", "-c", f"import evaluate; evaluate._serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
+                                  env=environment, cwd=folder)  # fmt: skip
+        try:
+            played = envs.play(lambda: None)
+        finally:
+            server.kill()
+            server.wait()
+    return sum(played.lengths), played.seconds, time.monotonic() - started - played.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The judge's evaluation rate over its ceiling.")
+    parser.add_argument("env_ids", nargs="*", default=["HalfCheetah-v5", "Pendulum-v1"])
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each half of the ceiling (default: 3)")
+    options = parser.parse_args()
+    import gymnasium as gym
+
+    from autorl.judging import facts
+
+    cores = len(facts.affinity())
+    print(f"{cores} cores, {options.episodes} episodes")
+    print(f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}")
+    for env_id in options.env_ids:
+        env = gym.make(env_id)
+        dims = env.observation_space.shape[0], env.action_space.shape[0]
+        env.close()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            subprocess.run([sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")], check=True)
+            rows = -(-options.episodes // cores)
+            before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
+            share, cpu = facts.Share(facts.affinity()), facts.own_cpu_seconds()
+            steps, seconds, start = judged(env_id, options.episodes, folder)
+            other = share.end(facts.own_cpu_seconds() - cpu, 0).other_load
+            after = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
+        t_env, t_inference = ((a + b) / 2 for a, b in zip(before, after, strict=True))
+        ceiling, rate = cores / (t_env + t_inference), steps / seconds
+        print(
+            f"{env_id:<18}{t_env * 1e6:>10.1f}{t_inference * 1e6:>10.2f}{ceiling:>11,.0f}{rate:>10,.0f}{rate / ceiling:>8.2f}{start:>9.1f}{other:>8.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
