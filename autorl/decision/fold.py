@@ -60,7 +60,12 @@ def _control(state: State, fact: ControlFact) -> Settled:
     if fact.attempt not in state.path:
         return state, ()
     what = "zero-budget" if fact.kind == "zero_budget" else "seed"
-    return _undo(state, f"Attempt {fact.attempt} failed the {what} control ({fact.reason or 'no reason given'})", first=fact.attempt)
+    state, verdicts = _undo(
+        state, f"Attempt {fact.attempt} failed the {what} control ({fact.reason or 'no reason given'})", first=fact.attempt
+    )
+    if state.path and state.rules.rigor in ("standard", "anchored"):  # where did it come in? the node below is put to the proof
+        state = replace(state, check=Check(state.incumbent, state.counted))
+    return state, verdicts
 
 
 def _run(state: State, fact: RunFact) -> Settled:
@@ -297,7 +302,7 @@ def _conclude(state: State) -> Settled:
     if chance is None:
         holds, fails = gain >= 0, gain < 0
     else:
-        holds, fails = chance >= rules.proved and gain >= 0, chance < 0.5
+        holds, fails = chance >= rules.proved and gain >= 0, chance < 0.5 or gain < -s
         said += f"; with the runs before, a lead with {chance:.0%} chance"
     if tip.nodes != anchor.nodes and abs(lead) < rules.tie * s:
         holds, fails = tip.nodes < anchor.nodes, tip.nodes > anchor.nodes
