@@ -15,7 +15,7 @@ know any environment by name.
 import copy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,6 +64,12 @@ def mlp(in_dim: int, out_dim: int, out_gain: float) -> nn.Sequential:
 
 class Agent(nn.Module):
     """Actor, critic, and the statistics that normalise what they see. Actions are in units of half the action range."""
+
+    obs_mean: torch.Tensor
+    obs_std: torch.Tensor
+    action_mid: torch.Tensor
+    action_half: torch.Tensor
+    action_limit: torch.Tensor
 
     def __init__(self, obs_dim: int, action_low: np.ndarray, action_high: np.ndarray):
         super().__init__()
@@ -203,11 +209,32 @@ def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray,
     return advantages
 
 
-def optimize(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], MAX_GRAD_NORM)
-    optimizer.step()
+class Adam:
+    """Adam (https://arxiv.org/abs/1412.6980, with beta 0.9, 0.999) and gradient clipping on one flat vector.
+
+    For nets this small torch.optim's bookkeeping would cost a quarter of each minibatch.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        parameters = list(parameters)
+        self.flat = torch.cat([p.detach().flatten() for p in parameters])
+        self.grad, self.m, self.v, self.steps = (*(torch.zeros_like(self.flat) for _ in range(3)), 0)
+        ends = np.cumsum([p.numel() for p in parameters]).tolist()
+        for p, end in zip(parameters, ends, strict=True):  # each parameter becomes a window on the flat vector
+            rows = slice(end - p.numel(), end)
+            p.data, p.grad = self.flat[rows].view_as(p), self.grad[rows].view_as(p)
+
+    def minimize(self, loss: torch.Tensor, learning_rate: float | torch.Tensor) -> None:
+        """One step; the learning rate may differ by parameter: a float, or a tensor as long as the flat vector."""
+        self.grad.zero_()
+        loss.backward()
+        with torch.no_grad():
+            self.grad.mul_((MAX_GRAD_NORM / (self.grad.norm() + 1e-6)).clamp(max=1.0))
+            self.steps += 1
+            self.m.lerp_(self.grad, 0.1)
+            self.v.lerp_(self.grad.square(), 0.001)
+            denominator = (self.v / (1 - 0.999**self.steps)).sqrt_().add_(1e-5)
+            self.flat.sub_((self.m / denominator).mul_(learning_rate / (1 - 0.9**self.steps)))
 
 
 def minibatches(order: np.ndarray, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -216,7 +243,7 @@ def minibatches(order: np.ndarray, *tensors: torch.Tensor) -> Iterator[tuple[tor
     return zip(*(x[inds].tensor_split(max(1, round(len(order) / MINIBATCH_SIZE))) for x in tensors), strict=True)
 
 
-def update_policy(agent: "Agent", optimizer: torch.optim.Optimizer, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
+def update_policy(agent: Agent, optimizer: Adam, learning_rate: torch.Tensor, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
     """PPO's clipped surrogate (https://arxiv.org/abs/1707.06347, eq. 7), one pass over the batch for each of `orders`."""
     for order in orders:
         for mb_obs, mb_actions, mb_logprobs, mb_advantages in minibatches(order, obs, actions, logprobs, advantages):
@@ -225,19 +252,19 @@ def update_policy(agent: "Agent", optimizer: torch.optim.Optimizer, orders: list
             ratio = logratio.exp()
             pg_loss = -torch.min(mb_advantages * ratio, mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)).mean()
             entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
-            optimize(pg_loss - ENT_COEF * entropy, optimizer)
+            optimizer.minimize(pg_loss - ENT_COEF * entropy, learning_rate)
     with torch.no_grad():  # of the last minibatch, the furthest from the behaviour policy
         approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
         clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
         return {"policy_loss": pg_loss.item(), "entropy": entropy.item(), "approx_kl": approx_kl.item(), "clipfrac": clipfrac.item()}
 
 
-def update_critic(agent: "Agent", optimizer: torch.optim.Optimizer, orders: list[np.ndarray], obs: torch.Tensor, returns: torch.Tensor) -> dict[str, float]:  # fmt: skip
+def update_critic(agent: Agent, optimizer: Adam, learning_rate: float, orders: list[np.ndarray], obs: torch.Tensor, returns: torch.Tensor) -> dict[str, float]:  # fmt: skip
     """Squared error against the lambda-returns."""
     for order in orders:
         for mb_obs, mb_returns in minibatches(order, obs, returns):
             v_loss = 0.5 * ((agent.critic(mb_obs).squeeze(-1) - mb_returns) ** 2).mean()
-            optimize(v_loss, optimizer)
+            optimizer.minimize(v_loss, learning_rate)
     return {"value_loss": v_loss.item()}
 
 
@@ -258,10 +285,7 @@ def main() -> None:
     obs_space, action_space = halves[0][0].single_observation_space, halves[0][0].single_action_space
     agent = Agent(obs_space.shape[0], action_space.low, action_space.high).to(device)
     actor = copy.deepcopy(agent).cpu() if device.type == "cuda" else agent  # acts on the CPU: nothing crosses the bus at each step
-    actor_optimizer = torch.optim.Adam(
-        [{"params": agent.actor.parameters()}, {"params": [agent.log_std]}], lr=LEARNING_RATE, eps=1e-5, fused=True
-    )
-    critic_optimizer = torch.optim.Adam(agent.critic.parameters(), eps=1e-5, fused=True)
+    actor_optimizer, critic_optimizer = Adam([*agent.actor.parameters(), agent.log_std]), Adam(agent.critic.parameters())
     rollout, episodes, obs_moments = (
         Rollout(NUM_STEPS, 2 * half, *obs_space.shape, *action_space.shape),
         Episodes(2 * half),
@@ -281,12 +305,12 @@ def main() -> None:
 
         # -- update: actor and critic share nothing, so each learns on its own thread
         annealed = max(FINAL_LR_SHARE, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
-        critic_optimizer.param_groups[0]["lr"] = LEARNING_RATE * annealed
-        actor_optimizer.param_groups[0]["lr"] = LEARNING_RATE * annealed * pace
-        actor_optimizer.param_groups[1]["lr"] = LEARNING_RATE * annealed * LOG_STD_LR_SHARE
+        learning_rate = LEARNING_RATE * annealed
+        actor_rates = torch.full_like(actor_optimizer.flat, learning_rate * pace)
+        actor_rates[-agent.log_std.numel() :] = learning_rate * LOG_STD_LR_SHARE
         orders = [rng.permutation(len(b_obs)) for _ in range(UPDATE_EPOCHS)]
-        critic_learned = critic_learner.submit(update_critic, agent, critic_optimizer, orders, b_obs, b_returns)
-        policy_stats = update_policy(agent, actor_optimizer, orders, b_obs, b_actions, b_logprobs, b_advantages)
+        critic_learned = critic_learner.submit(update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns)
+        policy_stats = update_policy(agent, actor_optimizer, actor_rates, orders, b_obs, b_actions, b_logprobs, b_advantages)
         value_stats = critic_learned.result()
         slower = policy_stats["approx_kl"] > TARGET_KL * (0.2 + 0.8 * annealed)
         pace = min(10.0, max(0.1, pace * (0.9 if slower else 1.1)))
@@ -303,7 +327,7 @@ def main() -> None:
         log_metrics(
             total_timesteps, num_updates=num_updates, sps=sps, episode_return=episode_return, episode_length=episode_length,
             **policy_stats, **value_stats, explained_variance=1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8)),
-            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=actor_optimizer.param_groups[0]["lr"],
+            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace,
         )  # fmt: skip
         progress.show(total_timesteps, sps, episode_return)
     progress.end()

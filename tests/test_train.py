@@ -226,3 +226,27 @@ def test_it_stays_one_readable_file() -> None:
             imported.add((node.module or "").partition(".")[0])
     assert imported - set(sys.stdlib_module_names) == {"evaluate", "numpy", "torch"}
     assert "harness contract" in source.lower() and "edit freely" in source.lower()
+
+
+def test_our_adam_is_torchs_adam_with_its_gradient_clipping() -> None:
+    def net() -> torch.nn.Sequential:
+        torch.manual_seed(4)
+        return train.mlp(6, 2, 1.0)
+
+    ours, theirs = net(), net()
+    optimizer = train.Adam(ours.parameters())
+    reference = torch.optim.Adam(theirs.parameters(), lr=3e-3, betas=(0.9, 0.999), eps=1e-5)
+    for step in range(30):
+        x = torch.randn(64, 6, generator=torch.Generator().manual_seed(step))
+        optimizer.minimize((ours(x) * 10 - x[:, :2]).square().mean(), 3e-3)
+        reference.zero_grad()
+        (theirs(x) * 10 - x[:, :2]).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), train.MAX_GRAD_NORM)
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-5)
+    before = optimizer.flat.clone()
+    rates = torch.zeros_like(optimizer.flat)
+    rates[:5] = 1e-2
+    optimizer.minimize(ours(x).square().mean(), rates)
+    assert (optimizer.flat[:5] != before[:5]).all() and torch.equal(optimizer.flat[5:], before[5:])
