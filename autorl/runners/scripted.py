@@ -9,7 +9,7 @@ ends as it says. train.py holds one literal, and whatever else it likes:
 
 The return is drawn from the script and the seed, so the same commit on the same seed measures the same. `end` is one of
 ok, raise, kill (by an out-of-memory killer), hang, nan, silent (exit 0 with no result), cuda, flood (endless output) and
-interrupted (the machine's fault). AUTORL_SCRIPTED_MACHINE names a JSON file with fields of MachineShare that runs
+interrupted (the machine's fault). "seed_blind": True fails the seed control. AUTORL_SCRIPTED_MACHINE names a JSON file with fields of MachineShare that runs
 report: a test makes the machine slow or asleep with it.
 
 What it does not do: train, evaluate, confine, or import train.py. Its records say `isolation: scripted`.
@@ -155,6 +155,8 @@ def _record(job: Job, script: dict[str, Any], code: int | None, folder: Path, ou
         return RunRecord("crash", "handover", "Ended without a result.", **common)
     if script["end"] == "nan":
         return RunRecord("crash", "action", "The actions are not finite.", **common)
+    if job.kind == "seed_control":
+        common["control"] = {"actions": [0.0, 0.0 if script.get("seed_blind") else 1.0], "updates": [1, 1]}
     returns = scores(script, job.seed, job.num_eval_episodes)
     return RunRecord(
         "ok",
