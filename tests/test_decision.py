@@ -708,7 +708,7 @@ def test_the_table_holds() -> None:
 
 @pytest.mark.speed
 def test_a_call_takes_less_than_five_milliseconds() -> None:
-    assert benchmark.seconds("standard")[0] < 0.005
+    assert benchmark.seconds("standard")[25] < 0.005
 
 
 def test_a_long_journal_is_folded_in_no_time() -> None:
