@@ -166,7 +166,7 @@ def wait(id_: str, timeout: float, as_json: bool) -> None:
 @click.option("--tag", help="which session  [default: the newest]")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def status(tag: str | None, as_json: bool) -> None:
-    """Where a session stands."""
+    """Where a session stands: every experiment, what runs now, money and disk."""
     from autorl.looking import print_status
 
     print_status(ROOT, tag, as_json)

@@ -11,34 +11,22 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 from autorl import claiming, decision, report
 from autorl.desk import Desk
-from autorl.effects import retry_when_full
+from autorl.flights import Flights
 from autorl.journal import atomic_write
-from autorl.judge import control_passed, sanity_band
-from autorl.ledger import CONFIRM_SEEDS, Run, run_ticket
-from autorl.machine import is_steady, partition
+from autorl.judge import sanity_band
+from autorl.ledger import CONFIRM_SEEDS
 from autorl.purse import JournalPurse
-from autorl.records import Job, Paused, Proposer, Runner, RunRecord, Screen, Verdict, from_json, to_json
-from autorl.session import Bounds, Session, check_disk, machine_name
+from autorl.records import Paused, Proposer, Runner, Screen, Verdict, to_json
+from autorl.session import Bounds, Session, machine_name
 
 POLL_SECONDS = 0.1
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 MAX_REPEATS = 3  # of one interrupted run, in a row
 PEERS = 7  # newest runs that a run's share of the machine is compared with
-
-
-@dataclass
-class InFlight:
-    """A run under way: its place, its want, its handle."""
-
-    run: Run
-    want: decision.Want | None  # None: a run of the confirmation
-    handle: str
-    cores: tuple[int, ...]
 
 
 class Loop:
@@ -63,9 +51,8 @@ class Loop:
         self.ledger, self.workspace, self.settings = session.ledger, session.workspace, session.settings
         self.state = decision.start(decision.Rules(rigor=self.settings.rigor))  # type: ignore[arg-type]
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
-        self.flying: dict[int, InFlight] = {}
-        self.groups = partition(self.settings.cores, self.places)
         self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
+        self.flights = Flights(session, runner, self.purse, self._record, self.screen.say)
         self.desk = Desk(session, proposer, self.purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
         self.stopping = ""  # why, once a signal came
         self.closing = ""  # why, once the search has ended by itself
@@ -111,7 +98,7 @@ class Loop:
         try:
             self._recover()
             while True:
-                self._collect()
+                self.flights.collect()
                 self._settle()
                 if self.stopping:
                     return self._halt()
@@ -120,7 +107,7 @@ class Loop:
                 self._start_wanted()
                 self._views()
                 self._show()
-                time.sleep(POLL_SECONDS if self.flying or self.desk.thinking else 0.0)
+                time.sleep(POLL_SECONDS if self.flights or self.desk.thinking else 0.0)
             if self.bounds.confirm_runs and not self.exit_code and decision.champion(self.state) == 0:
                 self.closing += "; nothing is likely enough to be better than the baseline to be put to the proof"
             self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
@@ -137,7 +124,7 @@ class Loop:
     def _wind_down(self, why: str) -> None:
         """Leave what can still be left behind; that the same disk refuses this as well is no news."""
         last = (
-            lambda: self._cancel_all("the loop paused"),
+            lambda: self.flights.cancel_all("the loop paused", keep_remote=True),
             self._settle,
             lambda: self._record("closed", why=why),
             lambda: self._views(final=True),
@@ -174,14 +161,7 @@ class Loop:
             band = sanity_band(self.settings.env_id)
             self._record("band", band=band)
             self.screen.say(f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random {band['random']['mean']:.1f}")
-        for run in [r for r in self.ledger.runs.values() if r.kind != "measure"]:
-            self._control(run)
-        for run in self.ledger.pending():
-            job = self._job(run.attempt, run.seed, run.kind, ())
-            if run.handle and self.runner.attach(run.handle, job, self.session.root / run.folder):
-                self.flying[run.run] = InFlight(run, self._want_of(run), run.handle, self._free_cores())
-            else:
-                self._end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
+        self.flights.recover()
 
     def _check_branch(self) -> None:
         """The branch stands where we left it, or where the next move takes it (a kill came between)."""
@@ -191,7 +171,7 @@ class Loop:
 
     def _finished(self) -> bool:
         """True when nothing is left to do."""
-        if self.flying or self._wants():
+        if self.flights or self._wants():
             return False
         if self.state.stop and not self.confirm_only:
             self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated else 1
@@ -203,8 +183,7 @@ class Loop:
         if self.confirm_only:
             self.closing = "the confirmation is done"
             return ()
-        flying = tuple(f.want for f in self.flying.values() if f.want is not None)
-        wants = decision.wants(self.state, self.places, flying)
+        wants = decision.wants(self.state, self.places, self.flights.wants)
         if any(isinstance(w, decision.Propose) for w in wants) and self._exhausted():
             wants = tuple(w for w in wants if not isinstance(w, decision.Propose))
         return wants
@@ -238,96 +217,10 @@ class Loop:
                     if self.stopping:  # the researcher was told so, too
                         return
                     raise
-            elif len(self.flying) < self.places:
+            elif len(self.flights) < self.places:
                 kind = want.kind if isinstance(want, decision.Control) else "measure"
                 purpose = f"control {kind}" if isinstance(want, decision.Control) else want.purpose
-                self._start(want.attempt, purpose, kind, self.ledger.next_seed_index(), want)
-
-    # -- runs --------------------------------------------------------------------------------------------------------
-
-    def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
-        s = self.settings
-        fields = {
-            "train_source": self.ledger.attempts[n].source, "env_id": s.env_id, "seed": seed, "time_budget": s.time_budget, "num_eval_episodes": s.num_eval_episodes,
-            "cores": cores, "threads": len(cores), "gpu": s.gpu, "sandbox": s.sandbox, "kind": kind,
-        }  # fmt: skip
-        return from_json(Job, fields)  # type: ignore[no-any-return]
-
-    def _free_cores(self) -> tuple[int, ...]:
-        used = {f.cores for f in self.flying.values()}
-        return next((g for g in self.groups if g not in used), ())
-
-    def _start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
-        ends = [r.record for r in self.ledger.runs.values() if r.record is not None and r.attempt == n][-MAX_REPEATS:]
-        if len(ends) == MAX_REPEATS and all(e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends):
-            raise Paused(
-                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({ends[-1].reason}): see to that, then start again."
-            )
-        check_disk(self.session.folder)
-        number, cores = len(self.ledger.runs) + 1, self._free_cores()
-        folder = self.session.folder / "runs" / str(n) / str(number)
-        attempt = self.ledger.attempts[n]
-        if attempt.parent is not None and not (patch := folder.parent / "train.diff").is_file():
-            patch.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(patch, self.workspace.diff(self.ledger.attempts[attempt.parent].commit, attempt.commit).encode())
-        self._record(
-            "started", run=number, attempt=n, purpose=purpose, kind=kind, seed_index=index, seed=self.ledger.seed(index), epoch=self.ledger.epoch,
-            cores=list(cores), folder=str(folder.relative_to(self.session.root)), mono=round(time.monotonic(), 3),
-        )  # fmt: skip
-        run = self.ledger.runs[number]
-        job = self._job(n, run.seed, kind, cores)
-        if worst := getattr(self.runner, "worst_usd", None):
-            self.purse.reserve(worst(job), f"run {number}", run_ticket(number))
-        handle = retry_when_full(lambda: self.runner.start(job, folder))
-        if self.runner.name != "local":
-            self._record("handle", run=number, handle=handle)
-        self.flying[number] = InFlight(run, want, handle, cores)
-
-    def _collect(self) -> None:
-        """Take in the runs that are over."""
-        for flight in list(self.flying.values()):
-            if (record := self.runner.poll(flight.handle)) is not None:
-                del self.flying[flight.run.run]
-                self._end(flight.run, record)
-
-    def _end(self, run: Run, record: RunRecord) -> None:
-        """RunRecord -> fact. A run that got much less machine than the others is repeated, not pooled."""
-        if record.status == "ok" and not record.scored:
-            record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
-        peers = [
-            r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
-        ][-PEERS:]
-        steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
-        self._record(
-            "run",
-            run=run.run,
-            steady=steady,
-            why=why,
-            mono=round(time.monotonic(), 3),
-            record=to_json(replace(record, log_tail=record.log_tail[-2000:])),
-        )
-        if run_ticket(run.run) in self.ledger.money and (record.cost_usd or record.rule not in ("lost", "stopped")):
-            self.purse.settle(run_ticket(run.run), record.cost_usd, {})
-        if not steady:
-            self.screen.say(f"run {run.run} is repeated: {why}")
-        if run.kind != "measure":
-            self._control(run)
-        elif record.status != "ok":
-            self.screen.say(f"run {run.run} of experiment {run.attempt}: {record.status}, {record.reason}")
-
-    def _control(self, run: Run) -> None:
-        """What a control run showed; made again from its record if a kill came between."""
-        known = {c["run"] for c in self.ledger.controls}
-        if run.record is None or run.record.status == "interrupted" or run.run in known:
-            return
-        trained = self.ledger.row(self.ledger.attempts[run.attempt]).avg_return
-        passed, reason = control_passed(run.kind, run.record, self.ledger.band, trained)
-        self._record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
-
-    def _want_of(self, run: Run) -> decision.Want | None:
-        if run.purpose.startswith("confirm"):
-            return None
-        return decision.Measure(run.attempt, run.purpose) if run.kind == "measure" else decision.Control(run.attempt, run.kind)  # type: ignore[arg-type]
+                self.flights.start(want.attempt, purpose, kind, self.ledger.next_seed_index(), want)
 
     # -- verdicts ----------------------------------------------------------------------------------------------------
 
@@ -369,15 +262,12 @@ class Loop:
             atomic_write(self.session.folder / "progress.png", picture)
 
     def _show(self) -> None:
-        shown = [
-            (f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()
-        ]
-        self.screen.progress(shown, f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "")
+        self.screen.progress(self.flights.shown(), f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "")
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _halt(self) -> int:
-        self._cancel_all(self.stopping)
+        self.flights.cancel_all(self.stopping, keep_remote=False)
         self._settle()
         self._record("closed", why=self.stopping)
         self._views(final=True)
@@ -385,18 +275,6 @@ class Loop:
             f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py run --tag {self.session.tag}"
         )
         return 130
-
-    def _cancel_all(self, why: str) -> None:
-        ended: list[tuple[Run, RunRecord]] = []
-        for flight in list(self.flying.values()):
-            record = self.runner.poll(flight.handle)
-            if record is None and self.runner.name == "modal" and not self.stopping:
-                continue  # goes on without us and is fetched by its handle on resume
-            self.runner.cancel(flight.handle)
-            ended.append((flight.run, record or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}.")))
-        self.flying.clear()
-        for run, record in ended:  # after the last is cancelled: the disk may refuse the first
-            self._end(run, record)
 
     # -- the claim ---------------------------------------------------------------------------------------------------
 
@@ -412,19 +290,19 @@ class Loop:
     def _confirm(self) -> None:
         """The champion's controls, then one more run of whichever arm is owed one; when both are full, the claim."""
         champion = decision.champion(self.state)
-        flying = tuple(f.want for f in self.flying.values() if f.want is not None)
+        flying = self.flights.wants
         if controls := decision.controls_owed(self.state, champion, flying) or flying:
-            for want in controls if len(self.flying) < self.places else ():
+            for want in controls if len(self.flights) < self.places else ():
                 if isinstance(want, decision.Control) and want not in flying:
-                    self._start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
+                    self.flights.start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
                     break
             return
         runs = claiming.arms(self.ledger, champion, len(self.session.journal.of("claim")))
         owed = claiming.owed(runs, self.bounds.confirm_runs)
-        if owed is not None and len(self.flying) < self.places:
+        if owed is not None and len(self.flights) < self.places:
             purpose = f"confirm {len(self.session.journal.of('claim'))}"
-            self._start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
-        elif owed is None and not self.flying:
+            self.flights.start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
+        elif owed is None and not self.flights:
             claim = claiming.claim(self.ledger, champion, runs)
             self._record("claim", claim=claim)
             self.screen.say(str(claim["claim"].get("sentence", "")))

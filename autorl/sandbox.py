@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from autorl.effects import effect
 from autorl.records import GIB, UserError
@@ -87,9 +87,8 @@ def _try(path: str) -> Sandbox:
         box = Sandbox("bwrap", "", program, flags)
         argv = wrap(box, [sys.executable, "-I", "-S", "-c", "import os; print(os.getpid())"], env={})
         try:
-            tried = effect(
-                "child start", lambda a=argv: subprocess.run(a, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/")
-            )  # type: ignore[misc]
+            start: Any = functools.partial(subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/")
+            tried: subprocess.CompletedProcess[bytes] = effect("child start", start)
         except (OSError, subprocess.TimeoutExpired) as error:
             complaint = str(error)
             continue
@@ -101,6 +100,10 @@ def _try(path: str) -> Sandbox:
             else f"exit code {tried.returncode}"
         )
     return Sandbox("none", _remedy(complaint))
+
+
+def _quietly(argv: list[str]) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/")
 
 
 def _remedy(complaint: str) -> str:
@@ -142,14 +145,26 @@ def wrap(box: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], writable:
     """The argv that runs `argv` confined; unconfined it is returned as it is.
 
     Args:
-        env: the whole environment inside; HOME and TMPDIR are set here. Start it with a clean environment too: what
-            bubblewrap itself was started with can be read inside, in /proc/1/environ.
+        env: the whole environment inside; HOME and TMPDIR are set here.
         writable, readable: outside path -> path inside.
     """
     if not box.confined:
         return list(argv)
     size = ["--size", str(tmpfs_bytes)]
-    out = [box.program, *box.flags, "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "autorl", "--clearenv"]
+    # What bubblewrap itself is started with can be read inside, in /proc/1/environ: so that is nothing.
+    out = [
+        "/usr/bin/env",
+        "-i",
+        box.program,
+        *box.flags,
+        "--die-with-parent",
+        "--new-session",
+        "--cap-drop",
+        "ALL",
+        "--hostname",
+        "autorl",
+        "--clearenv",
+    ]
     for name, value in (dict(env) | {"HOME": HOME, "TMPDIR": "/tmp"}).items():
         out += ["--setenv", name, value]
     out += [

@@ -8,7 +8,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = {"autorl", "autorl.records", "autorl.effects"}  # values and the counted seam: anybody may import them
 # The files that wire rooms together.
-WIRING = {f"autorl/{n}.py" for n in ("loop", "desk", "claiming", "session", "cli", "keyboard", "looking", "doctor")} | {
+WIRING = {f"autorl/{n}.py" for n in ("loop", "flights", "desk", "claiming", "session", "cli", "keyboard", "looking", "doctor")} | {
     "agent_loop.py",
     "modal_app.py",
     "evaluate.py",

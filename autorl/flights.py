@@ -1,0 +1,173 @@
+"""The runs under way: started, polled, ended, recovered, cancelled; what each was wanted for.
+
+A run is in the journal before it exists, and its end before anything follows from it. What it does not do: choose
+which runs are wanted (decision.py), or wait.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autorl import decision
+from autorl.journal import atomic_write, retry_when_full
+from autorl.judge import control_passed
+from autorl.ledger import Run, run_ticket
+from autorl.machine import is_steady, partition
+from autorl.purse import JournalPurse
+from autorl.records import Job, Paused, Progress, Runner, RunRecord, from_json, to_json
+from autorl.session import Session, check_disk
+
+MAX_REPEATS = 3  # of one interrupted run, in a row
+PEERS = 7  # newest runs that a run's share of the machine is compared with
+
+
+@dataclass
+class InFlight:
+    """A run under way: its place, its want, its handle."""
+
+    run: Run
+    want: decision.Want | None  # None: a run of the confirmation
+    handle: str
+    cores: tuple[int, ...]
+
+
+class Flights:
+    """The runs of one sitting.
+
+    Args:
+        record: journals an event.   say: tells the person.
+    """
+
+    def __init__(self, session: Session, runner: Runner, purse: JournalPurse, record: Callable[..., Any], say: Callable[[str], None]):
+        self.session, self.ledger, self.runner, self.purse, self.record, self.say = session, session.ledger, runner, purse, record, say
+        self.places = max(1, runner.places)
+        self.groups = partition(session.settings.cores, self.places)
+        self.flying: dict[int, InFlight] = {}
+
+    def __len__(self) -> int:
+        return len(self.flying)
+
+    @property
+    def wants(self) -> tuple[decision.Want, ...]:
+        """What decision.py asked for and is under way."""
+        return tuple(f.want for f in self.flying.values() if f.want is not None)
+
+    def shown(self) -> list[tuple[str, Progress | None]]:
+        """(name, a look at it), for progress bars."""
+        return [
+            (f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()
+        ]
+
+    def recover(self) -> None:
+        """After a restart: what a control showed, and what became of the runs that have no end."""
+        for run in [r for r in self.ledger.runs.values() if r.kind != "measure"]:
+            self.control(run)
+        for run in self.ledger.pending():
+            job = self._job(run.attempt, run.seed, run.kind, ())
+            if run.handle and self.runner.attach(run.handle, job, self.session.root / run.folder):
+                self.flying[run.run] = InFlight(run, self.want_of(run), run.handle, self._free_cores())
+            else:
+                self.end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
+
+    def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
+        s = self.session.settings
+        fields = {
+            "train_source": self.ledger.attempts[n].source, "env_id": s.env_id, "seed": seed, "time_budget": s.time_budget, "num_eval_episodes": s.num_eval_episodes,
+            "cores": cores, "threads": len(cores), "gpu": s.gpu, "sandbox": s.sandbox, "kind": kind,
+        }  # fmt: skip
+        return from_json(Job, fields)  # type: ignore[no-any-return]
+
+    def _free_cores(self) -> tuple[int, ...]:
+        used = {f.cores for f in self.flying.values()}
+        return next((g for g in self.groups if g not in used), ())
+
+    def start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
+        """Begin one run of attempt `n`; it is in the journal before it exists.
+
+        Raises:
+            Paused: the disk is nearly full, or this attempt was interrupted again and again.
+        """
+        ends = [r.record for r in self.ledger.runs.values() if r.record is not None and r.attempt == n][-MAX_REPEATS:]
+        if len(ends) == MAX_REPEATS and all(e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends):
+            raise Paused(
+                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({ends[-1].reason}): see to that, then start again."
+            )
+        check_disk(self.session.folder)
+        number, cores = len(self.ledger.runs) + 1, self._free_cores()
+        folder = self.session.folder / "runs" / str(n) / str(number)
+        attempt = self.ledger.attempts[n]
+        if attempt.parent is not None and not (patch := folder.parent / "train.diff").is_file():
+            patch.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(patch, self.session.workspace.diff(self.ledger.attempts[attempt.parent].commit, attempt.commit).encode())
+        self.record(
+            "started", run=number, attempt=n, purpose=purpose, kind=kind, seed_index=index, seed=self.ledger.seed(index), epoch=self.ledger.epoch,
+            cores=list(cores), folder=str(folder.relative_to(self.session.root)), mono=round(time.monotonic(), 3),
+        )  # fmt: skip
+        run = self.ledger.runs[number]
+        job = self._job(n, run.seed, kind, cores)
+        if worst := getattr(self.runner, "worst_usd", None):
+            self.purse.reserve(worst(job), f"run {number}", run_ticket(number))
+        handle = retry_when_full(lambda: self.runner.start(job, folder))
+        if self.runner.name != "local":
+            self.record("handle", run=number, handle=handle)
+        self.flying[number] = InFlight(run, want, handle, cores)
+
+    def collect(self) -> None:
+        """Take in the runs that are over."""
+        for flight in list(self.flying.values()):
+            if (record := self.runner.poll(flight.handle)) is not None:
+                del self.flying[flight.run.run]
+                self.end(flight.run, record)
+
+    def end(self, run: Run, record: RunRecord) -> None:
+        """RunRecord -> fact. A run that got much less machine than the others is repeated, not pooled."""
+        if record.status == "ok" and not record.scored:
+            record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
+        peers = [
+            r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
+        ][-PEERS:]
+        steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
+        self.record(
+            "run",
+            run=run.run,
+            steady=steady,
+            why=why,
+            mono=round(time.monotonic(), 3),
+            record=to_json(replace(record, log_tail=record.log_tail[-2000:])),
+        )
+        if run_ticket(run.run) in self.ledger.money and (record.cost_usd or record.rule not in ("lost", "stopped")):
+            self.purse.settle(run_ticket(run.run), record.cost_usd, {})
+        if not steady:
+            self.say(f"run {run.run} is repeated: {why}")
+        if run.kind != "measure":
+            self.control(run)
+        elif record.status != "ok":
+            self.say(f"run {run.run} of experiment {run.attempt}: {record.status}, {record.reason}")
+
+    def control(self, run: Run) -> None:
+        """What a control run showed; made again from its record if a kill came between."""
+        known = {c["run"] for c in self.ledger.controls}
+        if run.record is None or run.record.status == "interrupted" or run.run in known:
+            return
+        trained = self.ledger.row(self.ledger.attempts[run.attempt]).avg_return
+        passed, reason = control_passed(run.kind, run.record, self.ledger.band, trained)
+        self.record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
+
+    def want_of(self, run: Run) -> decision.Want | None:
+        if run.purpose.startswith("confirm"):
+            return None
+        return decision.Measure(run.attempt, run.purpose) if run.kind == "measure" else decision.Control(run.attempt, run.kind)  # type: ignore[arg-type]
+
+    def cancel_all(self, why: str, keep_remote: bool) -> None:
+        """Stop every run and record it as interrupted; remote ones may go on and be fetched on resume."""
+        ended: list[tuple[Run, RunRecord]] = []
+        for flight in list(self.flying.values()):
+            record = self.runner.poll(flight.handle)
+            if record is None and self.runner.name == "modal" and keep_remote:
+                continue  # goes on without us and is fetched by its handle on resume
+            self.runner.cancel(flight.handle)
+            ended.append((flight.run, record or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}.")))
+        self.flying.clear()
+        for run, record in ended:  # after the last is cancelled: the disk may refuse the first
+            self.end(run, record)
