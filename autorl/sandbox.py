@@ -102,10 +102,6 @@ def _try(path: str) -> Sandbox:
     return Sandbox("none", _remedy(complaint))
 
 
-def _quietly(argv: list[str]) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/")
-
-
 def _remedy(complaint: str) -> str:
     """Why an installed bubblewrap does not work, and what to do."""
 
