@@ -35,7 +35,7 @@ IDEAS: list[dict[str, Any]] = [
     {"title": "not as good", "source": script(13.0)},
     {"title": "far better", "source": script(20.0)},
 ]
-MORE = ("--confirm-runs", "2")
+MORE = ("--confirm-runs", "1")
 
 
 @dataclass
