@@ -4,6 +4,7 @@
     uv run python benchmarks/decision.py places [NIGHTS]    the same for 1, 2, 4 and 8 candidates side by side
     uv run python benchmarks/decision.py stress [NIGHTS]    worlds that the rule was not made for
     uv run python benchmarks/decision.py null [NIGHTS]      nights without one good idea: how often a claim says "shown"
+    uv run python benchmarks/decision.py planted [NIGHTS]   one good idea among nulls: how often it is found, after how many runs
     uv run python benchmarks/decision.py coverage [TRIALS]  of the claim's interval, 5 + 5 runs
     uv run python benchmarks/decision.py time               seconds per call, at 200 runs
     uv run python benchmarks/decision.py noise RUNS.json    s, skewness, seed correlation of real runs -> results/benchmarks/noise.json
@@ -325,6 +326,38 @@ def null(nights: int) -> None:
         )
 
 
+def planted(nights: int) -> None:
+    """Nine nulls, then a gain; then nulls to the end of 40 runs. Its own runs, and whether the champion has it."""
+    print(f"{'gain':>6} {'rule':<20} {'nights':>7} {'kept at once':>13} {'its runs':>9} {'in the champion':>16} {'nulls kept':>11}")
+    for gain in (0.5, 1.0, 2.0, 4.0):
+        for rule in ("bold: one run against the mean", "SPRT .05 (strict)", "anchored adaptive", "standard"):
+            kept = runs = found = nulls = 0
+            for k in range(nights):
+                nature, truth = Nature(World(), np.random.default_rng(1000 + k)), {0: 0.0}
+                state = observe(start(RULES[rule] or Rules()), AttemptFact(0, None, "0", 1000))[0]
+                done = 0
+                while done < 40:
+                    want = wants(state)[0]
+                    if isinstance(want, Propose):
+                        n = len(truth)
+                        truth[n] = truth[want.parent] + (gain if n == 10 else 0.0)
+                        state, verdicts = observe(state, AttemptFact(n, want.parent, str(n), 1000))
+                    elif isinstance(want, Control):
+                        state, verdicts = observe(state, ControlFact(want.attempt, want.kind, passed=True))
+                    else:
+                        done += 1
+                        state, verdicts = observe(state, RunFact(done, want.attempt, "ok", nature.run(truth[want.attempt]), done))
+                    for v in verdicts:
+                        kept += v.outcome == "keep" and v.attempt == 10
+                        nulls += v.outcome == "keep" and v.attempt != 10
+                        runs += v.n if v.attempt == 10 and v.outcome in ("keep", "discard") else 0
+                found += truth[champion(state)] >= gain
+            print(
+                f"{gain:>4} s {rule:<20.20} {nights:>7} {kept / nights:13.2f} {runs / nights:9.1f} {found / nights:16.2f} {nulls / nights:11.1f}",
+                flush=True,
+            )
+
+
 def _wilson(k: int, n: int) -> tuple[float, float]:
     """Wilson's (1927) 95 % interval of a proportion."""
     z, p = 1.96, k / n
@@ -432,6 +465,7 @@ def main() -> None:
             "places": (places, 400),
             "stress": (stress, 400),
             "null": (null, 2000),
+        "planted": (planted, 300),
             "coverage": (coverage, 20000),
         }[what]
         act(number or usual)

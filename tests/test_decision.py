@@ -378,7 +378,7 @@ def test_anchored_levels_rise_with_a_path_taken_back_and_fall_with_a_proved_one(
 
 
 def test_a_posterior_agrees_with_the_joint_density_summed_by_brute_force() -> None:
-    b = beliefs.apart(100.0, 9.0, 100.0, 9.0, beliefs.EVEN)
+    b = beliefs.apart(100.0, 9.0, 100.0, 9.0, beliefs.UNSEEN)
     s, n, y = 10.0, 2, 111.0
     w = beliefs.weigh(b, b.prior, y, n, s)
     m = np.linspace(100 - 30, 100 + 30, 4001)[:, None]  # the incumbent's true mean
@@ -454,7 +454,7 @@ def test_the_share_of_good_ideas_is_learnt() -> None:
                 if isinstance(want, Measure):
                     x.run(want.attempt, x.state.belief.mean)
     assert rich.state.belief and poor.state.belief
-    assert poor.state.belief.good < sum(beliefs.EVEN_PRIOR[15:]) < rich.state.belief.good
+    assert poor.state.belief.good < sum(beliefs.UNSEEN_PRIOR[15:]) < rich.state.belief.good
 
 
 def test_a_huge_gain_is_seen_twice_and_taken_at_its_measured_size() -> None:

@@ -25,7 +25,8 @@ _STEPS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6
 _WIDTHS = (0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.375, 0.5, 0.5, 0.5, 0.75, 1.0, 1.0)
 GAINS = (*(-x for x in reversed(_STEPS)), 0.0, *_STEPS)  # (29,)
 LIMIT = _STEPS[-1]  # beyond it a difference speaks for itself
-KINDS = tuple((good, size) for good in (0.02, 0.07, 0.15, 0.30, 0.50) for size in (0.35, 0.8))  # share of good ideas, mean gain in s
+SHARES = {0.02: 0.25, 0.07: 0.25, 0.15: 0.21, 0.30: 0.17, 0.50: 0.12}  # of good ideas: how much each is believed at first
+KINDS = tuple((good, size) for good in SHARES for size in (0.35, 0.8))  # share of good ideas, their mean gain in s
 HARM = 1.0  # mean harm of a bad idea, in s
 OUTLIER = 1e-9  # likelihood floor: no single run rules anything out
 
@@ -55,8 +56,8 @@ def mixture(odds: tuple[float, ...]) -> tuple[float, ...]:
 # Belief
 # ---------------------------------------------------------------------------
 
-EVEN = (0.0,) * len(KINDS)
-EVEN_PRIOR = mixture(EVEN)
+UNSEEN = tuple(math.log(SHARES[good]) for good, _ in KINDS)  # log weights before the first idea
+UNSEEN_PRIOR = mixture(UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Belief:
     mean0: float  # the anchor
     var0: float
     cov: float
-    odds: tuple[float, ...] = EVEN  # log weights of KINDS
-    prior: tuple[float, ...] = EVEN_PRIOR  # mixture(odds)
+    odds: tuple[float, ...] = UNSEEN  # log weights of KINDS
+    prior: tuple[float, ...] = UNSEEN_PRIOR  # mixture(odds)
 
     @property
     def good(self) -> float:
@@ -90,7 +91,7 @@ class Belief:
         return 0.5 * (1.0 + math.erf(self.lead / math.sqrt(2 * var)))
 
 
-def calibrated(mean: float, var: float, odds: tuple[float, ...] = EVEN) -> Belief:
+def calibrated(mean: float, var: float, odds: tuple[float, ...] = UNSEEN) -> Belief:
     """The incumbent is the anchor, and all that is known of it is this."""
     return Belief(mean, var, mean, var, var, odds, mixture(odds))
 
@@ -156,7 +157,7 @@ def weigh(belief: Belief, prior: tuple[float, ...], mean: float, n: int, s: floa
     D = (mean - belief.mean) / s
     if abs(D) > LIMIT:
         sure = 1.0 if D > 0 else 0.0
-        return Weighing(D, D, 1.0 / n, sure, math.copysign(math.inf, D), 0.0, True, prior, EVEN, n, s)
+        return Weighing(D, D, 1.0 / n, sure, math.copysign(math.inf, D), 0.0, True, prior, (0.0,) * len(KINDS), n, s)
     spread = (own + noise) / (s * s)
     likelihood = [math.exp(-0.5 * (D - g) ** 2 / spread) + OUTLIER for g in GAINS]
     posterior = _normalised(prior, likelihood)

@@ -170,7 +170,7 @@ def _calibrate(state: State) -> Settled:
     tip, anchor, need = state.arms[state.incumbent], state.arms[state.anchor], state.rules.calibration_runs
     if min(len(tip.runs), len(anchor.runs)) < need:
         return state, ()
-    noise, odds = (state.s or 0.0) ** 2, state.belief.odds if state.belief else beliefs.EVEN
+    noise, odds = (state.s or 0.0) ** 2, state.belief.odds if state.belief else beliefs.UNSEEN
     at, at0 = (mean(tip.runs), noise / len(tip.runs)), (mean(anchor.runs), noise / len(anchor.runs))
     known = beliefs.calibrated(*at, odds) if tip.n == anchor.n else beliefs.apart(*at, *at0, odds)
     first = state.belief is None
