@@ -254,7 +254,15 @@ class _Run:
         env = self._child_env() | extra | {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
         argv = [sys.executable, "-P", "-u", *arguments]
         if self.box.confined:
-            argv = sandbox.wrap(self.box, argv, env=env, writable={self.run_dir: run_dir}, readable={self.harness: harness}, chdir=run_dir)
+            argv = sandbox.wrap(
+                self.box,
+                argv,
+                env=env,
+                tmpfs_bytes=min(sandbox.TMPFS_BYTES, self.job.limits.memory_bytes // 4),
+                writable={self.run_dir: run_dir},
+                readable={self.harness: harness},
+                chdir=run_dir,
+            )
         # Not confined: its own path as run directory, so that a later sweep can tell whose it was.
         child = Child(argv, env=env, cwd=self.run_dir, run_dir=self.run_dir, limits=self.job.limits, log=self.log, pass_fds=pass_fds,
                       cores=self.job.cores, guarded=not self.box.confined)  # fmt: skip
@@ -303,12 +311,17 @@ class _Run:
         )
 
 
+def confined(mode: sandbox.Mode) -> bool:
+    """Whether runs with this sandbox setting are confined here."""
+    return sandbox.probe(mode).confined
+
+
 def launch_stopped() -> bool:
     """Whether this process is a judge that was told to stop."""
     return bool(DEDICATED) and DEDICATED[-1] == "stop"
 
 
 __all__ = [
-    "ROOT", "Plan", "collect", "control_passed", "is_dead", "launch", "main", "measure", "plan", "plausible_maximum", "read_progress", "runs_folder",
+    "ROOT", "Plan", "collect", "confined", "control_passed", "is_dead", "launch", "main", "measure", "plan", "plausible_maximum", "read_progress", "runs_folder",
     "sanity_band", "sweep",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def vet(source: str | bytes, known_keys: Collection[str] = ()) -> str:
 
 def _brings_along(tree: ast.Module) -> str:
     """Too many numbers, too long a string, or a controller that somebody else wrote."""
-    docstrings = {id(d) for d in _docstrings(tree)}
+    docstrings = {id(d.value) for d in _docstrings(tree)}
     numbers = 0
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
@@ -82,19 +82,23 @@ def _ready(name: str) -> str:
     return f"The file uses the ready-made controller {name}; a policy must be trained."
 
 
-def _docstrings(tree: ast.Module) -> list[ast.Constant]:
+def _docstrings(tree: ast.AST) -> list[ast.Expr]:
+    """Statements that are docstrings."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                found.append(first.value)
+                found.append(first)
     return found
 
 
 def _key(tree: ast.Module) -> str:
-    for docstring in _docstrings(tree):
-        docstring.value = ""
+    docstrings = {id(d) for d in _docstrings(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            # A body that was nothing but a docstring does what `pass` does.
+            node.body = [d for d in node.body if id(d) not in docstrings] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

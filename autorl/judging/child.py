@@ -98,6 +98,7 @@ class Child:
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, run_dir: Path, limits: Limits, log: Log,
                  pass_fds: Sequence[int] = (), cores: Sequence[int] = (), guarded: bool = False):  # fmt: skip
         self.run_dir, self.limits, self.log, self.cores = run_dir, limits, log, tuple(cores)
+        self._guarded = guarded
         self.breach = self.reason = ""
         self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds = 0, 0.0, 0.0
         self.widened = False  # it took cores that were not its own
@@ -221,7 +222,7 @@ class Child:
         """Kill what is left of the tree, take its last words, reap it; returns pids that survived (none, we hope)."""
         if self.pipe < 0:
             return []
-        left = tree.kill_tree(self.pid)
+        left = tree.kill_tree(self.pid, namespace=not self._guarded)
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -245,4 +246,4 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _size(number: float) -> str:
-    return f"{number / 1024**3:.1f} GiB" if number >= 1024**3 else f"{number / 1024**2:.0f} MiB"
+    return f"{number / 1024**3:.2f} GiB" if number >= 1024**3 else f"{number / 1024**2:.0f} MiB"

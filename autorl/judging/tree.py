@@ -143,12 +143,16 @@ def alive(pid: int) -> bool:
     return True
 
 
-def kill_tree(root: int, patience: float = 10.0) -> list[int]:
+def kill_tree(root: int, namespace: bool = False, patience: float = 10.0) -> list[int]:
     """SIGKILL `root` and everything below it until nothing of it lives; what does after `patience` is returned.
 
     A process that was reparented to us (we may be a subreaper) is waited for, so no zombie stays. The caller waits for
     `root` itself. Each round looks again, since a tree may fork while it is being killed; it is stopped first.
     """
+    if namespace:  # the first child is process 1 of a PID namespace: with it all others end at once, fork bomb or not
+        for pid in children(root):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
     return _kill(root, True, patience)
 
 

@@ -38,11 +38,16 @@ class LocalRunner:
     def __init__(self, places: int = 1, root: Path = judge.ROOT):
         self.places, self.root = places, root
         self._flights: dict[str, _Flight] = {}
-        self._pycache = tempfile.TemporaryDirectory(prefix="autorl-pycache-", ignore_cleanup_errors=True)  # bytecode that only judges write
+        self._bytecode = tempfile.TemporaryDirectory(prefix="autorl-bytecode-", ignore_cleanup_errors=True)
+        judge.sweep(root)  # what a loop that was killed left behind
 
     def start(self, job: Job, folder: Path) -> str:
-        """Begin a run; the handle is the judge's pid and when it started."""
-        process = judge.launch(job, folder, Path(self._pycache.name))
+        """Begin a run; the handle names the judge's process.
+
+        Its bytecode cache is one that only judges of this loop write; an unconfined run could reach it, so there it is a fresh one.
+        """
+        cache = Path(self._bytecode.name) / ("shared" if judge.confined(job.sandbox) else f"run-{time.monotonic_ns()}")
+        process = judge.launch(job, folder, cache)
         handle = f"local:{process.pid}:{time.monotonic_ns()}"
         self._flights[handle] = _Flight(process, job, folder, time.monotonic())
         return handle
@@ -67,7 +72,7 @@ class LocalRunner:
 
     def cancel(self, handle: str) -> None:
         """End the judge, and with it everything below it; its private directory goes too."""
-        flight = self._flights.get(handle)
+        flight = self._flights.pop(handle, None)
         if flight is None:
             return
         for sent, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
@@ -76,4 +81,5 @@ class LocalRunner:
                     os.kill(flight.process.pid, sent)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     flight.process.wait(patience)
-        del self._flights[handle]
+        judge.collect(flight.process, flight.folder, flight.job)  # takes its scratch files away
+        judge.sweep(self.root)
