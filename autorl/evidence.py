@@ -95,6 +95,16 @@ def seed_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927, JASA 22:209); (0, 1) without trials."""
+    if trials < 1:
+        return 0.0, 1.0
+    z2, p = NORMAL_975**2, successes / trials
+    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = NORMAL_975 / (1 + z2 / trials) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def evaluation_share(std_returns: Sequence[float], episodes: int, s: float) -> float | None:
     """Share of s^2 that is evaluation noise: the mean of std_return^2 / episodes, over s^2. None when s is 0.
 

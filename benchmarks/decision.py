@@ -319,7 +319,7 @@ def null(nights: int) -> None:
                 claims += 1
                 nature = Nature(world, rng)
                 shown += evidence.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
-        low, high = _wilson(shown, len(done))
+        low, high = evidence.wilson(shown, len(done))
         print(
             f"{noise:<20} {len(done):>7} {claims:>7} {shown:>6} {100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %",
             flush=True,
@@ -356,13 +356,6 @@ def planted(nights: int) -> None:
                 f"{gain:>4} s {rule:<20.20} {nights:>7} {kept / nights:13.2f} {runs / nights:9.1f} {found / nights:16.2f} {nulls / nights:11.1f}",
                 flush=True,
             )
-
-
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    """Wilson's (1927) 95 % interval of a proportion."""
-    z, p = 1.96, k / n
-    centre, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def coverage(trials: int) -> None:
@@ -465,7 +458,7 @@ def main() -> None:
             "places": (places, 400),
             "stress": (stress, 400),
             "null": (null, 2000),
-        "planted": (planted, 300),
+            "planted": (planted, 300),
             "coverage": (coverage, 20000),
         }[what]
         act(number or usual)

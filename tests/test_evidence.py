@@ -55,6 +55,13 @@ def test_evaluation_share_by_hand() -> None:
     assert evidence.evaluation_share([50.0], 100, 0.0) is None
 
 
+def test_wilson_agrees_with_scipy() -> None:
+    for k, n in ((0, 40), (3, 40), (20, 20), (7, 11)):
+        theirs = scipy_stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+        assert evidence.wilson(k, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert evidence.wilson(0, 0) == (0.0, 1.0)
+
+
 def test_welch_by_hand() -> None:
     found = evidence.welch(A, B)
     assert found is not None

@@ -1,0 +1,137 @@
+"""The real loop on a fast environment: edits that change nothing, and one planted gain among them.
+
+    uv run python benchmarks/noops.py aa [CANDIDATES]         how many of 40 no-op edits are kept, and what the claim says
+    uv run python benchmarks/noops.py planted [SESSIONS]      a crippled constant and its known fix among nulls: is it kept?
+
+Every run is a real measured run through agent_loop.py in a repository of its own (tests/toys/train_es.py on
+InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so their syntax trees differ and their behaviour
+does not; seeds differ from run to run, so their scores do. What it does not do: simulate (benchmarks/decision.py).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+from autorl import evidence  # noqa: E402
+
+ENV_ID = "InvertedPendulum-v5"
+CRIPPLE = ("LEARNING_RATE = 0.5", "LEARNING_RATE = 0.01")  # planted: the fix turns it back
+POSITION = 3  # of the fix among the candidates
+
+
+def repository(folder: Path, candidates: int, crippled: bool) -> Path:
+    """A committed copy of the project whose train.py has one line to reorder for each candidate."""
+    folder.mkdir(parents=True)
+    for name in ("agent_loop.py", "evaluate.py", "program.md", "pyproject.toml", ".gitignore"):
+        shutil.copy(PROJECT / name, folder / name)
+    shutil.copytree(PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (PROJECT / "tests" / "toys" / "train_es.py").read_text()
+    lines = "".join(f"UNUSED_{k} = {k} + 1.0\n" for k in range(candidates))
+    assert CRIPPLE[0] in source
+    source = source.replace(CRIPPLE[0], lines + CRIPPLE[crippled])
+    (folder / "train.py").write_text(source)
+    who = {
+        f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))
+    }
+    for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "a project"]):
+        subprocess.run(
+            ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *args], cwd=folder, check=True, env=os.environ | who
+        )
+    for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        subprocess.run(["git", "config", key, value], cwd=folder, check=True)
+    return folder
+
+
+def session(candidates: int, confirm_runs: int, seed: int, crippled: bool, slots: int = 2) -> list[dict[str, Any]]:
+    """One real session to its end; the journal's events."""
+    with tempfile.TemporaryDirectory() as temporary:
+        repo = repository(Path(temporary) / "repo", candidates, crippled)
+        ideas: list[dict[str, Any]] = [
+            {"title": f"no-op {k}", "edits": [{"search": f"UNUSED_{k} = {k} + 1.0", "replace": f"UNUSED_{k} = 1.0 + {k}"}]}
+            for k in range(candidates)
+        ]
+        if crippled:
+            ideas[POSITION] = {"title": "the fix", "edits": [{"search": CRIPPLE[1], "replace": CRIPPLE[0]}]}
+        (Path(temporary) / "ideas.jsonl").write_text("\n".join(json.dumps(idea) for idea in ideas))
+        command = [
+            sys.executable, "agent_loop.py", "run", "--tag", "noops", "--env-id", ENV_ID, "--budget", "20", "--episodes", "20",
+            "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"), "--experiments", str(candidates),
+            "--confirm-runs", str(confirm_runs), "--slots", str(slots), "--seed", str(seed),
+        ]  # fmt: skip
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | {
+            "AUTORL_HOME": str(Path(temporary) / "home")
+        }
+        done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+        journal = repo / "results" / ENV_ID / "noops" / "journal.jsonl"
+        if done.returncode or not journal.is_file():
+            raise SystemExit(f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        return [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
+
+
+def verdicts(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [e["verdict"] for e in events if e["type"] == "verdict"]
+
+
+def runs(events: list[dict[str, Any]]) -> int:
+    """Measured runs, the claim's and the controls' not counted."""
+    started = {e["run"]: e for e in events if e["type"] == "started"}
+    return sum(
+        started[e["run"]]["kind"] == "measure" and "confirm" not in started[e["run"]]["purpose"] for e in events if e["type"] == "run"
+    )
+
+
+def aa(candidates: int) -> None:
+    """No-op edits through the real loop."""
+    events = session(candidates, confirm_runs=5, seed=1, crippled=False)
+    count = Counter(v["outcome"] for v in verdicts(events))
+    kept, tried = count["keep"], count["keep"] + count["discard"] + count["crash"]
+    low, high = evidence.wilson(kept, tried)
+    base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
+    print(f"baseline: mean {base['mean']:.1f}, s {base['s'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all")
+    print(
+        f"no-op edits: {tried}, kept {kept} ({100 * low:.0f} to {100 * high:.0f} % at 95 %), certified {count['certified']}, undone {count['undone']}"
+    )
+    claims = [e["claim"]["claim"]["sentence"] for e in events if e["type"] == "claim"]
+    print(f"claim: {claims[-1] if claims else 'none: the champion is the baseline'}")
+
+
+def planted(sessions: int) -> None:
+    """The known fix of a crippled constant, the fourth of seven candidates."""
+    kept, spent, champion, nulls = 0, [], 0, 0
+    for k in range(sessions):
+        events = session(7, confirm_runs=0, seed=100 + k, crippled=True)
+        fix = next(e["n"] for e in events if e["type"] == "attempt" and e["title"] == "the fix")
+        again = [e["n"] for e in events if e["type"] == "attempt" and e.get("again") == fix]
+        own = {fix, *again}
+        found = [v for v in verdicts(events) if v["attempt"] in own and v["outcome"] in ("keep", "discard", "crash")]
+        won = any(v["outcome"] == "keep" for v in found)
+        kept += won
+        spent.append(sum(v["n"] for v in found))
+        taken = {n for v in verdicts(events) if v["outcome"] == "undone" for n in v["undone"]}
+        champion += won and not own & taken
+        nulls += sum(v["outcome"] == "keep" and v["attempt"] not in own for v in verdicts(events))
+        base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
+        print(
+            f"session {k}: baseline {base['mean']:.1f} (s {base['s'] or 0.0:.1f}); the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, mean {found[-1]['mean'] if found else None}",
+            flush=True,
+        )
+    low, high = evidence.wilson(kept, sessions)
+    print(
+        f"kept {kept} of {sessions} ({100 * low:.0f} to {100 * high:.0f} %), after {sum(spent) / max(1, len(spent)):.1f} runs of its own; still kept at the end {champion}; nulls kept {nulls} of {6 * sessions}"
+    )
+
+
+if __name__ == "__main__":
+    number = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    if len(sys.argv) > 1 and sys.argv[1] == "planted":
+        planted(number or 20)
+    else:
+        aa(number or 40)
