@@ -1,0 +1,21 @@
+"""Row 30. Tries: to fill the disk below folders so deep that a path to them from outside is too long to be opened.
+
+Must come of it: a crash that names the limit; the folders are removed.
+"""
+
+import os
+import time
+
+from evaluate import RUN_DIR
+
+os.chdir(RUN_DIR)
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+block = b"x" * (1 << 20)
+for number in range(12):
+    with open(f"checkpoint-{number}", "wb") as file:
+        for _ in range(16):
+            file.write(block)
+time.sleep(3)
+print("THROUGH", 12 * 16, "MiB on the disk that nobody counted", flush=True)

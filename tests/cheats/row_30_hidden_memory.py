@@ -1,0 +1,15 @@
+"""Row 30. Tries: memory without end that belongs to no process: anonymous files, written and never mapped.
+
+Must come of it: a crash that names the limit.
+"""
+
+import os
+import time
+
+block, files = b"x" * (1 << 20), []
+while len(files) < 200:
+    files.append(os.memfd_create("autorl-cheat"))
+    for _ in range(16):
+        os.write(files[-1], block)
+time.sleep(3)
+print("THROUGH", len(files) * 16, "MiB that nobody counted", flush=True)
