@@ -43,7 +43,7 @@ CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
 ENT_COEF = 0.0  # [0.0, 0.02]
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 LOG_STD_LR_SHARE = 0.3  # [0.01, 1.0] of LEARNING_RATE: exploration fades more slowly than the mean learns
-LOG_STD_INIT = 0.0  # [-2.0, 0.5] natural log, in units of half the action range
+LOG_STD_INIT = -0.7  # [-2.0, 0.5] natural log, in units of half the action range
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 
