@@ -5,7 +5,8 @@
 
 Each run's record is appended to results/benchmarks/returns.jsonl as soon as it ends; a pair of environment and seed that
 this very train.py (by hash, at this budget) has already run is skipped, so the command may be stopped and started again.
-The table goes to standard output and, as data, to results/benchmarks/returns.json.
+The table goes to standard output and, as data, to results/benchmarks/returns.json. Its column overhead is the share of a run
+that was neither training nor evaluation.
 
 What it does not do: start two runs at once, or make the machine quiet: give it the cores to itself.
 """
@@ -86,7 +87,7 @@ def show(table: list[dict[str, Any]]) -> str:
     def cell(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
-    head = f"{'train.py':<13}{'budget':>7}  {'environment':<18}{'runs':>5}{'mean':>10}{'IQM':>10}  {'95 % interval':<20}{'worst ep.':>10}{'steps':>13}{'steps/s':>9}{'memory':>9}{'cpu share':>10}"
+    head = f"{'train.py':<13}{'budget':>7}  {'environment':<18}{'runs':>5}{'mean':>10}{'IQM':>10}  {'95 % interval':<20}{'worst ep.':>10}{'steps':>13}{'steps/s':>9}{'memory':>9}{'overhead':>9}{'cpu share':>10}"
     lines = [head, "-" * len(head)]
     for row in table:
         interval = "" if row["low"] is None else f"[{row['low']:.1f}, {row['high']:.1f}]"
@@ -94,7 +95,7 @@ def show(table: list[dict[str, Any]]) -> str:
         lines.append(
             f"{row['train']:<13}{row['time_budget']:>7g}  {row['env_id']:<18}{row['scored']:>3}/{row['runs']}{cell(row['mean'], '10.1f'):>10}{cell(row['iqm'], '10.1f'):>10}  "
             f"{interval:<20}{cell(row['worst_episode'], '10.1f'):>10}{cell(row['steps'], '13,.0f'):>13}{cell(row['steps_per_second'], '9,.0f'):>9}"
-            f"{cell(memory, '.0f'):>6} MB{cell(row['cpu_share'], '.2f'):>10}"
+            f"{cell(memory, '.0f'):>6} MB{cell(row['outside_share'], '.2%'):>9}{cell(row['cpu_share'], '.2f'):>10}"
         )
         lines.extend(f"{'':<22}no score: {reason}" for reason in row["crashes"])
     return "\n".join(lines)
