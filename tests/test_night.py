@@ -188,7 +188,8 @@ def morning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_it_ended_by_itself_after_kills_and_a_pause(morning):
-    assert [code for code, _ in morning.sittings] == ([-9, 3, -9, 0] if morning.night.experiments == 40 else [-9, 3, 0])
+    expected = [-9, 3, -9, 0] if morning.night.experiments == 40 else [-9, 3, 0]
+    assert [code for code, _ in morning.sittings] == expected, morning.sittings[-1][1]
     assert "ANTHROPIC_API_KEY" in morning.sittings[1][1].strip().splitlines()[-1]
     assert not any("Traceback" in err for _, err in morning.sittings)
 
