@@ -41,6 +41,7 @@ GPU_NODES = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd")
 # CPU topology, which torch and OpenMP read; all of /sys where there is a GPU, whose driver needs it.
 SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 
+PLACES = ("/usr/bin", "/usr/local/bin", "/bin")  # of the program, besides PATH
 STRICT = ("--unshare-all", "--unshare-user", "--disable-userns")
 PLAIN = ("--unshare-all",)
 
@@ -77,7 +78,7 @@ def probe(mode: Mode = "auto") -> Sandbox:
 def _try(path: str) -> Sandbox:
     if sys.platform != "linux":
         return Sandbox("none", f"there is no sandbox for {platform.system()}: use Linux, or Modal, for confined runs")
-    program = shutil.which("bwrap", path=os.pathsep.join((path, "/usr/bin", "/usr/local/bin", "/bin")))
+    program = shutil.which("bwrap", path=os.pathsep.join((path, *PLACES)))
     if program is None:
         return Sandbox(
             "none", "bubblewrap is not installed: sudo apt-get install bubblewrap (Fedora: dnf, Arch: pacman -S, same package name)"

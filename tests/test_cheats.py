@@ -10,35 +10,11 @@ outside its run directory is as it was (the repository, HOME, a folder in /tmp, 
 what is kept, and no process of it lives. What this file does not do: test the sandbox's flags one by one.
 """
 
-import concurrent.futures
-import contextlib
 import dataclasses
-import functools
-import hashlib
-import json
-import os
-import queue
-import shutil
-import socket
-import stat
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
-import psutil
-import pytest
-from conftest import make_repo
-
-from autorl import sandbox
-from autorl.judging.controls import band_verdict, sanity_band
-from autorl.records import GIB, MIB, Job, Limits, RunRecord, from_json, to_json
-from autorl.vet import ast_key, vet
+from autorl.records import GIB, MIB, Limits
 
 CORPUS = Path(__file__).resolve().parent / "cheats"
 SECRET = "sk-ant-CANARY-3141592653"

@@ -1,0 +1,206 @@
+"""What a confined process can see, change and reach: an allow-list, from wherever Python and the clone may live."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from autorl import sandbox
+
+PROBE = r"""
+import json, os, socket, sys
+out = {}
+out["env"] = dict(os.environ)
+out["root"] = sorted(os.listdir("/"))
+out["pids"] = [int(p) for p in os.listdir("/proc") if p.isdigit()]
+out["caps"] = [l.split()[1] for l in open("/proc/self/status") if l.startswith("Cap")]
+out["nnp"] = [l.split()[1] for l in open("/proc/self/status") if l.startswith("NoNewPrivs")]
+def tries(act):
+    try:
+        act()
+        return True
+    except OSError:
+        return False
+def make(path):
+    with open(path, "w") as f:
+        f.write("x")
+out["writes"] = {p: tries(lambda p=p: make(p + "/made")) for p in ["/", "/usr", "/etc", "/dev", "/proc", "/autorl", sys.prefix, sys.base_prefix,
+                 "/tmp", "/dev/shm", os.environ["HOME"], "."]}
+out["opens"] = {p: tries(lambda p=p: open(p, "r+").close()) for p in sys.argv[1:]}  # opened for writing, nothing written
+out["reads"] = {p: tries(lambda p=p: open(p).close()) for p in sys.argv[1:]}
+out["environs"] = ""
+for p in out["pids"]:
+    try:
+        out["environs"] += open(f"/proc/{p}/environ").read()
+    except OSError:
+        pass
+out["net"] = sorted(os.listdir("/proc/self/net")) and [l.split(":")[0].strip() for l in open("/proc/self/net/dev") if ":" in l]
+out["userns"] = os.system("unshare -U true 2>/dev/null") == 0
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture(scope="module")
+def box() -> sandbox.Sandbox:
+    found = sandbox.probe("auto")
+    if not found.confined:
+        if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
+            pytest.fail(f"a sandbox is required here: {found.why}")
+        pytest.skip(found.why)
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(box: sandbox.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    run_dir = tmp_path_factory.mktemp("run dir")
+    secret = tmp_path_factory.mktemp("user") / "secret.txt"
+    secret.write_text("secret")
+    paths = [
+        str(secret),
+        "/etc/shadow",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        str(sandbox.ROOT / "train.py"),
+        "/etc/hosts",
+    ]
+    argv = sandbox.wrap(
+        box, [sys.executable, "-I", "-S", "-c", PROBE, *paths], env={"GIVEN": "1"}, writable={run_dir: sandbox.RUN}, chdir=sandbox.RUN
+    )
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=os.environ | {"AUTORL_CANARY": "leak"}, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"secret": str(secret), "run_dir": run_dir}
+
+
+def test_environment_is_what_was_given(seen: dict) -> None:
+    assert set(seen["env"]) - {"LC_CTYPE"} <= {"GIVEN", "HOME", "TMPDIR", "PWD"} and seen["env"]["GIVEN"] == "1"
+
+
+def test_not_even_the_environment_of_process_one_leaks(seen: dict) -> None:
+    assert "AUTORL_CANARY" not in seen["environs"]
+
+
+def test_no_other_process_no_capability_no_new_privileges(seen: dict) -> None:
+    assert len(seen["pids"]) <= 3
+    assert set(seen["caps"]) == {"0000000000000000"}
+    assert seen["nnp"] == ["1"]
+    assert not seen["userns"] or "--disable-userns" not in sandbox.probe("auto").flags
+
+
+def test_only_the_private_places_are_writable(seen: dict) -> None:
+    writable = {place for place, ok in seen["writes"].items() if ok}
+    assert writable == {"/tmp", "/dev/shm", sandbox.HOME, "."}
+    assert (seen["run_dir"] / "made").read_text() == "x"
+
+
+def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
+    assert not seen["reads"][seen["secret"]] and not seen["reads"]["/etc/shadow"] and not seen["reads"][str(sandbox.ROOT / "train.py")]
+    assert not any(seen["opens"].values())  # the kernel's switches under /proc/sys too, which root owns
+
+
+def test_only_loopback(seen: dict) -> None:
+    assert seen["net"] == ["lo"]
+
+
+def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
+    argv = sandbox.wrap(box, ["/bin/true"], env={})
+    seconds = []
+    for _ in range(15):
+        started = time.monotonic()
+        subprocess.run(argv, check=True)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.050, seconds
+
+
+def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
+    argv = sandbox.wrap(box, ["/bin/sleep", "987654"], env={})
+    code = f"import subprocess, os; subprocess.Popen({argv!r}); import time; time.sleep(0.5); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], timeout=30)
+    deadline = time.monotonic() + 5
+    while (alive := _running("987654")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive
+
+
+def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
+    code = "import os; print([os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ('/tmp', '/dev/shm')])"
+    done = subprocess.run(
+        sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [1 << 20, 1 << 20]
+
+
+@pytest.mark.parametrize("parent", ["/tmp", str(Path.home())])
+def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, parent: str) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="autorl python ", dir=parent))
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv")], check=True)
+        (folder / "beside.txt").write_text("not for you")
+        inside = f"import os, json; print(os.path.exists({str(folder / 'beside.txt')!r}), json.__name__)"
+        code = (
+            "import subprocess, sys; from autorl import sandbox; box = sandbox.probe('bwrap'); "
+            f"sys.exit(subprocess.run(sandbox.wrap(box, [sys.executable, '-I', '-c', {inside!r}], env={{}})).returncode)"
+        )
+        done = subprocess.run([str(folder / "venv/bin/python"), "-c", code], cwd=sandbox.ROOT, capture_output=True, text=True)
+        assert done.stdout.split() == ["False", "json"], done.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_an_inherited_socket_works_inside(box: sandbox.Sandbox) -> None:
+    ours, theirs = socket.socketpair()
+    argv = sandbox.wrap(box, [sys.executable, "-I", "-S", "-c", f"import os; os.write({theirs.fileno()}, b'hello')"], env={})
+    with ours, theirs:
+        subprocess.run(argv, pass_fds=[theirs.fileno()], check=True, timeout=30)
+        assert ours.recv(5) == b"hello"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become an ordinary user")
+def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, 12345, 12345)
+        argv = ["/usr/bin/setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", box.program, *box.flags, "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
+                "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--bind", folder, "/autorl",
+                "--remount-ro", "/proc", "--remount-ro", "/", "/usr/bin/touch", "/autorl/made"]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, cwd="/")
+        if "Operation not permitted" in done.stderr or "No permissions" in done.stderr:
+            pytest.skip("this kernel keeps user namespaces from ordinary users")
+        assert done.returncode == 0, done.stderr
+        assert (Path(folder) / "made").stat().st_uid == 12345
+
+
+def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Path) -> None:
+    code = "from autorl import sandbox; print(sandbox.advice('auto')); sandbox.probe('bwrap')"
+    for program, word in ((None, "not installed"), ("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n", "does not work")):
+        folder = tmp_path / word.replace(" ", "-")
+        folder.mkdir()
+        if program:
+            (folder / "bwrap").write_text(program)
+            (folder / "bwrap").chmod(0o755)
+        only = code.replace("from autorl import sandbox;", f"from autorl import sandbox; sandbox.PLACES = ({str(folder)!r},);")
+        done = subprocess.run([sys.executable, "-c", only], cwd=sandbox.ROOT, capture_output=True, text=True, env={"PATH": str(folder)})
+        assert word in done.stdout and done.stdout.startswith("Runs are not confined (isolation=none)") and done.stdout.count("\n") == 1
+        assert "UserError" in done.stderr and "--sandbox bwrap does not work here" in done.stderr
+
+
+def test_off_is_off_and_says_so() -> None:
+    assert sandbox.probe("off").name == "none"
+    assert "switched off" in sandbox.advice("off")
+    assert sandbox.wrap(sandbox.probe("off"), ["a", "b"], env={}) == ["a", "b"]
+
+
+def _running(mark: str) -> bool:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    return True
+            except OSError:
+                continue
+    return False

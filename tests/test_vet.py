@@ -1,0 +1,65 @@
+"""The static look: what is turned away before a run, what is the same program, what is simpler."""
+
+import pytest
+from conftest import PROJECT, TOYS
+
+from autorl.vet import MAX_BYTES, MAX_NUMBERS, ast_key, ast_nodes, vet
+
+GOOD = "import numpy as np\nX = 1\n\n\ndef f(a):\n    '''Doc.'''\n    return a + X  # comment\n"
+
+
+@pytest.mark.parametrize("path", [PROJECT / "train.py", *sorted(TOYS.glob("train*.py"))], ids=lambda p: p.name)
+def test_honest_files_pass(path) -> None:
+    assert vet(path.read_bytes()) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (b"\xef\xbb\xbf" + GOOD.encode(), "byte order mark"),
+        (GOOD.replace("\n", "\r\n"), "carriage returns"),
+        (GOOD + "\0", "NUL"),
+        (b"x = '\xff'\n", "UTF-8"),
+        ("def f(:\n", "not Python"),
+        ("return 1\n", "not Python"),
+        ("x = 1\n" + "#" * MAX_BYTES, "bytes"),
+        ("", "empty"),
+        ("# only a comment\n", "empty"),
+        (f"W = [{', '.join(['0.5'] * (MAX_NUMBERS + 1))}]\n", "numbers"),
+        (f"W = '{'a' * 10_000}'\n", "characters"),
+        (f"W = {'9' * 400}\n", "bits"),
+        ("from gymnasium.envs.box2d.bipedal_walker import BipedalWalkerHeuristics as B\n", "ready-made"),
+        ("import gymnasium.envs.box2d.bipedal_walker as b\nb.BipedalWalkerHeuristics()\n", "ready-made"),
+        ("(" * 300 + ")" * 300 + "\n", "not Python"),
+    ],
+)
+def test_one_sentence_for_each_thing_that_is_not_run(source, word) -> None:
+    why = vet(source)
+    assert word in why and why.endswith(".") and "\n" not in why
+
+
+def test_lone_surrogate_in_a_string_is_refused_not_raised() -> None:
+    assert "UTF-8" in vet("x = '\ud800'\n")
+
+
+def test_same_program_in_other_clothes_is_recognised() -> None:
+    dressed = '"""A docstring."""\n\nimport numpy as np\n\nX   =   1\n\n\ndef f(a):\n    return (a + X)\n'
+    assert ast_key(dressed) == ast_key(GOOD)
+    assert "measured before" in vet(dressed, {ast_key(GOOD)})
+    assert vet(GOOD.replace("X = 1", "X = 2"), {ast_key(GOOD)}) == ""
+
+
+@pytest.mark.parametrize("change", [("X = 1", "X = 1.0"), ("a + X", "X + a"), ("X = 1", "X = True"), ("'''Doc.'''", "print('Doc.')")])
+def test_what_may_act_differently_has_another_key(change) -> None:
+    assert ast_key(GOOD.replace(*change)) != ast_key(GOOD)
+
+
+def test_a_body_of_a_docstring_alone_is_pass() -> None:
+    assert ast_key("class A:\n    '''Doc.'''\n") == ast_key("class A:\n    pass\n")
+
+
+def test_size_counts_syntax_not_words() -> None:
+    assert ast_nodes(GOOD) == ast_nodes(GOOD.replace("'''Doc.'''", "'''A much longer text about it.'''"))
+    assert ast_nodes(GOOD + "y = f(2)\n") > ast_nodes(GOOD)
+    assert ast_nodes("x = 1\n") == 5  # Module, Assign, Name, Store, Constant
+    assert ast_nodes("def f(:") == 0
