@@ -1,39 +1,334 @@
-"""The corpus of cheats: each tests/cheats/*.py is measured by the real judge in the real sandbox and must end as it must.
+"""Every attempt of tests/cheats/ through the real judge in the real sandbox: no row earns a score it did not train for.
 
-    uv run pytest tests/test_cheats.py                 # the default share
-    uv run pytest tests/test_cheats.py -m 'long or not long'
-    uv run python tests/test_cheats.py [NAME ...]      # run them and print the table
+    uv run pytest tests/test_cheats.py            # half of the rows from a clone under /tmp, half from one under HOME
+    uv run pytest tests/test_cheats.py -m long    # the other way round
+    uv run python tests/test_cheats.py            # the table: row, outcome, status, rule, seconds, reason
 
-Outcomes: N neutralised (scored, and each return is exactly what doing nothing has on the seeds in the record), C fails
-with a rule and no score, R refused (by the static look or a control), F flagged for a person. After each run everything
-outside its run directory is as it was (the repository, HOME, a folder in /tmp, the Python environment), no secret is in
-what is kept, and no process of it lives. What this file does not do: test the sandbox's flags one by one.
+The first line of each file says its row, the outcome it must have and why. N: the run counts and its returns are bit
+for bit those of the agent it hands over (it does nothing). C:rule: it crashes with that rule and has no score. R:rule:
+it is refused by the static look or by a control. F: only a person can tell; the file passes, and that is said.
 """
 
 import dataclasses
+import json
+import os
+import queue
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
-from autorl.records import GIB, MIB, Limits
+import gymnasium as gym
+import numpy as np
+import pytest
 
-CORPUS = Path(__file__).resolve().parent / "cheats"
-SECRET = "sk-ant-CANARY-3141592653"
-LIMITS = Limits(memory_bytes=int(1.2 * GIB), processes=128, disk_bytes=96 * MIB, log_bytes=4 * MIB)
-ENV_ID, EPISODES, BUDGET = "Pendulum-v1", 3, 20.0
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from autorl import sandbox
+from autorl.judge import control_passed, sanity_band
+from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
+from autorl.vet import vet
+from tests.conftest import make_repo
+
+CHEATS = sorted((Path(__file__).parent / "cheats").glob("*.py"))
+SECRET = "s3cr3t-canary"
+SITE = Path(np.__file__).resolve().parent.parent
+SMALL = Limits(memory_bytes=1024 * MIB, processes=64, disk_bytes=64 * MIB, log_bytes=4 * MIB)
+DRIVER = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from autorl.records import Job, from_json, to_json
+from autorl.runners.local import LocalRunner
+runner = LocalRunner(1, Path(sys.argv[1]))
+for line in sys.stdin:
+    task = json.loads(line)
+    started = time.monotonic()
+    handle = runner.start(from_json(Job, task["job"]), Path(task["folder"]))
+    while (record := runner.poll(handle)) is None:
+        time.sleep(0.02)
+    print(json.dumps({"record": to_json(record), "seconds": time.monotonic() - started}), flush=True)
+"""
+
+
+def head(path: Path) -> tuple[str, str, str]:
+    """(row, outcome, what) of a cheat."""
+    row, outcome, what = (s.strip() for s in path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("|", 2))
+    return row, outcome, what
+
+
+def asked(path: Path) -> dict:
+    """What its `# job:` line says."""
+    found = re.search(r"^# job: (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return json.loads(found[1]) if found else {}
+
+
+class Clone:
+    """A clone of the project with files that a run must not touch, and one worker that runs cheats from it in turn."""
+
+    def __init__(self, parent: Path):
+        self.base = Path(tempfile.mkdtemp(prefix="autorl cheats ", dir=parent))  # a path with spaces
+        self.root, self.home, self.out = self.base / "clone", self.base / "home", self.base / "out"
+        make_repo(self.root)
+        self.home.mkdir()
+        for path in (self.home / ".netrc", self.home / ".modal.toml", self.home / "thesis.txt", self.root / ".env"):
+            path.write_text(f"machine api.example.org password {SECRET}\n")
+        (self.root / "results" / "Pendulum-v1" / "t").mkdir(parents=True)
+        (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text("commit\tavg_return\tstatus\tdescription\n")
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(0)
+        environment = {**os.environ, "HOME": str(self.home), "ANTHROPIC_API_KEY": SECRET, "AUTORL_SECRET": SECRET}
+        environment.pop("AUTORL_HOME", None)
+        self.driver = subprocess.Popen([sys.executable, "-I", "-X", f"pycache_prefix={self.base / 'bytecode'}", "-c", DRIVER, str(self.root)],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)  # fmt: skip
+        self.before = self.snapshot()
+
+    def snapshot(self) -> dict[str, tuple]:
+        """Everything a run could have changed: names, modes, sizes, times."""
+        seen = {}
+        for top in (self.root, self.home):
+            for path in top.rglob("*"):
+                if ".autorl" not in path.parts:
+                    info = path.lstat()
+                    seen[str(path)] = (info.st_mode, info.st_size, info.st_mtime_ns if not path.is_dir() else 0)
+        for path in (SITE / "gymnasium" / "core.py", Path("/etc/hosts"), SITE):
+            seen[str(path)] = (path.lstat().st_mode, path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in (SITE / "zz.pth", SITE / "sitecustomize.py", Path("/tmp/pwned"), Path("/tmp/ck"), Path("/dev/shm/ck")):
+            seen[str(path)] = (os.path.lexists(path),)
+        return seen
+
+    def source(self, path: Path) -> str:
+        text = path.read_text(encoding="utf-8")
+        for mark, value in (
+            ("@CLONE@", self.root),
+            ("@HOME@", self.home),
+            ("@PORT@", self.server.getsockname()[1]),
+            ("@HOSTNAME@", socket.gethostname()),
+        ):
+            text = text.replace(mark, str(value))
+        return text
+
+    def run(self, path: Path) -> "Result":
+        """One cheat, to its end."""
+        source, more = self.source(path), asked(path)
+        if why := vet(source):
+            return Result(path, "R", None, "vet", why, 0.0)
+        times = more.pop("times", 1)
+        more["cores"] = tuple(more.get("cores", ()))
+        job = Job(
+            source,
+            **{
+                "env_id": "Pendulum-v1",
+                "seed": 1,
+                "time_budget": 15.0,
+                "num_eval_episodes": 4,
+                "sandbox": "bwrap",
+                "limits": SMALL,
+                **more,
+            },
+        )
+        spent = 0.0
+        for turn in range(times):
+            folder = self.out / f"{path.stem} {turn}"
+            assert self.driver.stdin and self.driver.stdout
+            self.driver.stdin.write(json.dumps({"job": to_json(job), "folder": str(folder)}) + "\n")
+            self.driver.stdin.flush()
+            said = json.loads(self.driver.stdout.readline())
+            spent += said["seconds"]
+        record = from_json(RunRecord, said["record"])
+        trouble = self.trouble(folder)
+        rule, reason, outcome = record.rule, record.reason, {"ok": "N", "crash": "C"}.get(record.status, record.status)
+        if job.kind != "measure":
+            passed, reason = control_passed(job.kind, record, sanity_band(job.env_id, 5))
+            outcome, rule = ("F", "") if passed else ("R", job.kind)
+        elif record.status == "ok":
+            honest = do_nothing(job.env_id, record.eval_seeds)
+            if list(record.returns) != honest:
+                trouble.append(f"returns {record.returns}, honest {honest}")
+            if record.flags:
+                outcome, reason = "N+F", record.flags[0]
+        if record.isolation != "bwrap":
+            trouble.append(f"isolation {record.isolation}")
+        if record.status != "ok" and record.avg_return is not None:
+            trouble.append("a score without a complete record")
+        return Result(path, outcome, record, rule, reason, spent, tuple(trouble))
+
+    def trouble(self, folder: Path) -> list[str]:
+        """What a run changed, leaked or left running."""
+        found = []
+        after = self.snapshot()
+        changed = sorted(k for k in self.before.keys() | after.keys() if self.before.get(k) != after.get(k))
+        if changed:
+            found.append(f"changed {changed[:5]}")
+            self.before = after
+        log = folder / "run.log"
+        if log.is_file() and SECRET.encode() in log.read_bytes():
+            found.append("a secret in the log")
+        if left := list((self.root / ".autorl" / "runs").glob("*")):
+            found.append(f"left {left}")
+        if alive := [p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p]:
+            found.append(f"alive {alive}")
+        try:
+            self.server.accept()[0].close()
+            found.append("it reached the network")
+        except BlockingIOError:
+            pass
+        return found
+
+    def close(self) -> None:
+        assert self.driver.stdin
+        self.driver.stdin.close()
+        self.driver.wait(30)
+        assert self.driver.stdout
+        self.driver.stdout.close()
+        self.server.close()
+        shutil.rmtree(self.base)
 
 
 @dataclasses.dataclass(frozen=True)
-class Must:
-    """What must come of one cheat."""
+class Result:
+    path: Path
+    outcome: str
+    record: RunRecord | None
+    rule: str
+    reason: str
+    seconds: float
+    trouble: tuple[str, ...] = ()
 
-    out: str  # N, C, R or F
-    rule: str = ""  # of the record
-    words: str = ""  # in its reason (or in what the static look or the control says)
-    says: str = ""  # in its log: the attempt was really made
-    long: bool = False
-    job: dict[str, Any] = dataclasses.field(default_factory=dict)
-    honest: bool = True  # N: the returns are those of doing nothing
-    none: bool = False  # must end the same without a sandbox
+    def fits(self) -> str:
+        """ "" when it is what the file's first line demands."""
+        _, wanted, _ = head(self.path)
+        outcome, _, rule = wanted.partition(":")
+        if self.outcome != outcome or (rule and self.rule != rule) or self.trouble:
+            return f"wanted {wanted}, got {self.outcome}:{self.rule} ({self.reason}) {list(self.trouble)}"
+        return "" if self.outcome in ("N", "N+F", "F") or (self.reason and self.reason[0].isalpha()) else "no reason in words"
 
 
-M = Must
+def processes() -> list[str]:
+    """Command lines of all processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+            except OSError:
+                continue
+    return found
+
+
+def do_nothing(env_id: str, seeds: tuple[int, ...]) -> list[float]:
+    """Returns of the honest agent on these episodes, one after another."""
+    returns = []
+    for seed in seeds:
+        env = gym.make(env_id)
+        env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(np.zeros(env.action_space.shape, np.float32))
+            total, over = total + float(reward), terminated or truncated
+        env.close()
+        returns.append(total)
+    return returns
+
+
+class Corpus:
+    """Two clones at work side by side: one under /tmp, one under HOME."""
+
+    def __init__(self, plan: list[tuple[Path, int]]):
+        self.results: dict[tuple[Path, int], Result | Exception] = {}
+        self.done = {key: threading.Event() for key in plan}
+        self.threads = []
+        for which, parent in enumerate((Path("/tmp"), Path.home())):
+            tasks: queue.SimpleQueue[tuple[Path, int]] = queue.SimpleQueue()
+            for key in plan:
+                if key[1] == which:
+                    tasks.put(key)
+            if not tasks.empty():
+                self.threads.append(threading.Thread(target=self.work, args=(parent, tasks)))
+                self.threads[-1].start()
+
+    def work(self, parent: Path, tasks: "queue.SimpleQueue[tuple[Path, int]]") -> None:
+        clone = None
+        try:
+            clone = Clone(parent)
+            while not tasks.empty():
+                key = tasks.get()
+                try:
+                    self.results[key] = clone.run(key[0])
+                except Exception as error:
+                    self.results[key] = error
+                self.done[key].set()
+        finally:
+            if clone:
+                clone.close()
+            for event in self.done.values():
+                event.set() if not self.threads[0].is_alive() else None
+
+    def result(self, key: tuple[Path, int]) -> Result:
+        assert self.done[key].wait(250), "it did not end"
+        found = self.results[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def sandbox_or_skip() -> None:
+    box = sandbox.probe("auto")
+    if not box.confined:
+        if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
+            pytest.fail(f"a sandbox is required here: {box.why}")
+        pytest.skip(box.why)
+
+
+@pytest.fixture(scope="session")
+def corpus(request: pytest.FixtureRequest):
+    sandbox_or_skip()
+    plan = [
+        item.callspec.params["key"] for item in request.session.items if "key" in getattr(getattr(item, "callspec", None), "params", {})
+    ]
+    work = Corpus(plan)
+    yield work
+    for thread in work.threads:
+        thread.join()
+
+
+# One row of each mechanism by default; the rest, and every row from the other clone, under `-m long`.
+FIRST = {"01", "03", "10a", "10b", "11", "12", "14", "15", "18", "19", "20a", "20b", "21", "22a", "24a", "24c", "26", "28", "29", "30a", "30b", "30c",
+         "30d", "34", "38", "39a", "39d"}  # fmt: skip
+HERE = [(path, i % 2) for i, path in enumerate(CHEATS)]
+KEYS = [pytest.param(key, id=key[0].stem, marks=[pytest.mark.long] if key[0].stem.split("_")[0] not in FIRST else []) for key in HERE]
+KEYS += [pytest.param((path, 1 - which), id=f"{path.stem}-elsewhere", marks=pytest.mark.long) for path, which in HERE]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_cheat_earns_a_score_it_did_not_train_for(key: tuple[Path, int], corpus: Corpus) -> None:
+    assert corpus.result(key).fits() == ""
+
+
+def test_every_row_that_train_py_can_act_out_has_a_file() -> None:
+    rows = {int(head(path)[0].split()[1]) for path in CHEATS}
+    assert rows == set(range(1, 25)) | set(range(26, 31)) | {34, 37, 38, 39}
+
+
+def main() -> int:
+    """Print the table."""
+    started = time.monotonic()
+    print(f"isolation {sandbox.probe('bwrap').name}, {len(CHEATS)} files")
+    work, wrong = Corpus(HERE), 0
+    for key in HERE:
+        result = work.result(key)
+        row, wanted, what = head(key[0])
+        status = result.record.status if result.record else "refused"
+        wrong += bool(result.fits())
+        print(f"{row[4:]:>3}  {wanted:<14}{result.outcome + (':' + result.rule if result.rule else ''):<16}{status:<8}{result.seconds:5.1f} s  {what}\n"
+              f"{'':>8}{result.reason or 'honest score'}{'  WRONG: ' + result.fits() if result.fits() else ''}", flush=True)  # fmt: skip
+    print(f"{wrong} wrong, {time.monotonic() - started:.0f} s in all")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
