@@ -56,7 +56,9 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
     experiments = o["experiments"] if o["experiments"] is not None else (QUICK_EXPERIMENTS if quick else None)
     hours = o["hours"] if o["hours"] is not None else (QUICK_HOURS if quick else None)
     runs = (
-        o["confirm_runs"] if o["confirm_runs"] is not None else (QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0)
+        o["confirm_runs"]
+        if o["confirm_runs"] is not None
+        else (QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0)
     )
     return settings, Bounds(experiments, hours, o["max_usd"], runs)
 
@@ -95,6 +97,10 @@ def who(o: dict[str, Any]) -> str:
             raise UserError(
                 f"There is no price for the model {claude.model}, so --max-usd cannot be kept: choose another --model or leave --max-usd out."
             )
+    if name == "command" and o["max_usd"] is not None:
+        raise UserError(
+            "--max-usd cannot be kept with --proposer command: nobody here knows what that command costs; leave it out, or bound the night with --hours."
+        )
     if o["hybrid"] is not None and name not in ("claude", "command"):
         raise UserError("--hybrid shares the experiments between search and another researcher: choose --proposer claude or command too.")
     return name
@@ -114,7 +120,9 @@ def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
     elif name == "command":
         from autorl.proposers.command import CommandProposer
 
-        chosen = CommandProposer(o["command"], tuple(o["pass_env"]), o["command_timeout"], session.root)
+        chosen = CommandProposer(
+            o["command"], tuple(o["pass_env"]), o["command_timeout"], session.root, fingerprint=session.workspace.checkout_fingerprint
+        )
     elif name == "replay":
         taken = sum(a.proposer == "replay" and a.again is None for a in ledger.attempts.values())
         taken += sum(r["proposer"] == "replay" and r.get("again") is None for r in ledger.refusals)
@@ -177,8 +185,9 @@ def sit(
                 signal.signal(number, on_signal)
             proposer = proposer_of(session)
             loop = Loop(session, proposer, runner, bounds, screen, inbox_only=inbox_only, confirm_only=confirm_only)
-            if hasattr(proposer, "should_stop"):
-                proposer.should_stop = lambda: bool(loop and loop.stopping)
+            for asked in (proposer, getattr(proposer, "structure", None)):
+                if hasattr(asked, "should_stop"):
+                    asked.should_stop = lambda: bool(loop and loop.stopping)
             where = session.folder.relative_to(root)
             screen.say(
                 session.recovered

@@ -166,7 +166,7 @@ class Desk:
             solved_at=self.session.extras.get("solved_at"),
             experiment=lambda n: experiment(self.session.root, ledger, n),
             source_of=lambda n: ledger.attempts[n].source,
-            vet=lambda source: vet(source, {a.key for a in ledger.attempts.values()}),
-            params={a.n: a.params for a in ledger.attempts.values()},
+            vet=lambda source: vet(source, {a.key for a in tuple(ledger.attempts.values())}),
+            params={a.n: a.params for a in tuple(ledger.attempts.values())},
             seed=ledger.session["root_seed"],
         )

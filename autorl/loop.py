@@ -24,6 +24,7 @@ from autorl.records import Paused, Proposer, Runner, Screen, Verdict, to_json
 from autorl.session import Bounds, Session, machine_name
 
 POLL_SECONDS = 0.1
+TOLD = {"checkout changed", "outage", "waiting"}  # notes that a person should see at once
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 MAX_REPEATS = 3  # of one interrupted run, in a row
 PEERS = 7  # newest runs that a run's share of the machine is compared with
@@ -63,6 +64,7 @@ class Loop:
         self._stale_views = True
         for event in session.journal.events:
             self._decide(event)
+        session.journal.forget("started", "handle", "run", "control", "verdict", "pinned", "money", "note")  # the ledger has them
 
     # -- knowledge ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +75,9 @@ class Loop:
             self.ledger.fold(event)
             self._decide(event)
             self._stale_views = True
-            return event
+        if event_type == "note" and event.get("event") in TOLD:
+            self.screen.say(f"{event['event']}: {event['detail']}")
+        return event
 
     def _decide(self, event: dict[str, Any]) -> None:
         fact: Any = None

@@ -32,7 +32,7 @@ def experiment(root: Path, ledger: Ledger, n: int, parent_source: str | None = N
     attempt = ledger.attempts[n]
     before = ledger.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
     diff = "".join(difflib.unified_diff(before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"))
-    runs = [r for r in ledger.runs.values() if r.attempt == n and r.record is not None and r.kind == "measure"]
+    runs = [r for r in tuple(ledger.runs.values()) if r.attempt == n and r.record is not None and r.kind == "measure"]
     metrics = log = ""
     if runs:
         folder = root / runs[-1].folder
