@@ -16,7 +16,19 @@ from pathlib import Path
 import pytest
 
 from autorl.records import Row, Verdict
-from autorl.report import COLUMNS, Table, parse_tsv, plain, progress_png, report_html, results_tsv, status_json, status_table, summarize
+from autorl.report import (
+    COLUMNS,
+    Table,
+    evidence_tables,
+    parse_tsv,
+    plain,
+    progress_png,
+    report_html,
+    results_tsv,
+    status_json,
+    status_table,
+    summarize,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -276,6 +288,21 @@ def test_the_page_claims_nothing_unless_confirm_did() -> None:
     claimed = report_html(rows, env_id="E", tag="t", claim="shown: 1.2 to 3.4 better")
     assert "shown: 1.2 to 3.4 better" in claimed and "makes it a claim" not in claimed
     assert "A kept improvement took $0.50 and 1 min" in claimed
+
+
+def test_evidence_is_shown_with_every_run_and_a_crash_without_a_score() -> None:
+    from autorl import evidence
+
+    runs = [{"arm": "baseline", "seed": 7, "avg_return": -12.5, "returns": [-12.0, -13.0], "status": "ok"}]
+    runs += [{"arm": "champion", "seed": 8, "avg_return": None, "returns": [], "status": "crash", "reason": "late"}]
+    figures = dataclasses.asdict(evidence.claim([1.0, 2.0, 3.0], [5.0, 6.5, 7.0]))
+    arms, gain, listed = evidence_tables({"claim": figures, "runs": runs, "commits": {"baseline": "abcdef0123", "champion": "1234567890"}})
+    assert arms.rows[0][:5] == ("baseline", "abcdef0", "3", "0", "2.00") and arms.rows[1][4] == "6.17" and arms.note == figures["sentence"]
+    assert gain.rows[0][0] == "4.17" and gain.rows[0][2] == "95 % Welch's t"
+    assert listed.rows == (("baseline", "7", "-12.50", "2", "ok", "", ""), ("champion", "8", "", "0", "crash", "", "late"))
+    page = Page()
+    page.feed(report_html([], env_id="E", tag="t", tables=(*evidence_tables({}), arms, gain, listed)))
+    assert page.open == []
 
 
 def test_importing_the_report_does_not_load_matplotlib() -> None:

@@ -8,7 +8,7 @@ the edge of the picture, never a number.
 What it does not do: decide, claim (that is `confirm`), or write files.
 """
 
-from autorl.report.page import Table, report_html
+from autorl.report.page import Table, evidence_tables, report_html
 from autorl.report.picture import progress_png
 from autorl.report.tables import COLUMNS, Summary, cell, headline, parse_tsv, plain, results_tsv, status_json, status_table, summarize
 
@@ -17,6 +17,7 @@ __all__ = [
     "Summary",
     "Table",
     "cell",
+    "evidence_tables",
     "headline",
     "parse_tsv",
     "plain",

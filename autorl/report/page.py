@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autorl.records import Row, Verdict
 from autorl.report.tables import duration, headline, number, plain, summarize
@@ -17,6 +18,66 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""  # one sentence under it
+
+
+def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
+    """What `confirm` recorded, as tables: the statistics of both arms, and every run they rest on.
+
+    Args:
+        evidence: the claim's record: `claim` (the figures), `runs`, `commits`; what it lacks is left empty.
+    """
+    figures: Mapping[str, Any] = evidence.get("claim") or {}
+    commits: Mapping[str, Any] = evidence.get("commits") or {}
+
+    def show(name: str, digits: int = 2) -> str:
+        value = figures.get(name)
+        return number(value, digits) if isinstance(value, (int, float)) else ""
+
+    arms = tuple(
+        (
+            who,
+            str(commits.get(who, ""))[:7],
+            show("runs" + end, 0),
+            show("crashes" + end, 0),
+            show("mean" + end),
+            show("iqm" + end),
+            show("std" + end),
+        )
+        for who, end in (("baseline", "0"), ("champion", ""))
+    )
+    confidence = f"{100 * figures['confidence']:.0f} %" if isinstance(figures.get("confidence"), float) else ""
+    gain = (
+        (
+            show("gain"),
+            f"{show('low')} to {show('high')}" if show("low") and show("high") else "",
+            " ".join(part for part in (confidence, str(figures.get("method", ""))) if part),
+            show("probability_of_improvement"),
+            show("smallest"),
+        ),
+    )
+    runs = tuple(
+        (
+            str(run.get("arm", "")),
+            str(run.get("seed", "")),
+            number(run.get("avg_return"), 2),
+            str(len(run.get("returns") or ())),
+            str(run.get("status", "")),
+            str(run.get("isolation", "")),
+            str(run.get("reason", "")),
+        )
+        for run in evidence.get("runs") or ()
+    )
+    return (
+        Table(
+            "Evidence", ("arm", "commit", "runs", "crashes", "mean", "IQM", "standard deviation"), arms, str(figures.get("sentence", ""))
+        ),
+        Table("Gain", ("gain", "interval", "method", "probability of improvement", "smallest gain these runs could show"), gain),
+        Table(
+            "Its runs, on seeds no decision has used",
+            ("arm", "training seed", "avg_return", "episodes", "status", "isolation", "reason"),
+            runs,
+        ),
+    )
 
 
 _CSS = """
