@@ -182,6 +182,16 @@ def test_a_candidate_that_runs_breaks_a_row_of_crashes() -> None:
     assert not x.state.stop and x.state.recheck is None
 
 
+def test_an_anchor_that_crashes_once_is_run_again_and_twice_in_a_row_stops() -> None:
+    x = climbed()
+    for score in (None, 100.0, None):
+        x.run(0, score, "ok" if score else "crash")
+        assert not x.state.stop
+    assert Measure(0, "anchor") in wants(x.state, 9)
+    x.run(0, None, "crash")
+    assert "proved before" in x.state.stop and wants(x.state, 9) == ()
+
+
 # -- the machine -------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +249,18 @@ def test_a_saturated_score_says_so_and_stops_instead_of_discarding_for_ever(rigo
         (verdict,) = x.run(n, 1000.0)
         assert verdict.outcome == "discard" and "saturated" in verdict.reason and verdict.D is None
     assert "saturated" in x.state.stop
+
+
+def test_a_ceiling_that_most_runs_reach_is_saturated_though_s_is_not_zero() -> None:
+    x = Session().calibrated(1000.0, 994.0, 1000.0, 1000.0)
+    assert "3 of the incumbent's 4 runs scored exactly 1000" in x.state.saturated and (x.state.s or 0) > 0
+    for n in range(1, 30):
+        if x.state.stop:
+            break
+        x.propose(n)
+        while n in x.state.open:
+            x.run(n, 1000.0)
+    assert "saturated" in x.state.stop or x.state.incumbent != 0
 
 
 def test_a_deterministic_score_below_its_ceiling_still_finds_the_gain() -> None:
@@ -521,6 +543,15 @@ def test_fresh_runs_that_do_not_hold_take_the_path_back() -> None:
     assert x.state.belief is not None and abs(x.state.belief.mean - 100) < 6 and wants(x.state) == (Propose(0),)
 
 
+def test_a_proof_that_settles_nothing_leaves_the_search_where_it_is() -> None:
+    x = climbed()
+    tip, s = x.state.incumbent, x.state.s or 0.0
+    x.scores(tip, 100.0, 100.0 - s / 2, 100.0)  # not above the anchor, not a whole s below it
+    assert x.scores(0, 100.0, 100.0 + s / 2, 100.0) == ()
+    assert x.state.incumbent == tip and x.state.anchor == 0 and x.state.check is None and x.state.chance is not None
+    assert wants(x.state) == (Propose(tip),)
+
+
 def test_a_node_that_fails_a_control_never_becomes_the_anchor_and_the_one_below_is_tried() -> None:
     x = climbed(Rules())
     tip, path = x.state.incumbent, x.state.path
@@ -645,7 +676,7 @@ def random_session(seed: int, rules: Rules, steps: int = 250) -> Session:
 
 
 @pytest.mark.parametrize("rigor", ["standard", "anchored", "strict", "bold"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(16))
 def test_whatever_happens_the_search_goes_on_or_says_why_not(seed: int, rigor: Any) -> None:
     x = random_session(seed, Rules(rigor=rigor))
     decided = [v.attempt for v in x.verdicts if v.outcome in ("keep", "discard", "superseded")]

@@ -11,7 +11,8 @@ back. "anchored" holds candidates against the incumbent's mean with a test that 
 back; "strict" is one sequential test; "bold" is one run against the mean. `python benchmarks/decision.py` compares them.
 
     facts.py    rules, facts, wants        belief.py   the running estimate behind "standard"
-    state.py    what the facts amount to   fold.py     observe: facts -> verdicts        wanting.py  wants, champion
+    state.py    what the facts amount to   fold.py      observe: facts -> verdicts
+    verdicts.py in figures and words       wanting.py   wants, champion
 
 Unit: s is the standard deviation of one run's avg_return at fixed code, pooled within attempts over the session.
 No clock, no disk, no randomness: a resume is the same fold over the same facts. It names no seed and no commit and does

@@ -96,6 +96,11 @@ def calibrated(mean: float, var: float, odds: tuple[float, ...] = UNSEEN) -> Bel
     return Belief(mean, var, mean, var, var, odds, mixture(odds))
 
 
+def anchored(belief: Belief) -> Belief:
+    """The incumbent is the anchor from now on."""
+    return replace(belief, mean0=belief.mean, var0=belief.var, cov=belief.var)
+
+
 def apart(mean: float, var: float, mean0: float, var0: float, odds: tuple[float, ...]) -> Belief:
     """Incumbent and anchor measured separately."""
     return Belief(mean, var, mean0, var0, 0.0, odds, mixture(odds))

@@ -1,4 +1,4 @@
-"""observe: one fact in, the new state and the verdicts it settled out. Nothing here chooses what to run (wanting.py)."""
+"""observe: one fact in; the new state, and the verdicts it settled, out. Nothing here chooses what to run (wanting.py)."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,8 @@ from typing import Literal
 from autorl.decision import belief as beliefs
 from autorl.decision.belief import Weighing
 from autorl.decision.facts import AttemptFact, Comparison, ControlFact, Fact, ResumedFact, RunFact
-from autorl.decision.state import Arm, Check, Scored, State, compared, mean, new_regime, since, with_arm, with_run
+from autorl.decision.state import Arm, Check, State, compared, mean, new_regime, since, with_arm, with_run
+from autorl.decision.verdicts import apart, num, numbered, runs_in_words, saturation, superseded, verdict_of
 from autorl.records import Verdict
 
 Settled = tuple[State, tuple[Verdict, ...]]
@@ -47,7 +48,7 @@ def _attempt(state: State, fact: AttemptFact) -> Settled:
     elif fact.again is not None and fact.again in state.arms:
         arm = replace(arm, prior=state.arms[fact.again].prior)
     if fact.parent != state.incumbent:
-        return with_arm(state, replace(arm, status="superseded")), (_superseded(state, arm),)
+        return with_arm(state, replace(arm, status="superseded")), (superseded(state, arm),)
     return _settle(replace(with_arm(state, arm), open=(*state.open, fact.n), keys={**state.keys, fact.key: fact.n}))
 
 
@@ -109,7 +110,7 @@ def _count(state: State, fact: RunFact) -> Settled:
 
 def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
     """A replicate without a score. It counts: dropping the crash and keeping the other scores would be survivor bias."""
-    arm = replace(arm, crashes=arm.crashes + 1)
+    arm = replace(arm, crashes=arm.crashes + 1)  # in a row: a run with a score starts over
     state = with_arm(state, arm)
     what = {"ok": "finished without a finite score", "refused": "was refused"}.get(fact.status, "crashed")
     if arm.n in state.open:
@@ -120,7 +121,7 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
         state = replace(
             _closed(state, arm.n, outcome), crashed_in_a_row=row, recheck=state.counted if row >= state.rules.max_crashes else None
         )
-        return state, (_verdict(state, arm, outcome, reason),)
+        return state, (verdict_of(state, arm, outcome, reason),)
     if arm.n in state.path:
         return _undo(state, f"Run {fact.run} of attempt {arm.n} {what}: a crash in any replicate discards", first=arm.n)
     if arm.n != state.anchor:
@@ -174,12 +175,12 @@ def _calibrate(state: State) -> Settled:
     at, at0 = (mean(tip.runs), noise / len(tip.runs)), (mean(anchor.runs), noise / len(anchor.runs))
     known = beliefs.calibrated(*at, odds) if tip.n == anchor.n else beliefs.apart(*at, *at0, odds)
     first = state.belief is None
-    state = _saturation(replace(state, calibrated=True, belief=known))
+    state = saturation(replace(state, calibrated=True, belief=known))
     if not first:
         return state, ()
-    spread = f"s = {_num(state.s)}" if state.s else "no spread at all"
-    reason = f"The baseline's {len(tip.runs)} runs average {_num(mean(tip.runs))} with {spread}. {state.saturated}".strip()
-    return state, (replace(_numbers(state, Verdict(tip.n, "baseline", reason), tip.runs, ()), incumbent=None),)
+    spread = f"s = {num(state.s)}" if state.s else "no spread at all"
+    reason = f"The baseline's {len(tip.runs)} runs average {num(mean(tip.runs))} with {spread}. {state.saturated}".strip()
+    return state, (replace(numbered(state, Verdict(tip.n, "baseline", reason), tip.runs, ()), incumbent=None),)
 
 
 def _candidate(state: State, n: int) -> Settled:
@@ -189,7 +190,7 @@ def _candidate(state: State, n: int) -> Settled:
     if not arm.runs or s is None:
         return state, ()
     if stale and (arm.parent not in state.past or state.test is not None or s == 0.0):
-        return _closed(state, n, "superseded"), (_superseded(state, arm),)
+        return _closed(state, n, "superseded"), (superseded(state, arm),)
     if s == 0.0:
         return _exactly(state, arm)
     if state.test is not None:
@@ -201,21 +202,28 @@ def _candidate(state: State, n: int) -> Settled:
     keep = w.gain > (rules.margin if arm.nodes > state.arms[arm.parent or 0].nodes else 0.0)
     if stale and (again or keep):
         state = with_arm(_learn(state, arm, w), replace(arm, prior=w.posterior))
-        return _closed(state, n, "superseded"), (_superseded(state, arm),)
+        return _closed(state, n, "superseded"), (superseded(state, arm),)
     if again:
         return state, ()
-    said = (
-        f"{_runs(w_n)} averaging {_num(mean(arm.runs))}, {_apart(w.D)} attempt {arm.parent}'s {_num(b.mean)} (± {_num(math.sqrt(b.var))}): "
-    )
+    said = f"{runs_in_words(w_n)} averaging {num(mean(arm.runs))}, {apart(w.D)} attempt {arm.parent}'s {num(b.mean)} (± {num(math.sqrt(b.var))}): "
     said += "far beyond luck" if w.evident else f"a gain with {w.chance:.0%} chance, expected {w.gain:+.2f} s"
-    verdict = _verdict(state, arm, "keep" if keep else "discard", f"{said}.", w.D, None if w.evident else w.LLR, b.mean)
+    verdict = verdict_of(
+        state,
+        arm,
+        "keep" if keep else "discard",
+        f"{said}. {'' if keep else state.saturated}".strip(),
+        w.D,
+        None if w.evident else w.LLR,
+        b.mean,
+    )
     state = _learn(state, arm, w)
     if stale:
         return _closed(state, n, "discard"), (verdict,)
     assert state.belief is not None
     left = beliefs.absorb(state.belief, w, keep=False)
+    left = left if state.path else beliefs.anchored(left)
     if not keep:
-        return _dropped(replace(state, belief=left), n, same=False), (verdict,)
+        return _dropped(replace(state, belief=left), n), (verdict,)
     state = replace(state, belief=beliefs.absorb(state.belief, w, keep=True), past={**state.past, state.incumbent: left})
     return _kept(state, n, verdict)
 
@@ -236,27 +244,29 @@ def _tested(state: State, arm: Arm, test: Comparison, s: float) -> Settled:
         rule = f"LLR {LLR:+.2f}, keep at {upper:.2f}, drop at {lower:.2f}"
     if not (keep or drop):
         return state, ()
-    said = f"{_runs(len(runs))} averaging {_num(mean(runs))}, {_apart(D)} attempt {state.incumbent}'s {_num(mean(runs0))} of {len(runs0)} ({rule})."
-    verdict = _verdict(state, arm, "keep" if keep else "discard", said, D, LLR)
-    return _kept(state, arm.n, verdict) if keep else (_dropped(state, arm.n, same=D == 0.0), (verdict,))
+    said = f"{runs_in_words(len(runs))} averaging {num(mean(runs))}, {apart(D)} attempt {state.incumbent}'s {num(mean(runs0))} of {len(runs0)} ({rule})."
+    verdict = verdict_of(state, arm, "keep" if keep else "discard", said, D, LLR)
+    return _kept(state, arm.n, verdict) if keep else (_dropped(state, arm.n), (verdict,))
 
 
 def _exactly(state: State, arm: Arm) -> Settled:
     """No run has ever differed from another of the same code: a higher score is a gain."""
     runs0 = state.arms[state.incumbent].runs
     gain = mean(arm.runs) - mean(runs0)
-    how = "exactly as much as" if gain == 0 else f"{_num(abs(gain))} {'more' if gain > 0 else 'less'} than"
-    said = f"{_runs(len(arm.runs))} averaging {_num(mean(arm.runs))}, {how} attempt {state.incumbent}, where no run has differed from another of the same code."
+    how = "exactly as much as" if gain == 0 else f"{num(abs(gain))} {'more' if gain > 0 else 'less'} than"
+    said = f"{runs_in_words(len(arm.runs))} averaging {num(mean(arm.runs))}, {how} attempt {state.incumbent}, where no run has differed from another of the same code."
     if gain <= 0:
-        verdict = _verdict(state, arm, "discard", f"{said} {state.saturated}".strip())
-        return _dropped(state, arm.n, same=gain == 0.0), (verdict,)
+        verdict = verdict_of(state, arm, "discard", f"{said} {state.saturated}".strip())
+        return _dropped(state, arm.n), (verdict,)
     if state.belief is not None:
         state = replace(state, belief=replace(state.belief, mean=mean(arm.runs), var=0.0, cov=0.0))
-    return _kept(state, arm.n, _verdict(state, arm, "keep", said))
+    return _kept(state, arm.n, verdict_of(state, arm, "keep", said))
 
 
-def _dropped(state: State, n: int, same: bool) -> State:
-    row = state.equal_in_a_row + 1 if same and state.saturated else 0
+def _dropped(state: State, n: int) -> State:
+    top = max(run.score for run in state.arms[state.incumbent].runs)
+    same = bool(state.saturated) and all(run.score == top for run in state.arms[n].runs)
+    row = state.equal_in_a_row + 1 if same else 0
     stop = f"{row} candidates in a row scored exactly what the incumbent scores. {state.saturated}" if row >= state.rules.max_equal else ""
     return replace(_closed(state, n, "discard"), crashed_in_a_row=0, equal_in_a_row=row, stop=stop or state.stop)
 
@@ -264,7 +274,7 @@ def _dropped(state: State, n: int, same: bool) -> State:
 def _kept(state: State, n: int, verdict: Verdict) -> Settled:
     """The candidate is the incumbent; others that have begun are to be built again on top of it."""
     state = replace(_closed(state, n, "keep"), crashed_in_a_row=0, equal_in_a_row=0)
-    state = _saturation(replace(state, incumbent=n, path=(*state.path, n)))
+    state = saturation(replace(state, incumbent=n, path=(*state.path, n)))
     begun = tuple(state.arms[m] for m in state.open if state.arms[m].runs)
     verdicts = [verdict]
     for arm in begun:
@@ -296,7 +306,7 @@ def _conclude(state: State) -> Settled:
         earlier = tuple(run for run in anchor.runs[anchor.clean :] if run.at < state.check.start)
         runs0 = (*earlier[-rules.anchor_memory :], *fresh0)
     gain = mean(fresh) - mean(runs0)
-    said = f"{len(fresh)} fresh runs of attempt {tip.n} average {_num(mean(fresh))}, {len(runs0)} of the anchor, attempt {anchor.n}, {_num(mean(runs0))}"
+    said = f"{len(fresh)} fresh runs of attempt {tip.n} average {num(mean(fresh))}, {len(runs0)} of the anchor, attempt {anchor.n}, {num(mean(runs0))}"
     lead = gain if chance is None or state.belief is None else state.belief.lead
     D = lead / s if s else None
     if chance is None:
@@ -310,14 +320,13 @@ def _conclude(state: State) -> Settled:
     if fails:
         rung = min(state.rung + 1, len(rules.levels) - 1)
         state, (verdict, *others) = _undo(replace(state, rung=rung), said)
-        return state, (replace(_numbers(state, verdict, fresh, runs0), D=D, incumbent=anchor.n, level="anchor"), *others)
+        return state, (replace(numbered(state, verdict, fresh, runs0), D=D, incumbent=anchor.n, level="anchor"), *others)
     state = replace(state, check=None)
     if not holds:
         return replace(state, checked=len(state.path)), ()
     tip = replace(tip, clean=len(tip.runs) - len(fresh))
-    b = state.belief
-    known = replace(b, mean0=b.mean, var0=b.var, cov=b.var) if b else None
-    verdict = replace(_numbers(state, Verdict(tip.n, "certified", f"{said}: it is the new anchor."), fresh, runs0), D=D, incumbent=anchor.n)
+    known = beliefs.anchored(state.belief) if state.belief else None
+    verdict = replace(numbered(state, Verdict(tip.n, "certified", f"{said}: it is the new anchor."), fresh, runs0), D=D, incumbent=anchor.n)
     state = replace(with_arm(state, tip), anchor=tip.n, path=(), checked=0, belief=known, rung=max(0, state.rung - 1))
     return state, (replace(verdict, level="anchor"),)
 
@@ -329,30 +338,23 @@ def _undo(state: State, why: str, first: int | None = None) -> Settled:
     back = left[-1] if left else state.anchor
     for n in undone:
         state = with_arm(state, replace(state.arms[n], status="undone"))
-    b = state.belief
+    b, unknown = state.belief, False
     if b is not None:
         was = state.past.get(back) if left else None
         known = was or replace(b, mean=b.mean0, var=b.var0, cov=b.var0)
         state = replace(state, belief=replace(known, odds=b.odds, prior=b.prior), past={**state.past, tip: b})
+        unknown = bool(left) and was is None and state.test is None  # `back` was not measured under the present conditions
     listed = ", ".join(str(n) for n in undone)
     reason = f"{why}: back to attempt {back}, attempt{'s' if len(undone) > 1 else ''} {listed} undone."
     verdicts = [Verdict(tip, "undone", reason, back, "anchor", s=state.s, undone=undone)]
-    state = _saturation(replace(state, incumbent=back, path=left, checked=min(state.checked, len(left)), check=None))
+    state = saturation(replace(state, incumbent=back, path=left, checked=min(state.checked, len(left)), check=None))
+    if unknown:
+        state, _ = _calibrate(replace(state, calibrated=False))
     for n in state.open:
         if state.arms[n].runs:
             state, more = _candidate(state, n)
             verdicts += more
     return state, tuple(verdicts)
-
-
-def _saturation(state: State) -> State:
-    """Say so when at least half of the incumbent's runs share the very same highest score: a ceiling, not noise."""
-    scores = [run.score for run in state.arms[state.incumbent].runs]
-    top = scores.count(max(scores)) if scores else 0
-    said = ""
-    if top >= 3 and 2 * top >= len(scores):
-        said = f"{top} of the incumbent's {len(scores)} runs scored exactly {_num(max(scores))}: the score is saturated; take a harder environment or a shorter budget."
-    return replace(state, saturated=said)
 
 
 # ---------------------------------------------------------------------------
@@ -369,49 +371,3 @@ def _learn(state: State, arm: Arm, w: Weighing) -> State:
 
 def _closed(state: State, n: int, status: Literal["keep", "discard", "crash", "superseded"]) -> State:
     return replace(with_arm(state, replace(state.arms[n], status=status)), open=tuple(m for m in state.open if m != n))
-
-
-def _superseded(state: State, arm: Arm) -> Verdict:
-    reason = f"It was built on attempt {arm.parent}, and attempt {state.incumbent} is the incumbent now: to be built again on top of it."
-    return Verdict(arm.n, "superseded", reason, state.incumbent, state.level, len(arm.runs))
-
-
-def _verdict(
-    state: State,
-    arm: Arm,
-    outcome: Literal["keep", "discard", "crash"],
-    reason: str,
-    D: float | None = None,
-    LLR: float | None = None,
-    mean0: float | None = None,
-) -> Verdict:
-    parent = state.arms[arm.parent if arm.parent is not None else state.incumbent]
-    runs0 = compared(state, state.test) if state.test and parent.n == state.incumbent else parent.runs
-    verdict = _numbers(state, Verdict(arm.n, outcome, reason, parent.n), arm.runs, runs0)
-    return replace(verdict, D=D, LLR=LLR, mean0=verdict.mean0 if mean0 is None else mean0)
-
-
-def _numbers(state: State, verdict: Verdict, runs: tuple[Scored, ...], runs0: tuple[Scored, ...]) -> Verdict:
-    return replace(
-        verdict,
-        level=state.level,
-        n=len(runs),
-        n0=len(runs0),
-        mean=mean(runs) if runs else None,
-        mean0=mean(runs0) if runs0 else None,
-        s=state.s,
-        seeds=tuple(run.seed for run in runs),
-        seeds0=tuple(run.seed for run in runs0),
-    )
-
-
-def _runs(n: int) -> str:
-    return "One run" if n == 1 else f"{n} runs"
-
-
-def _apart(D: float) -> str:
-    return f"{abs(D):.2f} s {'above' if D >= 0 else 'below'}"
-
-
-def _num(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"

@@ -131,7 +131,7 @@ def with_run(state: State, arm: Arm, fact: RunFact, score: float) -> State:
     total, squares = arm._sum + shifted, arm._squares + shifted * shifted
     before = arm._squares - (arm._sum * arm._sum / n if n else 0.0)
     grown = max(0.0, squares - total * total / (n + 1) - before)
-    arm = replace(arm, runs=(*arm.runs, Scored(fact.run, score, fact.seed, state.counted)), _sum=total, _squares=squares)
+    arm = replace(arm, runs=(*arm.runs, Scored(fact.run, score, fact.seed, state.counted)), crashes=0, _sum=total, _squares=squares)
     return replace(with_arm(state, arm), counted=state.counted + 1, SS=state.SS + grown, df=state.df + (n > 0))
 
 
