@@ -12,12 +12,14 @@ else from its name and value (`default_dimension`). Pure: text in, values or tex
 
 import ast
 import contextlib
+import functools
 import io
 import math
 import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from autorl.records import Edit, EditMiss, apply_edits
 
@@ -85,13 +87,14 @@ _NEAR_ONE = re.compile(r"(?:^|_)(?:GAMMA|LAMBDA|LAMDA|BETA\d?|DISCOUNT|MOMENTUM|
 _SHARE = re.compile(r"(?:^|_)(?:PROB|PROBABILITY|FRAC|FRACTION|DROPOUT|SHARE|QUANTILE|RATIO)(?:_|$)")
 
 
-def constants(source: str) -> dict[str, Constant]:
-    """The tunable constants of a train.py, by name, in file order; {} when it does not parse."""
+@functools.lru_cache(maxsize=1024)  # a night reads the same sources at every proposal
+def constants(source: str) -> Mapping[str, Constant]:
+    """The tunable constants of a train.py, by name, in file order; empty when it does not parse."""
     try:
         tree = ast.parse(source)
         comments = {t.start[0] - 1: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
     except (SyntaxError, ValueError, tokenize.TokenError):
-        return {}
+        return MappingProxyType({})
     lines = _lines(source)
     fixed: set[str] = set()
     for comment in comments.values():
@@ -126,7 +129,7 @@ def constants(source: str) -> dict[str, Constant]:
         raw = lines[line].encode()
         start, end = len(raw[: literal.col_offset].decode()), len(raw[: literal.end_col_offset].decode())
         found[name] = Constant(name, float(number), lines[line][start:end], line, start, end, dimension)
-    return found
+    return MappingProxyType(found)
 
 
 def _lines(source: str) -> list[str]:
