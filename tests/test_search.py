@@ -39,6 +39,8 @@ A = B = 3.0
 PAIR = (1, 2)
 TWICE = 1.0
 TWICE = 2.0
+GROWN = 1.0
+GROWN *= 2
 # fixed: CLIP, OTHER
 CLIP = 0.2
 lower = 5.0

@@ -88,48 +88,58 @@ _SHARE = re.compile(r"(?:^|_)(?:PROB|PROBABILITY|FRAC|FRACTION|DROPOUT|SHARE|QUA
 
 
 @functools.lru_cache(maxsize=1024)  # a night reads the same sources at every proposal
+def numbers(source: str) -> Mapping[str, float]:
+    """Every ALL_CAPS number of a train.py, tunable or not; empty when it does not parse."""
+    try:
+        return MappingProxyType({name: float(value) for name, (value, _) in _literals(ast.parse(source)).items()})
+    except (SyntaxError, ValueError):
+        return MappingProxyType({})
+
+
+@functools.lru_cache(maxsize=64)
 def constants(source: str) -> Mapping[str, Constant]:
     """The tunable constants of a train.py, by name, in file order; empty when it does not parse."""
     try:
-        tree = ast.parse(source)
+        literals = _literals(ast.parse(source))
         comments = {t.start[0] - 1: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
     except (SyntaxError, ValueError, tokenize.TokenError):
         return MappingProxyType({})
     lines = _lines(source)
-    fixed: set[str] = set()
-    for comment in comments.values():
-        if match := _FIXED.search(comment):
-            fixed |= set(re.findall(r"[A-Z][A-Z0-9_]*", match[1] or ""))
+    marks = [match for comment in comments.values() if (match := _FIXED.search(comment))]
+    fixed = {name for match in marks for name in re.findall(r"[A-Z][A-Z0-9_]*", match[1] or "")}
     found: dict[str, Constant] = {}
-    assigned: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target: ast.expr = node.targets[0]
-        elif isinstance(node, ast.AnnAssign):
-            target = node.target
-        else:
-            continue
-        if not isinstance(target, ast.Name) or not _NAME.match(target.id) or node.value is None:
-            continue
-        name, literal = target.id, node.value
-        if name in assigned:  # assigned twice: not a constant
-            found.pop(name, None)
-            continue
-        assigned.add(name)
-        number = _number(literal)
-        if number is None or literal.lineno != literal.end_lineno or name in fixed or _NEVER.search(name):
-            continue
+    for name, (value, literal) in literals.items():
         line = literal.lineno - 1
         comment = comments.get(line, "")
-        match = _FIXED.search(comment)
-        if match and not match[1]:
+        mark = _FIXED.search(comment)
+        if literal.lineno != literal.end_lineno or name in fixed or _NEVER.search(name) or (mark and not mark[1]):
             continue
-        if (dimension := _from_comment(name, number, comment) or default_dimension(name, number)) is None:
+        if (dimension := _from_comment(name, value, comment) or default_dimension(name, value)) is None:
             continue
         raw = lines[line].encode()
         start, end = len(raw[: literal.col_offset].decode()), len(raw[: literal.end_col_offset].decode())
-        found[name] = Constant(name, float(number), lines[line][start:end], line, start, end, dimension)
+        found[name] = Constant(name, float(value), lines[line][start:end], line, start, end, dimension)
     return MappingProxyType(found)
+
+
+def _literals(tree: ast.Module) -> dict[str, tuple[int | float, ast.expr]]:
+    """Name -> (number, its literal), for ALL_CAPS names assigned once, at module level, to one number."""
+    found: dict[str, tuple[int | float, ast.expr]] = {}
+    assigned: set[str] = set()
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
+        )
+        for target in targets:
+            if not isinstance(target, ast.Name) or not _NAME.match(target.id):
+                continue
+            value = _number(node.value) if len(targets) == 1 and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value else None
+            if target.id in assigned:
+                found.pop(target.id, None)
+            elif value is not None and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+                found[target.id] = (value, node.value)
+            assigned.add(target.id)
+    return found
 
 
 def _lines(source: str) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from autorl.proposers.constants import Constant, constants, rewrite, show
+from autorl.proposers.constants import Constant, constants, numbers, rewrite, show
 from autorl.proposers.surrogate import improvement
 from autorl.records import History, Proposal, ProposerError, Purse
 
@@ -100,7 +100,7 @@ def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
             stated = current
         elif not stated and history.source_of is not None:
             try:
-                stated = {name: c.value for name, c in constants(history.source_of(row.n)).items()}
+                stated = numbers(history.source_of(row.n))
             except (OSError, LookupError, ValueError):
                 continue
         if not stated:
