@@ -24,9 +24,9 @@ def runs_folder(root: Path = ROOT) -> Path:
 
 
 @contextlib.contextmanager
-def private_directory() -> Iterator[Path]:
+def private_directory(root: Path = ROOT) -> Iterator[Path]:
     """A fresh directory, locked until the block ends and removed then."""
-    home = runs_folder()
+    home = runs_folder(root)
     home.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix="run-", dir=home))
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,15 +38,17 @@ class LocalRunner:
     def __init__(self, places: int = 1, root: Path = judge.ROOT):
         self.places, self.root = places, root
         self._flights: dict[str, _Flight] = {}
-        self._bytecode = tempfile.TemporaryDirectory(prefix="autorl-bytecode-", ignore_cleanup_errors=True)
         judge.sweep(root)  # what a loop that was killed left behind
+        with contextlib.ExitStack() as stack:  # bytecode that only judges write; gone with this object, or at the next sweep
+            self._bytecode = stack.enter_context(judge.private_directory(root))
+            weakref.finalize(self, stack.pop_all().close)
 
     def start(self, job: Job, folder: Path) -> str:
         """Begin a run; the handle names the judge's process.
 
         Its bytecode cache is one that only judges of this loop write; an unconfined run could reach it, so there it is a fresh one.
         """
-        cache = Path(self._bytecode.name) / ("shared" if judge.confined(job.sandbox) else f"run-{time.monotonic_ns()}")
+        cache = self._bytecode / ("shared" if judge.confined(job.sandbox) else f"run-{time.monotonic_ns()}")
         process = judge.launch(job, folder, cache)
         handle = f"local:{process.pid}:{time.monotonic_ns()}"
         self._flights[handle] = _Flight(process, job, folder, time.monotonic())

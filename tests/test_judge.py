@@ -1,0 +1,464 @@
+"""The judge: what it scores is what the environments gave, what it does not score has a reason, and nothing outlives a run."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from autorl import judge
+from autorl.judging import facts, files
+from autorl.judging.child import Log
+from autorl.judging.controls import band_verdict, check_env, plausible_maximum
+from autorl.records import Job, Limits, Runner, RunRecord, UserError, to_json
+from autorl.runners.local import LocalRunner
+
+NOTHING = """
+import numpy as np
+from evaluate import evaluate_policy, log_metrics
+class Agent:
+    def get_action(self, obs):
+        return np.zeros((len(obs), 1), np.float32)
+"""
+OPEN_LOOP = """
+import numpy as np
+from evaluate import evaluate_policy
+class Agent:
+    step = 0
+    def get_action(self, obs):
+        self.step += 1
+        return np.full((len(obs), 1), 3.0 * np.sin(0.7 * self.step), np.float32)  # beyond the bounds of 2: clipped
+evaluate_policy(Agent())
+"""
+MEMORY = """
+import numpy as np
+from evaluate import evaluate_policy
+class Agent:
+    def reset(self, mask):
+        if not hasattr(self, "steps"):
+            self.steps = np.zeros(len(mask), int)
+        self.steps[mask] = 0
+    def get_action(self, obs):
+        self.steps += 1
+        return np.where(self.steps % 7 < 3, 0.4, -0.4).astype(np.float32)[:, None]
+evaluate_policy(Agent())
+"""
+NETWORK = """
+import numpy as np, torch, evaluate
+from torch import nn
+from evaluate import evaluate_policy, log_metrics, remaining
+class Agent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 1))
+    def get_action(self, obs):
+        return 2 * torch.tanh(self.net(obs))
+def main(seed):
+    torch.manual_seed(seed)
+    agent, updates = Agent(), 0
+    while remaining() > 0 and updates < 3:
+        updates += 1
+        log_metrics(updates, num_updates=updates, episode_return=1.5)
+    evaluate_policy(agent)
+if __name__ == "__main__":
+    main(SEED)
+"""
+DAEMON = (
+    NOTHING
+    + """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "autorl-test-daemon"])
+    os._exit(0)
+"""
+)
+HANG = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)\n"
+
+
+def job(source: str, **more) -> Job:
+    return Job(source, **{"env_id": "Pendulum-v1", "seed": 1, "time_budget": 20.0, "num_eval_episodes": 5, "sandbox": "off", **more})
+
+
+JOBS = {
+    "open_loop": job(OPEN_LOOP),
+    "memory": job(MEMORY, env_id="InvertedPendulum-v5", num_eval_episodes=7),
+    "network_ignores_seed": job(NETWORK.replace("SEED", "7"), kind="seed_control"),
+    "network": job(NETWORK.replace("SEED", "evaluate.SEED"), kind="seed_control"),
+    "daemon": job(DAEMON + "evaluate_policy(Agent())"),
+    "hang": job(HANG, time_budget=1.0),
+    "environment": job(NOTHING + "import os\nprint(dict(os.environ))\nlog_metrics(7, num_updates=3, sps=2.5, nan=float('nan'))\nevaluate_policy(Agent())"),
+    "nan_then_crash": job(NOTHING + "print('\\x1b[2J\\xff' * 10)\nraise ValueError('the loss is NaN\\ttoo')"),
+    "culprit": job(NOTHING + "import threading\nagent = Agent()\nagent.lock_of_mine = threading.Lock()\nevaluate_policy(agent)"),
+    "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
+}  # fmt: skip
+
+
+def run_all(jobs: dict[str, Job], out: Path, places: int = 2) -> dict[str, RunRecord]:
+    runner = LocalRunner(places)
+    todo, flying, records = list(jobs), {}, {}
+    while todo or flying:
+        while todo and len(flying) < places:
+            name = todo.pop(0)
+            flying[name] = runner.start(jobs[name], out / name)
+        for name, handle in list(flying.items()):
+            if (record := runner.poll(handle)) is not None:
+                records[name] = record
+                del flying[name]
+        time.sleep(0.02)
+    return records
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def records(out: Path) -> dict[str, RunRecord]:
+    os.environ["AUTORL_TEST_SECRET"] = "s3cr3t"
+    return run_all(JOBS, out)
+
+
+def alive(mark: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def gone(mark: str, patience: float = 10.0) -> bool:
+    deadline = time.monotonic() + patience
+    while alive(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(mark)
+
+
+def sequential(env_id: str, seed: int, act) -> float:
+    """Return of one episode, played alone; act(step, obs) -> action."""
+    env = gym.make(env_id)
+    obs, _ = env.reset(seed=seed)
+    total, step, over = 0.0, 0, False
+    while not over:
+        step += 1
+        obs, reward, terminated, truncated, _ = env.step(np.clip(act(step, obs), env.action_space.low, env.action_space.high))
+        total, over = total + float(reward), terminated or truncated
+    env.close()
+    return total
+
+
+# -- the score ---------------------------------------------------------------------------------------------------------
+
+
+def test_open_loop_returns_are_bit_equal_with_a_sequential_rollout(records) -> None:
+    record = records["open_loop"]
+    expected = [sequential("Pendulum-v1", seed, lambda t, _: np.full(1, 3.0 * np.sin(0.7 * t), np.float32)) for seed in record.eval_seeds]
+    assert record.scored and list(record.returns) == expected
+    assert record.lengths == (200,) * 5
+    assert record.avg_return == math.fsum(expected) / 5
+    assert (record.min_return, record.max_return) == (min(expected), max(expected))
+    assert record.std_return == pytest.approx(np.std(expected))
+
+
+def test_a_policy_with_memory_is_told_where_episodes_begin_and_end(records) -> None:
+    record = records["memory"]
+    expected = [
+        sequential("InvertedPendulum-v5", seed, lambda t, _: np.full(1, 0.4 if t % 7 < 3 else -0.4, np.float32))
+        for seed in record.eval_seeds
+    ]
+    assert list(record.returns) == expected and len(set(record.lengths)) > 1
+
+
+def test_the_same_network_on_the_same_episodes_is_bit_equal_twice(records) -> None:
+    control = records["network_ignores_seed"].control
+    assert control["avg_return"][0] == control["avg_return"][1] and control["actions"][0] == control["actions"][1]
+
+
+def test_against_inference_one_by_one_the_means_agree_within_two_standard_errors(records) -> None:
+    record = records["network"]
+    scope: dict = {"__name__": "agent"}
+    exec(compile(NETWORK.replace("SEED", "0"), "agent", "exec"), scope)
+    torch.manual_seed(1)
+    agent = scope["Agent"]()
+    with torch.no_grad():
+        alone = [
+            sequential("Pendulum-v1", s, lambda _, o: agent.get_action(torch.as_tensor(o, dtype=torch.float32)[None]).numpy()[0])
+            for s in record.eval_seeds
+        ]
+    assert abs(np.mean(alone) - record.avg_return) <= 2 * np.std(alone, ddof=1) / len(alone) ** 0.5
+
+
+def test_evaluation_seeds_are_drawn_anew_for_each_run(records) -> None:
+    seeds = [records[name].eval_seeds for name in ("open_loop", "daemon", "environment")]
+    assert len({s for group in seeds for s in group}) == 15
+
+
+def test_what_a_run_says_of_itself_is_recorded_as_such(records, out: Path) -> None:
+    record = records["environment"]
+    assert (record.total_timesteps, record.num_updates, record.diagnostics["sps"]) == (7, 3, 2.5)
+    assert "nan" not in record.diagnostics
+    assert (out / "environment" / "metrics.csv").read_text().startswith("seconds,step,")
+
+
+def test_the_record_names_its_machine(records) -> None:
+    record = records["open_loop"]
+    assert record.versions["gymnasium"] == gym.__version__ and record.hardware and record.cores == len(facts.affinity())
+    assert 0 < record.training_seconds < record.total_seconds and record.cpu_seconds > 0 and record.peak_memory_bytes > 10 * 2**20
+    assert 0 <= record.machine.cpu_share <= 1 and record.machine.suspended_seconds < 1
+
+
+def test_the_files_of_a_run_are_its_artefacts_alone(records, out: Path) -> None:
+    assert sorted(p.name for p in (out / "open_loop").iterdir()) == ["record.json", "run.log"]
+    assert json.loads((out / "open_loop" / "record.json").read_text()) == to_json(records["open_loop"])
+
+
+# -- no score ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_has_a_reason_and_no_score(records) -> None:
+    record = records["nan_then_crash"]
+    assert (record.status, record.rule, record.avg_return, record.returns) == ("crash", "exit", None, ())
+    assert "ValueError: the loss is NaN" in record.reason and "\x1b" not in record.log_tail
+
+
+def test_an_agent_that_cannot_be_handed_over_names_the_culprit(records) -> None:
+    record = records["culprit"]
+    assert record.status == "crash" and "lock_of_mine" in record.reason
+
+
+def test_a_hang_that_ignores_sigterm_is_late_and_gone(records) -> None:
+    record = records["hang"]
+    assert (record.status, record.rule, record.avg_return) == ("crash", "late", None)
+    assert 4.0 <= record.total_seconds < 12
+
+
+def test_keys_never_reach_a_run_even_unconfined(records, out: Path) -> None:
+    log = (out / "environment" / "run.log").read_text()
+    assert "AUTORL_SEED" in log and "s3cr3t" not in log and "AUTORL_TEST_SECRET" not in log
+
+
+def test_isolation_is_in_every_record(records) -> None:
+    from autorl import sandbox
+
+    assert records["open_loop"].isolation == records["hang"].isolation == "none"
+    assert records["auto"].isolation == sandbox.probe("auto").name
+    if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
+        assert records["auto"].isolation == "bwrap"
+
+
+# -- nothing outlives a run --------------------------------------------------------------------------------------------
+
+
+def test_a_double_forked_daemon_is_gone_without_a_pid_namespace_too(records) -> None:
+    assert records["daemon"].scored
+    assert gone("autorl-test-daemon", 0)
+
+
+def test_no_private_directory_is_left(records) -> None:
+    assert [p for p in judge.runs_folder().glob("run-*") if judge.is_dead(p)] == []
+
+
+@pytest.mark.parametrize("mode", ["off", "auto"])
+@pytest.mark.parametrize("who", ["judge", "loop"])
+def test_kill_9_of_the_judge_or_of_the_loop_leaves_no_process(mode: str, who: str, tmp_path: Path) -> None:
+    mark = f"autorl-killed-{mode}-{who}-{os.getpid()}"
+    source = HANG.replace("autorl-test-daemon", mark)
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(judge.ROOT)!r})
+from pathlib import Path
+from autorl.records import Job
+from autorl.runners.local import LocalRunner
+runner = LocalRunner()
+handle = runner.start(Job({source!r}, "Pendulum-v1", 1, 60.0, sandbox={mode!r}), Path({str(tmp_path)!r}))
+print(handle, flush=True)
+while (record := runner.poll(handle)) is None:
+    time.sleep(0.05)
+print(record.status, record.rule, flush=True)
+"""
+    loop = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert loop.stdout
+    try:
+        pid = int(loop.stdout.readline().split(":")[1])
+        deadline = time.monotonic() + 60
+        while not alive(mark) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert alive(mark)
+        os.kill(pid if who == "judge" else loop.pid, signal.SIGKILL)
+        if who == "judge":
+            assert loop.stdout.readline().split() == ["interrupted", "judge"]
+        assert gone(mark) and gone(str(tmp_path))
+    finally:
+        loop.kill()
+        loop.wait()
+        loop.stdout.close()
+    LocalRunner()  # the next one sweeps
+    assert [p for p in judge.runs_folder().glob("run-*") if judge.is_dead(p)] == []
+
+
+def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) -> None:
+    mark = f"autorl-cancelled-{os.getpid()}"
+    runner = LocalRunner()
+    assert isinstance(runner, Runner)
+    source = HANG.replace("autorl-test-daemon", mark).replace(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime", "log_metrics(5, sps=2.0, episode_return=-3.0)\ntime"
+    )
+    handle = runner.start(job(source, time_budget=60.0), tmp_path / "run")
+    deadline = time.monotonic() + 60
+    while ((seen := runner.progress(handle)) is None or seen.step is None) and time.monotonic() < deadline:
+        assert runner.poll(handle) is None
+        time.sleep(0.05)
+    assert (seen.phase, seen.step, seen.steps_per_second, seen.episode_return) == ("training", 5, 2.0, -3.0)
+    assert not runner.attach(handle, job(source), tmp_path)
+    runner.cancel(handle)
+    assert gone(mark, 2)
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "run" / "progress.json").exists()
+
+
+# -- controls ----------------------------------------------------------------------------------------------------------
+
+BAND = {
+    "nothing": {"mean": -100.0, "std": 10.0, "min": -120.0, "max": -90.0},
+    "random": {"mean": -110.0, "std": 20.0, "min": -150.0, "max": -80.0},
+    "upper": -80.0,
+}
+
+
+def test_seed_control_tells_a_file_that_uses_the_seed_from_one_that_does_not(records) -> None:
+    assert band_verdict("seed_control", records["network"], None)[0]
+    passed, why = judge.control_passed("seed_control", records["network_ignores_seed"], None)
+    assert not passed and "ignores the harness's seed" in why
+    assert records["network"].control["updates"] == [2, 2]  # the clock goes by updates: both runs are equally long
+
+
+@pytest.mark.parametrize(
+    ("score", "trained", "passes"),
+    [(-90.0, 300.0, True), (100.0, 300.0, True), (150.0, 300.0, False), (-19.0, None, False), (-21.0, None, True)],
+)
+def test_zero_budget_control_measures_far_above_in_what_training_gains(score, trained, passes) -> None:
+    # upper -80; margin max(3 * 20, half of 380 = 190) -> above 110 with a trained score of 300, above -20 without one
+    assert band_verdict("zero_budget", RunRecord("ok", avg_return=score, env_id="Mine-v0"), BAND, trained)[0] is passes
+
+
+def test_a_control_that_crashed_does_not_pass() -> None:
+    assert not band_verdict("zero_budget", RunRecord("crash", "exit", "It fell."), BAND)[0]
+
+
+def test_sanity_band_of_a_known_environment() -> None:
+    band = judge.sanity_band("InvertedPendulum-v5", 5)
+    assert 1 <= band["random"]["min"] <= band["random"]["mean"] <= band["random"]["max"] <= band["upper"] < 200
+    assert band == judge.sanity_band("InvertedPendulum-v5", 5)
+
+
+def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches() -> None:
+    assert plausible_maximum("InvertedPendulum-v5") >= 1000.0 and plausible_maximum("InvertedPendulum-v5") < 1000.1
+    assert plausible_maximum("Mine-v0") is None
+
+
+# -- small parts -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_child_leaves_is_read_as_a_regular_file_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+    assert files.read_regular(tmp_path / "file", 4) == b"0123" and files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
+    for name in ("link", "fifo", "folder", "absent"):
+        assert files.read_regular(tmp_path / name, 10) is None
+    assert files.read_regular(Path("/dev/zero"), 10) is None
+    assert files.read_regular(tmp_path / "sparse", 1000) == b"\0" * 1000
+    assert files.disk_usage(tmp_path)[0] < 1 << 20 and files.disk_usage(tmp_path)[1] == 5
+
+
+def test_a_log_keeps_its_head_and_tail_in_constant_memory(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    for i in range(3000):
+        log.write(b"%06d" % i + b"\xff" * 1000 + b"\r")
+    log.write("last words \u00e9\x1b[0m\n".encode())
+    log.close()
+    data = (tmp_path / "log").read_bytes()
+    assert data.startswith(b"000000") and data.endswith(b"\x1b[0m\n") and len(data) < 600_000 and b"bytes left out" in data
+    assert log.tail().endswith("last words \u00e9\ufffd[0m\n") and len(log.tail().encode()) <= 3 * 4096
+    assert log.last_line() == "last words \u00e9\ufffd[0m"
+
+
+@pytest.mark.parametrize("tail", [b"a,b\n", b"", b"a,b\n1", b"a,b\nx,y\n", b"\0\r\n,,,\n", b"a,b\n1,2,3\n", b"a,b\n1e999,nan\n"])
+def test_nonsense_in_metrics_is_no_number(tail: bytes) -> None:
+    assert facts.last_row(tail, b"a,b\n") == {}
+
+
+def test_the_last_whole_row_of_metrics_counts() -> None:
+    assert facts.last_row(b"rn\n1,2\n3,4\n5,", b"a,b\n") == {"a": 3.0, "b": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "word"), [("Nonsense-v0", "cannot make"), ("CartPole-v1", "1-D Box actions"), ("no_module:X-v0", "cannot make")]
+)
+def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(env_id: str, word: str) -> None:
+    with pytest.raises(UserError, match=word) as error:
+        check_env(env_id)
+    assert "\n" not in str(error.value)
+
+
+# -- python evaluate.py ------------------------------------------------------------------------------------------------
+
+
+def evaluate_py(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "evaluate.py", *args], cwd=judge.ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_text(NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n")
+    done = evaluate_py("--train", str(tmp_path / "t.py"), "--env-id", "Pendulum-v1", "--budget", "20", "--episodes", "3")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        "---", "avg_return", "std_return", "min_return", "max_return", "total_timesteps", "training_seconds", "total_seconds", "num_updates",
+    ]  # fmt: skip
+    assert "total_timesteps:  40" in done.stdout
+
+
+def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_text("import evaluate\n")
+    done = evaluate_py("--train", str(tmp_path / "t.py"), "--env-id", "Pendulum-v1", "--budget", "5", "--episodes", "3", "--sandbox", "off")
+    assert (done.returncode, done.stdout) == (1, "") and "without handing an agent over" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("--budget", "-1"), "--budget"),
+        (("--budget", "nan"), "--budget"),
+        (("--episodes", "0"), "--episodes"),
+        (("--seed", "-3"), "--seed"),
+        (("--train", "no such file.py"), "no such file.py"),
+        (("--env-id", "CartPole-v1"), "1-D Box"),
+        (("--train", "README.md" if (judge.ROOT / "README.md").is_file() else "LICENSE"), "not Python"),
+    ],
+)
+def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], word: str) -> None:
+    done = evaluate_py(*args)
+    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_limits_are_values_that_travel() -> None:
+    assert judge.plan(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
+    assert judge.plan(Job("", "X", 1, 10.0)).late_after == 13.0
+    assert Limits().processes > 0
