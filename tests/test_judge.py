@@ -101,6 +101,7 @@ JOBS = {
     "environment": job(NOTHING + "import os\nprint(dict(os.environ))\nlog_metrics(7, num_updates=3, sps=2.5, nan=float('nan'))\nevaluate_policy(Agent())"),
     "nan_then_crash": job(NOTHING + "print('\\x1b[2J\\xff' * 10)\nraise ValueError('the loss is NaN\\ttoo')"),
     "culprit": job(NOTHING + "import threading\nagent = Agent()\nagent.lock_of_mine = threading.Lock()\nevaluate_policy(agent)"),
+    "no_such_env": job(NOTHING + "evaluate_policy(Agent())", env_id="Nonsense-v0"),
     "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
 }  # fmt: skip
 
@@ -238,6 +239,11 @@ def test_a_crash_has_a_reason_and_no_score(records) -> None:
 def test_an_agent_that_cannot_be_handed_over_names_the_culprit(records) -> None:
     record = records["culprit"]
     assert record.status == "crash" and "lock_of_mine" in record.reason
+
+
+def test_an_environment_that_fails_is_a_reason_not_an_exception(records) -> None:
+    record = records["no_such_env"]
+    assert (record.status, record.rule, record.avg_return) == ("crash", "env", None) and "Nonsense" in record.reason
 
 
 def test_a_hang_that_ignores_sigterm_is_late_and_gone(records) -> None:

@@ -142,13 +142,17 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
     try:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv")], check=True)
         (folder / "beside.txt").write_text("not for you")
-        inside = f"import os, json; print(os.path.exists({str(folder / 'beside.txt')!r}), json.__name__)"
+        (folder / "installed").mkdir()
+        (folder / "installed" / "my_module.py").write_text("NAME = 'mine'\n")
+        site = next((folder / "venv" / "lib").glob("python*")) / "site-packages"
+        (site / "mine.pth").write_text(f"{folder / 'installed'}\n")  # a package installed in place
+        inside = f"import os, json, my_module; print(my_module.NAME, os.path.exists({str(folder / 'beside.txt')!r}), json.__name__)"
         code = (
             "import subprocess, sys; from autorl import sandbox; box = sandbox.probe('bwrap'); "
             f"sys.exit(subprocess.run(sandbox.wrap(box, [sys.executable, '-I', '-c', {inside!r}], env={{}})).returncode)"
         )
         done = subprocess.run([str(folder / "venv/bin/python"), "-c", code], cwd=sandbox.ROOT, capture_output=True, text=True)
-        assert done.stdout.split() == ["False", "json"], done.stderr
+        assert done.stdout.split() == ["mine", "False", "json"], done.stderr
     finally:
         shutil.rmtree(folder)
 
