@@ -98,7 +98,7 @@ class Child:
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, run_dir: Path, limits: Limits, log: Log,
                  pass_fds: Sequence[int] = (), cores: Sequence[int] = (), guarded: bool = False):  # fmt: skip
         self.run_dir, self.limits, self.log, self.cores = run_dir, limits, log, tuple(cores)
-        self._guarded = guarded
+        self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self.breach = self.reason = ""
         self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds = 0, 0.0, 0.0
         self.widened = False  # it took cores that were not its own
@@ -194,11 +194,15 @@ class Child:
             self._break("memory", f"it held {_size(memory)} of memory; the limit is {_size(limits.memory_bytes)}")
         if now >= self._next_disk:
             disk, entries = files.disk_usage(self.run_dir)
+            nameless, elsewhere = files.nameless_usage(used.pids, self._device)
+            disk += nameless
             self._next_disk = now + 20 * (time.monotonic() - now)  # a folder of many files is walked less often
             if disk > limits.disk_bytes:
                 self._break("disk", f"it wrote {_size(disk)} into its run directory; the limit is {_size(limits.disk_bytes)}")
             elif entries > 20_000:
-                self._break("disk", "it made more than 20000 files in its run directory")
+                self._break("disk", "it made more than 20000 files in its run directory, or folders too deep to be looked into")
+            if elsewhere > limits.memory_bytes:  # not added to the resident bytes: what is mapped is in both
+                self._break("memory", f"it held {_size(elsewhere)} in files without a name; the limit is {_size(limits.memory_bytes)}")
         if self.cores:
             self._pin(used.pids)
 

@@ -84,10 +84,10 @@ def last_row(tail: bytes, head: bytes) -> dict[str, float]:
     Args:
         tail, head: the file's last and first bytes.
     """
-    names = next(csv.reader(io.StringIO(head.decode("utf-8", "replace").partition("\n")[0])), [])[:64]
+    names = _cells(head.decode("utf-8", "replace").partition("\n")[0])[:64]
     lines = tail.decode("utf-8", "replace").replace("\0", "").split("\n")[:-1]
     for line in reversed(lines):
-        values = next(csv.reader(io.StringIO(line[:4096])), [])
+        values = _cells(line)
         if names and len(values) == len(names) and values != names:
             row = {}
             for name, value in zip(names, values, strict=True):
@@ -96,6 +96,14 @@ def last_row(tail: bytes, head: bytes) -> dict[str, float]:
                         row[name[:64]] = number
             return row
     return {}
+
+
+def _cells(line: str) -> list[str]:
+    """One line of CSV, bounded; [] when it is none (a carriage return within it)."""
+    try:
+        return next(csv.reader(io.StringIO(line[:4096])), [])
+    except csv.Error:
+        return []
 
 
 def count(value: float | None) -> int | None:

@@ -4,8 +4,10 @@ A child may leave a symlink, a FIFO, a device or a sparse terabyte under any nam
 """
 
 import contextlib
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -40,7 +42,10 @@ def read_regular(path: Path, at_most: int, tail: bool = False) -> bytes | None:
 
 
 def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
-    """(bytes on disk, entries) below `folder`, links not followed; stops counting after `at_most_entries`."""
+    """(bytes on disk, entries) below `folder`, links not followed; stops counting after `at_most_entries`.
+
+    A folder that cannot be looked into (too deep for a path, or closed to us) counts as too many entries.
+    """
     total = entries = 0
     folders = [str(folder)]
     while folders:
@@ -50,14 +55,34 @@ def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
                     entries += 1
                     if entries > at_most_entries:
                         return total, entries
-                    with contextlib.suppress(OSError):
+                    try:
                         info = entry.stat(follow_symlinks=False)
-                        total += info.st_blocks * 512
-                        if stat.S_ISDIR(info.st_mode):
-                            folders.append(entry.path)
-        except OSError:
-            continue
+                    except FileNotFoundError:
+                        continue
+                    total += info.st_blocks * 512
+                    if stat.S_ISDIR(info.st_mode):
+                        folders.append(entry.path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
+                return total, at_most_entries + 1
     return total, entries
+
+
+def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
+    """(bytes on `device`, bytes elsewhere) in regular files that have no name any more and that `pids` hold open.
+
+    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is mapped.
+    """
+    seen: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    info = os.stat(f"/proc/{pid}/fd/{fd}")
+                    if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
+                        seen[info.st_dev, info.st_ino] = info.st_blocks * 512
+    ours = sum(size for (dev, _), size in seen.items() if dev == device)
+    return ours, sum(seen.values()) - ours
 
 
 def write_atomic(path: Path, data: bytes) -> None:
