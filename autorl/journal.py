@@ -36,13 +36,15 @@ class Journal:
     """The events of one session, in memory and on disk alike.
 
     Attributes:
-        events: every event, oldest first; exactly what a fresh reader would read.
+        events: every event, oldest first, as a fresh reader would read it; without the types that `forget` named.
+        count: how many events the file holds.
         recovered: one line about a tail that was cut at opening, else "".
         path: the file.
     """
 
     def __init__(self, path: Path, events: list[dict[str, Any]], length: int, recovered: str = ""):
-        self.path, self.events, self.recovered = path, events, recovered
+        self.path, self.events, self.count, self.recovered = path, events, len(events), recovered
+        self._forgotten: set[str] = set()
         self._length = length  # bytes of the file that are whole events
         self._fd: int | None = None
         self._broken = ""
@@ -105,6 +107,11 @@ class Journal:
         """The events of one type, oldest first."""
         return [event for event in self.events if event["type"] == type]
 
+    def forget(self, *types: str) -> None:
+        """Keep events of these types on the disk only: the caller has folded them, and a long night has many."""
+        self._forgotten |= set(types)
+        self.events = [event for event in self.events if event["type"] not in self._forgotten]
+
     def close(self) -> None:
         """Close the file; the journal can still be read in memory."""
         if self._fd is not None:
@@ -115,14 +122,16 @@ class Journal:
         if clash := _RESERVED & fields.keys():
             raise ValueError(f"reserved field names: {sorted(clash)}")
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return encode({"v": SCHEMA_VERSION, "seq": len(self.events), "at": at, "type": type, **fields})
+        return encode({"v": SCHEMA_VERSION, "seq": self.count, "at": at, "type": type, **fields})
 
     def _take(self, line: bytes) -> dict[str, Any]:
         """A line that is on the disk becomes an event, as a reader would see it (tuples are lists)."""
         event: dict[str, Any] = json.loads(line)
         del event["crc"]
         self._length += len(line)
-        self.events.append(event)
+        self.count += 1
+        if event["type"] not in self._forgotten:
+            self.events.append(event)
         return event
 
     # -- the file ----------------------------------------------------------------------------------------------------
@@ -161,12 +170,12 @@ class Journal:
 
     def _keep_copy(self, tail: bytes) -> None:
         """Copy a torn tail beside the journal; the same tail twice is one copy."""
-        copy, number = self.path.with_name(f"{self.path.name}.torn-{len(self.events)}"), 1
+        copy, number = self.path.with_name(f"{self.path.name}.torn-{self.count}"), 1
         while copy.exists() and copy.read_bytes() != tail:
             number += 1
-            copy = self.path.with_name(f"{self.path.name}.torn-{len(self.events)}.{number}")
+            copy = self.path.with_name(f"{self.path.name}.torn-{self.count}.{number}")
         atomic_write(copy, tail)
-        whole = f"{len(self.events)} events are whole"
+        whole = f"{self.count} events are whole"
         self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {whole}."
 
     def _cut(self, tail: bytes) -> None:

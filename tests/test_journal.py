@@ -53,6 +53,16 @@ def test_events_read_back_are_the_events_written(tmp_path):
     assert path.read_bytes().count(b"\n") == 2 and path.read_bytes().isascii()
 
 
+def test_what_is_forgotten_stays_on_the_disk_and_the_numbering_goes_on(tmp_path):
+    journal = Journal.open(tmp_path / "j", {})
+    journal.append("run", n=1)
+    journal.append("fact", n=2)
+    journal.forget("run")
+    assert journal.append("run", n=3)["seq"] == 3
+    assert [e["type"] for e in journal.events] == ["session", "fact"] and journal.count == 4 and journal.of("run") == []
+    assert [e.get("n") for e in Journal.read(tmp_path / "j")] == [None, 1, 2, 3]
+
+
 def test_meta_is_for_a_new_journal_only(tmp_path):
     written(tmp_path / "j", 2)
     assert Journal.open(tmp_path / "j", {"env_id": "Other-v0"}).events[0]["env_id"] == "Toy-v0"
