@@ -43,16 +43,17 @@ class Plan:
 
     time_budget: float  # what evaluate.TIME_BUDGET says
     late_after: float  # when the tree is killed
+    episodes: int
     updates: int = 0  # > 0: the harness's clock runs by updates (calls of log_metrics) instead: equal for equal programs
 
 
 def plan(job: Job) -> Plan:
     """The clock of each kind of run. Late is after the budget and 2 % of it, at least 3 s."""
     if job.kind == "zero_budget":  # imports and one update
-        return Plan(5.0, 120.0, updates=1)
+        return Plan(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
     if job.kind == "seed_control":
-        return Plan(20.0, 120.0, updates=2)
-    return Plan(job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0))
+        return Plan(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
+    return Plan(job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes)
 
 
 def measure(job: Job, folder: Path, on_progress: OnProgress | None = None) -> RunRecord:
@@ -216,7 +217,7 @@ class _Run:
     def _evaluate(self) -> None:
         began = time.monotonic()
         self.phase = "evaluating"
-        seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.job.num_eval_episodes))
+        seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
         self.known["eval_seeds"] = seeds
         with rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
             server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds}, {seeds[0]})"], {}, episodes.policy_fds)
@@ -275,7 +276,7 @@ class _Run:
         env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "TMPDIR": str(self.home), "LANG": "C.UTF-8", "USER": "autorl", "LOGNAME": "autorl",
             "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
-            "AUTORL_TIME_BUDGET": repr(float(self.plan.time_budget)), "AUTORL_ENV_ID": job.env_id, "AUTORL_NUM_EVAL_EPISODES": str(job.num_eval_episodes),
+            "AUTORL_TIME_BUDGET": repr(float(self.plan.time_budget)), "AUTORL_ENV_ID": job.env_id, "AUTORL_NUM_EVAL_EPISODES": str(self.plan.episodes),
             "AUTORL_SEED": str(job.seed), "AUTORL_THREADS": threads,
         }  # fmt: skip
         for name in ("LD_LIBRARY_PATH", "TZ", "CUDA_VISIBLE_DEVICES"):

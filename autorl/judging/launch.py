@@ -33,7 +33,10 @@ def isolated_python() -> list[str]:
 
 def judge_env() -> dict[str, str]:
     """What of our environment a judge and its workers see: no key, no token."""
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1"}
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if "AUTORL_HOME" in env:
+        env["AUTORL_HOME"] = os.path.abspath(env["AUTORL_HOME"])  # a judge's current folder is another
+    return env | {"OMP_NUM_THREADS": "1"}
 
 
 def launch(job: Job, folder: Path, pycache: Path) -> "subprocess.Popen[bytes]":
