@@ -25,6 +25,7 @@ from ground import ENV_ID, Site, children_in, git, script  # noqa: E402
 from sweep import IDEAS, MORE, Sweep, table  # noqa: E402
 
 from autorl.journal import Journal, encode  # noqa: E402
+from autorl.locks import CoreSlots  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -224,6 +225,17 @@ def test_a_second_loop_is_refused_by_pid_and_the_first_goes_on(long_run, forge):
     code, _, err = forge.run(site.repo, site.argv(), site.env)
     assert code == 2 and f"pid {process.pid}" in err
     assert not process.ended.is_set() and children_in(site.folder)
+
+
+def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, forge):
+    """The slots belong to the machine, not to a repository."""
+    site, core = sweep.base.copy(tmp_path), min(os.sched_getaffinity(0))
+    held = CoreSlots(site.home / "slots").acquire((core,))
+    argv = [a for a in site.argv("--cores", str(core)) if a not in ("--runner", "scripted")]
+    code, _, err = forge.run(site.repo, argv, site.env)
+    assert held is not None and code == 2 and f"core {core} is held by pid {os.getpid()}" in err and "Traceback" not in err, err
+    assert "started" not in types(site)
+    held.release()
 
 
 def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(long_run, forge):
@@ -466,3 +478,35 @@ def test_two_minutes_of_random_faults_break_nothing():
     print(report)
     assert not breaks, report
     assert sum(fault.injected for fault in faults.values()) >= 15
+
+
+# -- a real read-only and a real full file system --------------------------------------------------------------------
+
+
+def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:
+    """The loop with results/ on a file system of its own, in a mount namespace of its own."""
+    (site.repo / "results").mkdir(exist_ok=True)
+    inside = f'mount {options} results && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh", sys.executable, "agent_loop.py", *site.argv()]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | site.env | {"PYTHONPATH": str(HERE.parent)}
+    return subprocess.run(argv, cwd=site.repo, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+    ).returncode
+    != 0,
+    reason="this machine gives no mount namespace",
+)
+@pytest.mark.parametrize(
+    ("options", "codes", "word"),
+    [("-t tmpfs -o ro none", (2, 3), "writable"), ("-t tmpfs -o size=256k none", (3,), "GiB of disk are free")],
+    ids=["read-only", "full"],
+)
+def test_results_on_a_read_only_or_full_file_system_are_refused_before_a_run(tmp_path, options, codes, word):
+    site = Site.new(tmp_path / "site", IDEAS)
+    done = mounted(site, options)
+    said = [line for line in done.stderr.splitlines() if line.startswith("autorl: ")]
+    assert done.returncode in codes and len(said) == 1 and word in said[0] and "Traceback" not in done.stderr, done.stderr
+    assert git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1 and site.broken_invariants() == []
