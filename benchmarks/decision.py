@@ -6,7 +6,7 @@
     uv run python benchmarks/decision.py null [NIGHTS]      nights without one good idea: how often a claim says "shown"
     uv run python benchmarks/decision.py planted [NIGHTS]   one good idea among nulls: how often it is found, after how many runs
     uv run python benchmarks/decision.py coverage [TRIALS]  of the claim's interval, 5 + 5 runs
-    uv run python benchmarks/decision.py time               seconds per call, at 200 runs
+    uv run python benchmarks/decision.py time               CPU time per call, at 200 runs
     uv run python benchmarks/decision.py noise RUNS.json    s, skewness, seed correlation of real runs -> results/benchmarks/noise.json
 
 Unit: s, one run's standard deviation at fixed code. A night's gain is the champion's true mean less the baseline's; the
@@ -386,7 +386,7 @@ def coverage(trials: int) -> None:
 
 
 def seconds(rigor: str, runs: int = 200) -> list[float]:
-    """Seconds of each of the last fifty runs' observe and the wants that follows it, sorted."""
+    """CPU seconds of each of the last fifty runs' observe and the wants that follows it, sorted."""
     nature, truth, spent = Nature(WORLDS["mid"], np.random.default_rng(3)), {0: 0.0}, []
     state: State = observe(start(Rules(rigor=rigor)), AttemptFact(0, None, "0", 1000))[0]  # type: ignore[arg-type]
     done = 0
@@ -401,10 +401,10 @@ def seconds(rigor: str, runs: int = 200) -> list[float]:
         else:
             done += 1
             score = nature.run(truth[want.attempt])
-            began = time.perf_counter()
+            began = time.thread_time()
             state, _ = observe(state, RunFact(done, want.attempt, "ok", score, done))
             wants(state)
-            spent.append(time.perf_counter() - began)
+            spent.append(time.thread_time() - began)
     return sorted(spent[-50:])
 
 
