@@ -215,7 +215,7 @@ def clean(yes: bool, dry_run: bool) -> None:
 
     dead = dead_folders(ROOT)
     for path, size in dead:
-        click.echo(f"{size / 1e6:8.1f} MB  {path.relative_to(ROOT)}")
+        click.echo(f"{size / 1e6:8.1f} MB  {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
     if not dead:
         click.echo("Nothing to clean.")
     elif not dry_run and (yes or click.confirm(f"Remove {len(dead)} folders?")):

@@ -130,9 +130,9 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
 
 def dead_folders(root: Path) -> list[tuple[Path, int]]:
     """(private run directory, bytes) of runs that no living judge owns."""
-    from autorl.judge import is_dead
+    from autorl.judge import is_dead, runs_folder
 
-    found = sorted((root / ".autorl" / "runs").glob("*"))
+    found = sorted(runs_folder(root).glob("*"))
     return [(p, sum(f.lstat().st_size for f in p.rglob("*"))) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]
 
 

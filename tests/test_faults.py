@@ -4,6 +4,7 @@ Real processes, real kills, real git; runs are scripted (autorl/runners/scripted
 `long`:  uv run pytest tests/test_faults.py -m "long or not long".  Tables: tests/faults/sweep.py, benchmarks/soak.py.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -343,6 +344,32 @@ def test_a_stale_lock_of_ours_is_cleared_with_a_note(sweep, tmp_path, forge):
     for lock in locks[2:]:
         lock.unlink()
     assert site.broken_invariants() == [] and site.decisions() == sweep.decisions
+
+
+# -- garbage ---------------------------------------------------------------------------------------------------------
+
+
+def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, forge):
+    site = sweep.undisturbed.copy(tmp_path)
+    for runs, env in ((site.repo / ".autorl" / "runs", {**site.env, "AUTORL_HOME": ""}), (site.home / "runs", site.env)):
+        dead, alive = runs / "run-dead", runs / "run-alive"
+        for folder in (dead, alive):
+            (folder / "run").mkdir(parents=True)
+            (folder / "run" / "policy.pkl").write_bytes(b"x" * 1_000_000)
+            (folder / "lock").write_text("")
+        (dead / "run").chmod(0o500)
+        lock = os.open(alive / "lock", os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refs, journal = git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()
+        code, out, err = forge.run(site.repo, ["clean", "--dry-run"], env)
+        assert code == 0 and out.count(" MB ") == 1 and "run-dead" in out and dead.exists(), out + err
+        code, out, err = forge.run(site.repo, ["clean", "--yes"], env)
+        assert code == 0 and not dead.exists() and (alive / "run" / "policy.pkl").exists(), out + err
+        os.close(lock)
+        assert forge.run(site.repo, ["clean", "--yes"], env)[0] == 0 and not alive.exists()
+        assert forge.run(site.repo, ["clean"], env)[1] == "Nothing to clean.\n"
+        assert (git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()) == (refs, journal)
+    assert site.broken_invariants() == []
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------------
