@@ -185,6 +185,7 @@ def sit(
                 signal.signal(number, on_signal)
             proposer = proposer_of(session)
             loop = Loop(session, proposer, runner, bounds, screen, inbox_only=inbox_only, confirm_only=confirm_only)
+            asked: Any
             for asked in (proposer, getattr(proposer, "structure", None)):
                 if hasattr(asked, "should_stop"):
                     asked.should_stop = lambda: bool(loop and loop.stopping)
