@@ -327,13 +327,15 @@ def _serve(fds: list[int], seed: int = 0) -> None:
     """Answer action requests over inherited sockets, in raw frames of known size, until they close.
 
     Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU, which forking would
-    break, in a thread. Judge -> server: `<II` (rows n, obs_dim) once; then requests: n bytes of reset mask, n*obs_dim
+    break, in a thread. Server -> judge: `R` when it is about to load the agent. Judge -> server: `<II` (rows n, obs_dim) once; then requests: n bytes of reset mask, n*obs_dim
     float32. Server -> judge, per request: `<4sII` (dtype, rows, columns), rows*columns float32. The judge checks all it reads.
     """
     import cloudpickle
     import torch
 
     torch.set_num_threads(1)  # small batches; the other cores are at work too
+    for fd in fds:
+        os.write(fd, b"R")  # ready: from here on it is the agent's time
     with open(RUN_DIR / "policy.pkl", "rb") as file:
         handed = cloudpickle.load(file)
     torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too

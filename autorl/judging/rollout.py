@@ -37,7 +37,8 @@ from autorl.effects import effect
 from autorl.judging import tree
 from autorl.judging.child import Fault
 
-FIRST_ANSWER_SECONDS = 60.0  # includes starting Python, importing torch and loading the policy
+READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
+FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
 ANSWER_SECONDS = 2.0  # each later answer
 THINKING_SECONDS = 120.0  # all later answers of one worker together
 EVALUATION_SECONDS = 1800.0  # everything
@@ -128,6 +129,10 @@ class Ask:
         """Tell the policy the shape of its batches."""
         self.num, self.act_dim = num, act_dim
         self.buffer = bytearray(ANSWER.size + 4 * num * act_dim)
+        try:
+            self._receive(memoryview(bytearray(1)), time.monotonic() + READY_SECONDS)
+        except Fault:
+            raise Fault("not_ready", f"the policy's process did not start within {READY_SECONDS:g} s") from None
         self._send(HELLO.pack(num, obs_dim), time.monotonic() + FIRST_ANSWER_SECONDS)
 
     def __call__(self, mask: np.ndarray, obs: np.ndarray) -> np.ndarray:
