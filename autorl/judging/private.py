@@ -24,9 +24,9 @@ def runs_folder(root: Path = ROOT) -> Path:
 
 
 @contextlib.contextmanager
-def private_directory(root: Path = ROOT) -> Iterator[Path]:
-    """A fresh directory, locked until the block ends and removed then."""
-    home = runs_folder(root)
+def private_directory(root: Path = ROOT, what: str = "runs") -> Iterator[Path]:
+    """A fresh directory among others of its kind ("runs", "bytecode"), locked until the block ends and removed then."""
+    home = runs_folder(root).with_name(what)
     home.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix="run-", dir=home))
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -56,9 +56,9 @@ def is_dead(path: Path) -> bool:
 
 
 def sweep(root: Path = ROOT) -> list[Path]:
-    """Remove what dead judges left: their private directories, and processes that still run in them (unconfined ones)."""
+    """Remove what dead judges and loops left: their private directories, and processes that still run in them (unconfined ones)."""
     swept = []
-    for path in sorted(runs_folder(root).glob("run-*")):
+    for path in sorted(p for what in ("runs", "bytecode") for p in runs_folder(root).with_name(what).glob("run-*")):
         if path.is_dir() and not path.is_symlink() and is_dead(path):
             kill_tenants(path)
             remove(path)

@@ -40,7 +40,7 @@ class LocalRunner:
         self._flights: dict[str, _Flight] = {}
         judge.sweep(root)  # what a loop that was killed left behind
         with contextlib.ExitStack() as stack:  # bytecode that only judges write; gone with this object, or at the next sweep
-            self._bytecode = stack.enter_context(judge.private_directory(root))
+            self._bytecode = stack.enter_context(judge.private_directory(root, "bytecode"))
             weakref.finalize(self, stack.pop_all().close)
 
     def start(self, job: Job, folder: Path) -> str:
