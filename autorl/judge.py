@@ -10,6 +10,7 @@ What it does not do: decide what a score means, touch git, or believe a word of 
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -87,6 +88,7 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None) -> Ru
 
 
 def _one(job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
+    tree.new_session_keyring()  # what a run leaves in its own is gone with it
     with private_directory() as private:
         return _Run(job, folder, private, box, on_progress, eval_seeds).measure()
 
@@ -220,7 +222,9 @@ class _Run:
         seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
         self.known["eval_seeds"] = seeds
         with rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
-            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds}, {seeds[0]})"], {}, episodes.policy_fds)
+            # The policy can read its command line: no evaluation seed on it, but a number that follows from all of them.
+            drawn = int.from_bytes(hashlib.sha256(repr(seeds).encode()).digest()[:4], "little") >> 1
+            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds}, {drawn})"], {}, episodes.policy_fds)
 
             def attend() -> None:
                 server.attend()

@@ -36,6 +36,15 @@ def prctl(option: int, value: int) -> bool:
     return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
 
 
+def new_session_keyring() -> bool:
+    """Leave the kernel keyring that the login gave this thread for an empty one; children inherit it (keyctl(2)).
+
+    A namespace does not: through an inherited one a run could reach the user's keys, and leave a file for the next run.
+    """
+    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine) if LINUX else None
+    return number is not None and ctypes.CDLL(None, use_errno=True).syscall(number, 1, None) >= 0  # KEYCTL_JOIN_SESSION_KEYRING
+
+
 def stat_fields(pid: int) -> list[str] | None:
     """/proc/PID/stat from field 3 (state) on, or None when it is gone."""
     try:
