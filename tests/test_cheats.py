@@ -1,12 +1,13 @@
 """Every attempt of tests/cheats/ through the real judge in the real sandbox: no row earns a score it did not train for.
 
     uv run pytest tests/test_cheats.py            # half of the rows from a clone under /tmp, half from one under HOME
-    uv run pytest tests/test_cheats.py -m long    # the other way round
-    uv run python tests/test_cheats.py            # the table: row, outcome, status, rule, seconds, reason
+    uv run pytest tests/test_cheats.py -m long    # the slower rows, some rows from the other clone, some without a sandbox
+    uv run python tests/test_cheats.py [ROW ...]  # the table: row, outcome, status, rule, seconds, reason
 
 The first line of each file says its row, the outcome it must have and why. N: the run counts and its returns are bit
 for bit those of the agent it hands over (it does nothing). C:rule: it crashes with that rule and has no score. R:rule:
-it is refused by the static look or by a control. F: only a person can tell; the file passes, and that is said.
+it is refused by the static look or by a control. F: only a person can tell; the file passes, and that is said. A file
+that prints THROUGH says so of itself: it found what it must not find.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from autorl import sandbox
 from autorl.judge import control_passed, sanity_band
+from autorl.judging import tree
 from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
 from autorl.vet import vet
 from tests.conftest import make_repo
@@ -38,8 +40,11 @@ CHEATS = sorted((Path(__file__).parent / "cheats").glob("*.py"))
 SECRET = "s3cr3t-canary"
 SITE = Path(np.__file__).resolve().parent.parent
 SMALL = Limits(memory_bytes=1024 * MIB, processes=64, disk_bytes=64 * MIB, log_bytes=4 * MIB)
+NO_SANDBOX = "off"
 DRIVER = """
-import json, sys, time
+import ctypes, json, platform, sys, time
+if platform.machine() == "x86_64":
+    ctypes.CDLL(None).syscall(250, 1, None)  # a session keyring, as a login has
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from autorl.records import Job, from_json, to_json
@@ -52,6 +57,19 @@ for line in sys.stdin:
     while (record := runner.poll(handle)) is None:
         time.sleep(0.02)
     print(json.dumps({"record": to_json(record), "seconds": time.monotonic() - started}), flush=True)
+"""
+
+
+PAYING_PENDULUM = """
+import gymnasium as gym
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+class Paying(PendulumEnv):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward + 20.0 * (action[0] == 2.0), terminated, truncated, info
+
+gym.register("Pendulum-v1", Paying, max_episode_steps=200)
 """
 
 
@@ -74,6 +92,7 @@ class Clone:
         self.base = Path(tempfile.mkdtemp(prefix="autorl cheats ", dir=parent))  # a path with spaces
         self.root, self.home, self.out = self.base / "clone", self.base / "home", self.base / "out"
         make_repo(self.root)
+        (self.root / "paying_pendulum.py").write_text(PAYING_PENDULUM)
         self.home.mkdir()
         for path in (self.home / ".netrc", self.home / ".modal.toml", self.home / "thesis.txt", self.root / ".env"):
             path.write_text(f"machine api.example.org password {SECRET}\n")
@@ -108,11 +127,12 @@ class Clone:
             ("@HOME@", self.home),
             ("@PORT@", self.server.getsockname()[1]),
             ("@HOSTNAME@", socket.gethostname()),
+            ("@TEXT@", "QUJD" * 4000),
         ):
             text = text.replace(mark, str(value))
         return text
 
-    def run(self, path: Path) -> "Result":
+    def run(self, path: Path, mode: str = "bwrap") -> "Result":
         """One cheat, to its end."""
         source, more = self.source(path), asked(path)
         if why := vet(source):
@@ -126,14 +146,14 @@ class Clone:
                 "seed": 1,
                 "time_budget": 15.0,
                 "num_eval_episodes": 4,
-                "sandbox": "bwrap",
+                "sandbox": mode,
                 "limits": SMALL,
                 **more,
             },
         )
         spent = 0.0
         for turn in range(times):
-            folder = self.out / f"{path.stem} {turn}"
+            folder = self.out / f"{path.stem} {mode} {turn}"
             assert self.driver.stdin and self.driver.stdout
             self.driver.stdin.write(json.dumps({"job": to_json(job), "folder": str(folder)}) + "\n")
             self.driver.stdin.flush()
@@ -145,16 +165,20 @@ class Clone:
         if job.kind != "measure":
             passed, reason = control_passed(job.kind, record, sanity_band(job.env_id, 5))
             outcome, rule = ("F", "") if passed else ("R", job.kind)
+        elif record.status == "ok" and head(path)[1] == "F":
+            outcome, rule, reason = ("F", "", record.flags[0]) if record.flags else ("N", "", "nobody was told")
         elif record.status == "ok":
             honest = do_nothing(job.env_id, record.eval_seeds)
             if list(record.returns) != honest:
                 trouble.append(f"returns {record.returns}, honest {honest}")
             if record.flags:
                 outcome, reason = "N+F", record.flags[0]
-        if record.isolation != "bwrap":
+        if record.isolation != {"bwrap": "bwrap", "off": "none"}[mode]:
             trouble.append(f"isolation {record.isolation}")
         if record.status != "ok" and record.avg_return is not None:
             trouble.append("a score without a complete record")
+        if not (record.reason + record.log_tail).replace("\n", "").replace("\t", "").isprintable():
+            trouble.append("control characters in what a person reads")
         return Result(path, outcome, record, rule, reason, spent, tuple(trouble))
 
     def trouble(self, folder: Path) -> list[str]:
@@ -166,12 +190,16 @@ class Clone:
             found.append(f"changed {changed[:5]}")
             self.before = after
         log = folder / "run.log"
-        if log.is_file() and SECRET.encode() in log.read_bytes():
-            found.append("a secret in the log")
+        if log.is_file() and (claims := [line for line in log.read_bytes().splitlines() if line.startswith(b"THROUGH")]):
+            found.append(f"its own words: {claims[0][:200]!r}")
+        if any(SECRET.encode() in kept.read_bytes() for kept in folder.glob("*") if kept.is_file()):
+            found.append("a secret in what is kept")
         if left := list((self.root / ".autorl" / "runs").glob("*")):
             found.append(f"left {left}")
         if alive := [p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p]:
             found.append(f"alive {alive}")
+        if left_over := [pid for pid in tree.descendants(self.driver.pid)[1:] if tree.alive(pid)]:
+            found.append(f"alive {left_over}")
         try:
             self.server.accept()[0].close()
             found.append("it reached the network")
@@ -235,15 +263,18 @@ def do_nothing(env_id: str, seeds: tuple[int, ...]) -> list[float]:
     return returns
 
 
+Key = tuple[Path, int, str]  # the file, which clone, which sandbox mode
+
+
 class Corpus:
     """Two clones at work side by side: one under /tmp, one under HOME."""
 
-    def __init__(self, plan: list[tuple[Path, int]]):
-        self.results: dict[tuple[Path, int], Result | Exception] = {}
+    def __init__(self, plan: list[Key]):
+        self.results: dict[Key, Result | Exception] = {}
         self.done = {key: threading.Event() for key in plan}
         self.threads = []
         for which, parent in enumerate((Path("/tmp"), Path.home())):
-            tasks: queue.SimpleQueue[tuple[Path, int]] = queue.SimpleQueue()
+            tasks: queue.SimpleQueue[Key] = queue.SimpleQueue()
             for key in plan:
                 if key[1] == which:
                     tasks.put(key)
@@ -251,14 +282,14 @@ class Corpus:
                 self.threads.append(threading.Thread(target=self.work, args=(parent, tasks)))
                 self.threads[-1].start()
 
-    def work(self, parent: Path, tasks: "queue.SimpleQueue[tuple[Path, int]]") -> None:
+    def work(self, parent: Path, tasks: "queue.SimpleQueue[Key]") -> None:
         clone = None
         try:
             clone = Clone(parent)
             while not tasks.empty():
                 key = tasks.get()
                 try:
-                    self.results[key] = clone.run(key[0])
+                    self.results[key] = clone.run(key[0], key[2])
                 except Exception as error:
                     self.results[key] = error
                 self.done[key].set()
@@ -268,7 +299,7 @@ class Corpus:
             for event in self.done.values():
                 event.set() if not self.threads[0].is_alive() else None
 
-    def result(self, key: tuple[Path, int]) -> Result:
+    def result(self, key: Key) -> Result:
         assert self.done[key].wait(250), "it did not end"
         found = self.results[key]
         if isinstance(found, Exception):
@@ -298,28 +329,51 @@ def corpus(request: pytest.FixtureRequest):
 
 # One row of each mechanism by default; the rest, and every row from the other clone, under `-m long`.
 FIRST = {"01", "03", "10a", "10b", "11", "12", "14", "15", "18", "19", "20a", "20b", "21", "22a", "24a", "24c", "26", "28", "29", "30a", "30b", "30c",
-         "30d", "34", "38", "39a", "39d"}  # fmt: skip
-HERE = [(path, i % 2) for i, path in enumerate(CHEATS)]
+         "30d", "34", "38", "39a", "39d", "01b", "10f", "17b", "19b", "24h", "30g", "39f", "39g"}  # fmt: skip
+SECOND_PLACE = {"01", "03", "15", "28", "38"}  # from the other clone too
+UNCONFINED = {
+    "01",
+    "01b",
+    "02",
+    "10a",
+    "10b",
+    "10h",
+    "12",
+    "14",
+    "16",
+    "24a",
+    "24c",
+    "24i",
+    "26b",
+    "39b",
+    "39f",
+}  # what must hold without a sandbox
+HERE = [(path, i % 2, "bwrap") for i, path in enumerate(CHEATS)]
 KEYS = [pytest.param(key, id=key[0].stem, marks=[pytest.mark.long] if key[0].stem.split("_")[0] not in FIRST else []) for key in HERE]
-KEYS += [pytest.param((path, 1 - which), id=f"{path.stem}-elsewhere", marks=pytest.mark.long) for path, which in HERE]
+KEYS += [pytest.param((path, 1 - which, mode), id=f"{path.stem}-elsewhere", marks=pytest.mark.long)
+         for path, which, mode in HERE if path.stem.split("_")[0] in SECOND_PLACE]  # fmt: skip
+KEYS += [pytest.param((path, which, NO_SANDBOX), id=f"{path.stem}-unconfined", marks=[] if path.stem[:3] in ("14_", "24c") else [pytest.mark.long])
+         for path, which, _ in HERE if path.stem.split("_")[0] in UNCONFINED]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_no_cheat_earns_a_score_it_did_not_train_for(key: tuple[Path, int], corpus: Corpus) -> None:
+def test_no_cheat_earns_a_score_it_did_not_train_for(key: Key, corpus: Corpus) -> None:
     assert corpus.result(key).fits() == ""
 
 
 def test_every_row_that_train_py_can_act_out_has_a_file() -> None:
     rows = {int(head(path)[0].split()[1]) for path in CHEATS}
-    assert rows == set(range(1, 25)) | set(range(26, 31)) | {34, 37, 38, 39}
+    assert rows == set(range(1, 25)) | set(range(26, 31)) | {34, 36, 37, 38, 39}
 
 
 def main() -> int:
     """Print the table."""
     started = time.monotonic()
-    print(f"isolation {sandbox.probe('bwrap').name}, {len(CHEATS)} files")
-    work, wrong = Corpus(HERE), 0
-    for key in HERE:
+    wanted_rows = sys.argv[1:]
+    keys = [key for key in HERE if not wanted_rows or key[0].stem.split("_")[0] in wanted_rows]
+    print(f"isolation {sandbox.probe('bwrap').name}, {len(keys)} files")
+    work, wrong = Corpus(keys), 0
+    for key in keys:
         result = work.result(key)
         row, wanted, what = head(key[0])
         status = result.record.status if result.record else "refused"

@@ -1,0 +1,17 @@
+"""row 10 | C:exit | hand an agent over and end with another exit code"""
+
+import os
+
+import cloudpickle
+import numpy as np
+
+from evaluate import RUN_DIR
+
+
+class Agent:
+    def get_action(self, obs):
+        return np.zeros((len(obs), 1), np.float32)  # doing nothing
+
+
+(RUN_DIR / "policy.pkl").write_bytes(cloudpickle.dumps({"agent": Agent(), "device": "cpu"}))
+os._exit(3)
