@@ -27,11 +27,21 @@ import numpy as np
 # Constants. To a reader these are constants; the AUTORL_* variables exist so that this file need never change.
 # ---------------------------------------------------------------------------
 
-TIME_BUDGET = float(os.environ.get("AUTORL_TIME_BUDGET", 720))  # seconds, from process start to hand-over
+
+
+def _from_environment(name: str, usual: float) -> float:
+    """A number from an AUTORL_* variable; one sentence if it is none."""
+    try:
+        return float(os.environ.get(name) or usual)
+    except ValueError:
+        raise SystemExit(f"{name}={os.environ[name]} is not a number; set it to one (usually {usual:g}), or unset it.") from None
+
+
+TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)  # seconds, from process start to hand-over
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
-NUM_EVAL_EPISODES = int(os.environ.get("AUTORL_NUM_EVAL_EPISODES", 100))
-SEED = int(os.environ.get("AUTORL_SEED", 1))  # the training seed belongs to the harness, never to train.py
-THREADS = int(os.environ.get("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
+NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
+SEED = int(_from_environment("AUTORL_SEED", 1))  # the training seed belongs to the harness, never to train.py
+THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
 
 RUN_DIR = Path(os.environ.get("AUTORL_RUN_DIR", "."))  # metrics.csv and, under the judge, policy.pkl
 HANDOVER = os.environ.get("AUTORL_HANDOVER") == "1"  # set by the judge

@@ -122,7 +122,7 @@ def check_env(env_id: str) -> float | None:
         env = gym.make(env_id)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{env_id} needs the module {error.name!r}, which is not installed here: install it into this environment, or choose another --env-id."
+            f"{env_id} needs the module {error.name or env_id.partition(':')[0]!r}, which is not installed here: install it into this environment, or choose another --env-id."
         ) from None
     except Exception as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.4)
