@@ -221,8 +221,6 @@ class _Run:
         self.phase = "evaluating"
         seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
         self.known["eval_seeds"] = seeds
-            hashlib.sha256(repr(seeds).encode()).digest()[:4], "little"
-        )  # for a policy that draws; tells nothing of the seeds
         with rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
             # The policy can read its command line: no evaluation seed on it, but a number that follows from all of them.
             drawn = int.from_bytes(hashlib.sha256(repr(seeds).encode()).digest()[:4], "little") >> 1
