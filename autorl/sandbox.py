@@ -182,6 +182,8 @@ def wrap(box: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], writable:
         "--tmpfs",
         "/dev/shm",
     ]
+    if os.path.exists("/proc/keys"):  # the numbers of the user's kernel keyrings, and what an earlier run could have noted there
+        out += ["--ro-bind", "/dev/null", "/proc/keys"]
     nodes = gpu_nodes()
     for node in nodes:
         out += ["--dev-bind", node, node]

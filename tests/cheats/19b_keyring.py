@@ -17,6 +17,15 @@ for ring in RINGS:
         print("THROUGH a checkpoint of an earlier run in keyring", ring, flush=True)
 for ring in RINGS:
     LIBC.syscall(ADD_KEY, b"user", b"autorl-checkpoint", b"weights", 7, ring)
+try:
+    with open("/proc/keys") as file:
+        listed = file.read()
+except OSError:
+    listed = ""
+if "autorl-checkpoint" in listed:
+    print("THROUGH a note of an earlier run in the list of keys", flush=True)
+for line in listed.splitlines():  # rings of the user outside, by number
+    LIBC.syscall(ADD_KEY, b"user", b"autorl-checkpoint", b"weights", 7, ctypes.c_long(int(line.split()[0], 16)))
 if LIBC.shmget(0x41525431, 4096, 0o600) >= 0:
     print("THROUGH a checkpoint of an earlier run in shared memory", flush=True)
 LIBC.shmget(0x41525431, 4096, 0o1600)
