@@ -3,7 +3,8 @@
     uv run python benchmarks/sandbox.py                       # start-up only and 3 pairs of 20 s of training
     uv run python benchmarks/sandbox.py --pairs 5 --budget 60
 
-Runs outside and inside take turns, outside first in one pair and inside first in the next, so that a drift of the
+On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece of work (EnvPool
+steps, network updates, plain Python) are compared first. Runs outside and inside take turns, outside first in one pair and inside first in the next, so that a drift of the
 machine touches both; the ratio is of the medians. What this file does not do: vary anything but the sandbox.
 """
 
@@ -33,6 +34,41 @@ def start_up(times: int = 30) -> tuple[float, float]:
     return statistics.median(seconds["outside"]) * 1e3, statistics.median(seconds["inside"]) * 1e3
 
 
+WORK = """
+import os, warnings
+import envpool, numpy as np, torch
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+envs = envpool.make("HalfCheetah-v5", env_type="gymnasium", num_envs=16, seed=1, num_threads=2)
+envs.reset()
+net = torch.nn.Sequential(torch.nn.Linear(17, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64))
+optimizer, x, actions = torch.optim.Adam(net.parameters()), torch.randn(2048, 17), np.zeros((16, 6), np.float32)
+before = sum(os.times()[:2])
+for _ in range(1500):
+    envs.step(actions)
+for _ in range(300):
+    optimizer.zero_grad()
+    net(x).pow(2).mean().backward()
+    optimizer.step()
+sum(i for i in range(2_000_000))
+print(sum(os.times()[:2]) - before)
+"""
+
+
+def fixed_work(pairs: int) -> tuple[float, float]:
+    """Median CPU seconds of the same work, (outside, inside)."""
+    from autorl import sandbox
+
+    box, env = sandbox.probe("bwrap"), {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for pair in range(pairs):
+        for inside in (False, True) if pair % 2 == 0 else (True, False):
+            argv = [sys.executable, "-P", "-c", WORK]
+            argv = sandbox.wrap(box, argv, env=env) if inside else argv
+            seconds[inside].append(float(subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout))
+    return statistics.median(seconds[False]), statistics.median(seconds[True])
+
+
 def steps_per_second(source: str, env_id: str, budget: float, mode: str) -> tuple[float, float]:
     """(environment steps of training over judge-clocked seconds, cores' worth of other load) of one measured run."""
     from autorl.judge import collect, launch
@@ -53,10 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the sandbox costs.")
     parser.add_argument("--env-id", default="BipedalWalker-v3")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of training a run (default: 20)")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=3, help="of training runs (default: 3; 0 leaves them out)")
+    parser.add_argument("--work-pairs", type=int, default=5, help="of fixed work (default: 5)")
     options = parser.parse_args()
     outside, inside = start_up()
     print(f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: {inside - outside:.1f} ms more")
+    outside, inside = fixed_work(options.work_pairs)
+    print(f"fixed work: {outside:.2f} CPU s outside, {inside:.2f} inside, ratio {outside / inside:.3f}", flush=True)
+    if not options.pairs:
+        return
     source = (ROOT / "train.py").read_text(encoding="utf-8")
     rates: dict[str, list[float]] = {"off": [], "bwrap": []}
     for pair in range(options.pairs):
