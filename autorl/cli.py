@@ -158,7 +158,7 @@ def sit(
     solved_at = None
     if tag is None or "env_id" in given or not any(p.parent.name == tag for p in journals(root)):
         solved_at = check_env(settings.env_id)
-    slots = None
+    slots = runner = None
     if settings.runner == "local":
         shared = CoreSlots()
         if (slots := shared.acquire(c for group in partition(settings.cores, 1) for c in group)) is None:
@@ -201,6 +201,7 @@ def sit(
                     screen.say(line)
             code = loop.run()
     finally:
+        getattr(runner, "close", lambda: None)()
         session.close()
         if slots:
             slots.release()

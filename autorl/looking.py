@@ -102,7 +102,16 @@ def write_report(root: Path, tag: str | None) -> list[str]:
     png = report.progress_png(rows, env_id, solved_at=solved_at)
     verdicts = {a.n: a.verdict for a in ledger.attempts.values() if a.verdict}
     claim = str(ledger.claim["claim"].get("sentence", "")) if ledger.claim else ""
-    page = report.report_html(rows, env_id=env_id, tag=folder.name, png=png, verdicts=verdicts, claim=claim, spent_usd=ledger.spent())
+    page = report.report_html(
+        rows,
+        env_id=env_id,
+        tag=folder.name,
+        png=png,
+        verdicts=verdicts,
+        tables=report.evidence_tables(ledger.claim) if ledger.claim else (),
+        claim=claim,
+        spent_usd=ledger.spent(),
+    )
     for name, data in (("results.tsv", report.results_tsv(rows).encode()), ("progress.png", png), ("report.html", page.encode())):
         atomic_write(folder / name, data)
     return [str((folder / n).relative_to(root)) for n in ("results.tsv", "progress.png", "report.html")]

@@ -41,7 +41,11 @@ class LocalRunner:
         judge.sweep(root)  # what a loop that was killed left behind
         with contextlib.ExitStack() as stack:  # bytecode that only judges write; gone with this object, or at the next sweep
             self._bytecode = stack.enter_context(judge.private_directory(root, "bytecode"))
-            weakref.finalize(self, stack.pop_all().close)
+            self._forget = weakref.finalize(self, stack.pop_all().close)
+
+    def close(self) -> None:
+        """Remove what this runner kept between runs; also happens when it is collected, but not when a process exits at once."""
+        self._forget()
 
     def start(self, job: Job, folder: Path) -> str:
         """Begin a run; the handle names the judge's process.
