@@ -7,6 +7,7 @@ only has to do what is missing. This file knows the order and nothing else: no g
 """
 
 import contextlib
+import gc
 import json
 import os
 import threading
@@ -264,6 +265,7 @@ class Loop:
             self._pictured = time.monotonic()
             picture = report.progress_png(rows, self.settings.env_id, solved_at=self.session.extras.get("solved_at"))
             atomic_write(self.session.folder / "progress.png", picture)
+            gc.collect()  # a figure is a knot of references: 11 MB each until somebody looks
 
     def _show(self) -> None:
         self.screen.progress(self.flights.shown(), f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "")
