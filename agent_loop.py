@@ -48,7 +48,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--tag", help="name of the session and its branch autoresearch/TAG; an existing one is continued")
 @click.option("--new", is_flag=True, help="start a new session even if an unfinished one exists")
-@click.option("--quick", is_flag=True, help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run")
+@click.option("--quick", is_flag=True, help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run, --rigor bold")
 @click.option("--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]")
 @click.option("--budget", "time_budget", type=float, help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]")
 @click.option("--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]")

@@ -21,7 +21,7 @@ from autorl.session import Bounds, Session, Settings, check_env, find_session, j
 from autorl.terminal import Terminal
 
 QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}
-QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 5 / 60, 2
+QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 4.6 / 60, 2
 
 
 # ---------------------------------------------------------------------------
@@ -49,8 +49,9 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
     for name, flag in (("hours", "--hours"), ("max_usd", "--max-usd")):
         if o.get(name) is not None and not o[name] > 0:
             raise UserError(f"{flag} must be more than 0, not {o[name]:g}.")
+    rigor = "bold" if o.get("quick") and "rigor" not in given else o["rigor"]  # one run a candidate: there is time for several
     settings = Settings(
-        **values, rigor=o["rigor"], sandbox=o["sandbox"], runner=o["runner"], slots=o["slots"], cores=_cores(o["cores"]), gpu=o["gpu"]
+        **values, rigor=rigor, sandbox=o["sandbox"], runner=o["runner"], slots=o["slots"], cores=_cores(o["cores"]), gpu=o["gpu"]
     )
     quick = bool(o.get("quick"))
     experiments = o["experiments"] if o["experiments"] is not None else (QUICK_EXPERIMENTS if quick else None)

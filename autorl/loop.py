@@ -27,8 +27,6 @@ from autorl.session import Bounds, Session, machine_name
 POLL_SECONDS = 0.1
 TOLD = {"checkout changed", "outage", "waiting"}  # notes that a person should see at once
 PICTURE_SECONDS = 20.0  # progress.png at most this often
-MAX_REPEATS = 3  # of one interrupted run, in a row
-PEERS = 7  # newest runs that a run's share of the machine is compared with
 
 
 class Loop:
