@@ -244,7 +244,7 @@ class Verdict:
     outcome: Literal["baseline", "keep", "discard", "crash", "certified", "undone", "superseded"]
     reason: str  # one readable sentence
     incumbent: int | None = None  # the attempt it was compared with
-    level: str = ""  # "bold", "L0", "L1", "L2", "strict", "anchor"
+    level: str = ""  # "standard", "bold", "strict", "L0".."L2", "anchor"
     n: int = 0  # runs of the attempt
     n0: int = 0  # runs of the incumbent
     mean: float | None = None
