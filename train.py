@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD (04:05): by my mistake the UNCOMMITTED edits of this file made before 04:04:16 were reverted to its last commit. Please re-apply your last edits, then delete this line.
 """PPO for continuous control in one file: the file the research edits.
 
     uv run python train.py                           # train for evaluate.TIME_BUDGET seconds, evaluate, print the summary

@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD (04:05): by my mistake the UNCOMMITTED edits of this file made before 04:04:16 were reverted to its last commit. Please re-apply your last edits, then delete this line.
 """Any coding agent as the researcher: a command that edits train.py in an exported copy.
 
     uv run python agent_loop.py run --proposer command --command 'claude -p --permission-mode acceptEdits'

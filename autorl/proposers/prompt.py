@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD (04:05): by my mistake the UNCOMMITTED edits of this file made before 04:04:16 were reverted to its last commit. Please re-apply your last edits, then delete this line.
 """What the researcher reads: the history as text. Pure: values in, text out; the same values give the same bytes.
 
 Two aims pull against each other. Prefixes must stay byte-equal from request to request, so that the prompt cache pays;
