@@ -14,16 +14,15 @@ Errors: the failure of an experiment is a value (`RunRecord.status`); the failur
 Units: seconds everywhere, bytes everywhere, US dollars as float.
 """
 
-import dataclasses
 import difflib
-import functools
 import math
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from autorl.jsonable import from_json as from_json
+from autorl.jsonable import to_json as to_json
 
 SCHEMA_VERSION = 1
 
@@ -101,7 +100,9 @@ def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
             raise EditMiss(f"Edit {number} has an empty search block; quote the lines to replace exactly.")
         if count > 1:
             raise EditMiss(f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique.")
-        raise EditMiss(f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}")
+        raise EditMiss(
+            f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}"
+        )
     return source
 
 
@@ -376,50 +377,3 @@ class Runner(Protocol):
 
     def cancel(self, handle: str) -> None:
         """Stop it and leave nothing behind."""
-
-
-# ---------------------------------------------------------------------------
-# Values <-> JSON
-# ---------------------------------------------------------------------------
-
-
-def to_json(value: Any) -> Any:
-    """A dataclass as plain JSON data; non-finite floats become None (a missing value is missing)."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def from_json(cls: type, data: Any) -> Any:
-    """The inverse of `to_json` for the dataclasses of this file; unknown keys are ignored, missing ones default."""
-    if data is None:
-        return None
-    if dataclasses.is_dataclass(cls):
-        hints = _hints(cls)
-        return cls(**{f.name: from_json(hints[f.name], data[f.name]) for f in dataclasses.fields(cls) if f.name in data})
-    origin, args = typing.get_origin(cls), typing.get_args(cls)
-    if origin in (typing.Union, types.UnionType):
-        inner = [a for a in args if a is not type(None)]
-        return from_json(inner[0], data) if len(inner) == 1 else data
-    if origin is tuple:
-        if len(args) == 2 and args[1] is Ellipsis:
-            if args[0] in (int, str):
-                return tuple(data)
-            if args[0] is float:  # 100 returns of each of 5,000 runs: no call per number
-                return tuple(float(v) if type(v) is int else v for v in data)
-            return tuple(from_json(args[0], item) for item in data)
-        return tuple(from_json(a, item) for a, item in zip(args, data, strict=True))
-    if cls is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    return data
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-SHARED = {"autorl", "autorl.records", "autorl.effects"}  # values and the counted seam: anybody may import them
+SHARED = {"autorl", "autorl.records", "autorl.jsonable", "autorl.effects"}  # values and the counted seam: anybody may import them
 # The files that wire rooms together.
 WIRING = {f"autorl/{n}.py" for n in ("loop", "flights", "desk", "claiming", "session", "cli", "keyboard", "looking", "doctor")} | {
     "agent_loop.py",
@@ -98,6 +98,6 @@ def test_files_fit_in_the_head() -> None:
     long = {
         str(p.relative_to(PROJECT)): n
         for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")]
-        if (n := len(p.read_text().splitlines())) > 430
+        if (n := len(p.read_text().splitlines())) > 420
     }
     assert not long, long
