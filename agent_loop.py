@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).resolve().parent
+LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 MODELS_HELP = "model of the claude researcher"
 
 
@@ -144,11 +145,14 @@ def wait(id_: str, timeout: float, as_json: bool) -> None:
     from autorl.keyboard import look_at
 
     end = time.monotonic() + timeout
+    alone = 0.0  # seconds without a loop at work; one that ends as an experiment arrives starts again, which takes a moment
     while True:
         answer, code = look_at(ROOT, id_)
-        if code != 4 or time.monotonic() >= end:
+        if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
             break
-        time.sleep(min(1.0, max(0.0, end - time.monotonic())))
+        pause = min(1.0, max(0.0, end - time.monotonic()))
+        alone = alone + pause if code == 1 else 0.0
+        time.sleep(pause)
     click.echo(
         json.dumps(answer)
         if as_json

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autorl.keyboard import start_loop
 from autorl.locks import CoreSlots
 from autorl.looking import print_status
 from autorl.loop import Loop
@@ -209,6 +210,8 @@ def sit(
     print_status(root, session.tag, False)
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == 0 and inbox_only and loop.desk.exhausted and loop.desk.inbox.waiting():
+        start_loop(root, session.folder)  # a `try` came that still saw our lock; one that saw it free has started its own
     os._exit(code)  # a researcher's thread may still be waiting for an answer
 
 

@@ -114,14 +114,18 @@ class Flights:
         self.flying[number] = InFlight(run, want, handle, cores)
 
     def collect(self) -> None:
-        """Take in the runs that are over."""
+        """Take in the runs that are over, in whatever order they come; another run's answer is none to this one."""
         for flight in list(self.flying.values()):
             if (record := self.runner.poll(flight.handle)) is not None:
                 del self.flying[flight.run.run]
+                if record.scored and (record.seed, record.env_id) != (flight.run.seed, self.session.settings.env_id):
+                    record = RunRecord(status="interrupted", rule="lost", reason=f"The answer was that of seed {record.seed}, another run's.")
                 self.end(flight.run, record)
 
     def end(self, run: Run, record: RunRecord) -> None:
-        """RunRecord -> fact. A run that got much less machine than the others is repeated, not pooled."""
+        """RunRecord -> fact, once. A run that got much less machine than the others is repeated, not pooled."""
+        if run.record is not None:
+            return
         if record.status == "ok" and not record.scored:
             record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
         peers = [

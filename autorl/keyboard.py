@@ -82,7 +82,7 @@ def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
     end = time.monotonic() + patience
     while time.monotonic() < end and holder_pid(folder / "session.lock") is None:
         if (code := loop.poll()) is not None:
-            if code not in (0, 130):
+            if code not in (0, 130) and holder_pid(folder / "session.lock") is None:
                 lines = (folder / "loop.log").read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"]
                 raise UserError(f"The loop for {folder.name!r} could not start: {lines[-1].removeprefix('autorl: ')}")
             return
@@ -104,12 +104,13 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
             continue
         tag = path.parent.name
         answer: dict[str, Any] = {"id": ticket, "session": tag, "state": "running"}
+        ended = f": {ledger.ended}" if ledger.ended else ""
         if refused is not None:
             return answer | {"state": "refused", "reason": refused["reason"], "next": "mend ./train.py and try again"}, 0
         alive = holder(path.parent / "session.lock")
         resume = f"uv run python agent_loop.py run --tag {tag}"
         if attempt is None:
-            return _under_way(answer | {"state": "queued"}, alive, resume, ticket)
+            return _under_way(answer | {"state": "queued"}, alive, ended, resume, ticket)
         row, tip = ledger.row(attempt), incumbent(ledger)
         best = ledger.row(tip) if tip else None
         answer |= {
@@ -127,7 +128,7 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
             pending = [r for r in ledger.pending()]
             if pending:
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
-            return _under_way(answer, alive, resume, ticket)
+            return _under_way(answer, alive, ended, resume, ticket)
         answer |= {"state": "decided", "outcome": row.status, "seconds": row.seconds, "reason": row.reason}
         answer["next"] = (
             "kept: go on from this ./train.py" if row.status == "keep" and attempt.state != "undone"
@@ -144,9 +145,9 @@ def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
     return (live or found)[-1] if found else None
 
 
-def _under_way(answer: dict[str, Any], alive: str, resume: str, ticket: str) -> tuple[dict[str, Any], int]:
+def _under_way(answer: dict[str, Any], alive: str, ended: str, resume: str, ticket: str) -> tuple[dict[str, Any], int]:
     if not alive:
-        return answer | {"state": "waiting for a loop", "next": resume}, 1
+        return answer | {"state": "waiting for a loop", "reason": f"no loop works on this session{ended}", "next": resume}, 1
     return answer | {"next": f"uv run python agent_loop.py wait {ticket} --timeout 540"}, 4
 
 

@@ -116,6 +116,7 @@ class Ledger:
     epoch: int = 0
     hardware: str = ""
     finished: str = ""  # why the session ended by itself; "" while it has work left
+    ended: str = ""  # why the last sitting ended
 
     def fold(self, event: dict[str, Any]) -> None:
         """Take one event in."""
@@ -193,7 +194,7 @@ class Ledger:
         self.finished = ""
 
     def _on_closed(self, e: dict[str, Any]) -> None:
-        self.finished = e.get("finished", "")
+        self.finished, self.ended = e.get("finished", ""), e.get("why", "")
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

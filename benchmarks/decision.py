@@ -421,7 +421,7 @@ def noise(path: Path) -> None:
 
     `path`: a JSON list of {"file", "seed", "avg_return", "std_return", "episodes"}; runs of two files on the same seeds.
     """
-    rows = json.loads(path.read_text())
+    rows = [r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"]  # benchmarks/slots.py also has runs alone
     files = sorted({r["file"] for r in rows})
     arms = {f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None} for f in files}
     scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import clean_env, git, make_repo
 
+from autorl.inbox import Inbox
+from autorl.locks import holder_pid
+from autorl.records import Proposal
+
 SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'
 
 
@@ -51,6 +55,20 @@ def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, 
     history = json.loads(autorl("history", "--json").stdout)
     assert [e["description"] for e in history["experiments"]] == ["baseline", "twice as good", "half as good"]
     assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
+
+
+def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(repo: Path, autorl) -> None:
+    edit(repo, 20.0)
+    left = leave(autorl, "the first")
+    folder = repo / "results" / "Pendulum-v1" / left["session"]
+    end = time.monotonic() + 60
+    while '"closed"' not in (folder / "journal.jsonl").read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+    # the loop has looked into its inbox for the last time and still holds the session: `try` would start no other one
+    second = Inbox(folder / "inbox").leave(Proposal(title="the second", source=SCRIPT.format(30.0, 0.05, "ok"), proposer="person"))
+    assert holder_pid(folder / "session.lock") is not None
+    answer, code = wait(autorl, second)
+    assert code == 0 and answer["outcome"] == "keep" and answer["title"] == "the second"
 
 
 def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:

@@ -1,0 +1,131 @@
+"""What the pool costs: the real loop over many simulated places.
+
+    uv run python benchmarks/pool.py                          # 64 places, runs of 30 s, until 600 runs are done: 6 minutes
+    uv run python benchmarks/pool.py --seconds 720 --runs 256 # runs as long as real ones: an hour
+
+A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals are real. Printed: the CPU
+time of the loop as a share of wall-clock, and the share of the places' time that passed between a run's end and the start of
+the next one in its place. Times when the decision itself asks for fewer runs than there are places (the calibration, the
+proof of a champion) are the rule's and not the pool's: there are none in `--rigor bold` after the calibration.
+What it does not do: train, or start processes.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
+
+from ground import ENV_ID, EPISODES, Site  # noqa: E402
+
+from autorl.loop import Loop  # noqa: E402
+from autorl.proposers.replay import Replay  # noqa: E402
+from autorl.records import Job, MachineShare, Progress, RunRecord  # noqa: E402
+from autorl.runners.scripted import read_script, scores  # noqa: E402
+from autorl.session import Bounds, Settings, open_session  # noqa: E402
+
+
+class Simulated:
+    """A records.Runner whose runs are over when their time has come."""
+
+    name = "scripted"
+
+    def __init__(self, places: int, seconds: float):
+        self.places, self.seconds = places, seconds
+        self.jobs: dict[str, tuple[Job, float]] = {}
+        self.done, self.full_since = 0, 0.0
+        self.idle, self.open, self.at = 0.0, 0, time.monotonic()
+        self.ends: list[float] = []  # ends of runs whose place is empty
+
+    def start(self, job: Job, folder: Path) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        now = time.monotonic()
+        # runs of one age would all end at once: the first ones are spread out as they would be after a while
+        share = 1.0 if self.full_since else (len(self.jobs) + 1) / self.places
+        self.jobs[str(folder)] = job, now + self.seconds * share
+        if self.ends and self.full_since:
+            self.idle += now - self.ends.pop(0)
+        if len(self.jobs) == self.places and not self.full_since:
+            self.full_since, self.cpu_then, self.done, self.ends = now, time.process_time(), 0, []
+        return str(folder)
+
+    def poll(self, handle: str) -> RunRecord | None:
+        job, end = self.jobs[handle]
+        if time.monotonic() < end:
+            return None
+        del self.jobs[handle]
+        self.done += 1
+        self.ends.append(end)
+        returns = scores(read_script(job.train_source), job.seed, job.num_eval_episodes)
+        return RunRecord(
+            "ok", avg_return=sum(returns) / len(returns), std_return=0.0, min_return=min(returns), max_return=max(returns), returns=returns,
+            lengths=(1,) * len(returns), eval_seeds=tuple(range(len(returns))), env_id=job.env_id, seed=job.seed, time_budget=job.time_budget,
+            training_seconds=self.seconds, total_seconds=self.seconds, isolation="simulated", hardware="simulated", machine=MachineShare(cpu_share=1.0),
+        )  # fmt: skip
+
+    def progress(self, handle: str) -> Progress | None:
+        return Progress("training", 1.0, self.seconds)
+
+    def attach(self, handle: str, job: Job, folder: Path) -> bool:
+        return False
+
+    def cancel(self, handle: str) -> None:
+        self.jobs.pop(handle, None)
+
+
+class Until:
+    """A records.Screen that stops the loop after a number of runs."""
+
+    loop: Loop | None = None
+
+    def __init__(self, runner: Simulated, runs: int):
+        self.runner, self.runs = runner, runs
+        self.figures: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        pass
+
+    def progress(self, runs: list, waiting: str) -> None:
+        r = self.runner
+        if self.loop is None or not r.full_since or r.done < self.runs or self.figures:
+            return
+        wall = time.monotonic() - r.full_since
+        idle = r.idle + sum(time.monotonic() - end for end in r.ends)
+        self.figures = {
+            "places": r.places, "seconds_a_run": r.seconds, "runs": r.done, "wall_seconds": wall,
+            "loop_cpu_share": (time.process_time() - r.cpu_then) / wall, "idle_share_of_places": idle / (wall * r.places),
+        }  # fmt: skip
+        self.loop.stop("enough")
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--places", type=int, default=64)
+    p.add_argument("--seconds", type=float, default=30.0, help="of a run (default: %(default)g)")
+    p.add_argument("--runs", type=int, default=600, help="counted once all places were full (default: %(default)s)")
+    p.add_argument("--rigor", default="bold", choices=("bold", "standard", "strict"))
+    o = p.parse_args()
+    many = 4 * (o.runs + o.places) + 200
+    baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(f"K{k} = 0\n" for k in range(many))
+    ideas = [{"title": f"idea {k}", "edits": [{"search": f"K{k} = 0\n", "replace": f"K{k} = 1\n"}]} for k in range(many)]
+    with tempfile.TemporaryDirectory(prefix="autorl-pool-") as folder:
+        site = Site.new(Path(folder), ideas, baseline)
+        settings = Settings(ENV_ID, o.seconds, EPISODES, rigor=o.rigor, sandbox="off", runner="scripted", slots=o.places)
+        session = open_session(site.repo, site.tag, settings, seed=1)
+        runner = Simulated(o.places, o.seconds)
+        screen = Until(runner, o.runs)
+        try:
+            screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(confirm_runs=0), screen)
+            screen.loop.run()
+        finally:
+            session.close()
+    print(json.dumps({k: round(v, 6) for k, v in screen.figures.items()}))
+    return 0 if screen.figures else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
