@@ -107,10 +107,10 @@ class Loop:
                     return self._halt()
                 if self._finished():
                     break
-                self._start_wanted()
+                more = self._start_wanted()
                 self._views()
                 self._show()
-                time.sleep(POLL_SECONDS if self.flights or self.desk.thinking else 0.0)
+                time.sleep(POLL_SECONDS if not more and (self.flights or self.desk.thinking) else 0.0)
             if self.bounds.confirm_runs and not self.exit_code and decision.champion(self.state) == 0:
                 self.closing += "; nothing is likely enough to be better than the baseline to be put to the proof"
             self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
@@ -206,8 +206,8 @@ class Loop:
                 self.closing = self.closing or (f"{self.bounds.hours:g} hours are up" if minutes >= 60 else f"{minutes:.0f} minutes are up")
         return bool(self.closing)
 
-    def _start_wanted(self) -> None:
-        """Fill the free places."""
+    def _start_wanted(self) -> bool:
+        """Fill the free places; True when there is more to ask for at once."""
         wants = self._wants()
         if not wants and self.closing and self._confirm_wanted():
             self._confirm()
@@ -215,15 +215,16 @@ class Loop:
             if isinstance(want, decision.Propose):
                 try:
                     if self.desk.next(self.state):
-                        return  # something became known: ask again what is wanted
+                        return True  # something became known: ask again what is wanted
                 except Paused:
                     if self.stopping:  # the researcher was told so, too
-                        return
+                        return False
                     raise
             elif len(self.flights) < self.places:
                 kind = want.kind if isinstance(want, decision.Control) else "measure"
                 purpose = f"control {kind}" if isinstance(want, decision.Control) else want.purpose
                 self.flights.start(want.attempt, purpose, kind, self.ledger.next_seed_index(), want)
+        return False
 
     # -- verdicts ----------------------------------------------------------------------------------------------------
 
