@@ -8,8 +8,10 @@ Exit codes: 0 done; 1 cannot go on; 2 something you can mend (one sentence says 
 4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research (autorl/loop.py).
 """
 
+import errno
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -20,6 +22,16 @@ import click
 ROOT = Path(__file__).resolve().parent
 LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 MODELS_HELP = "model of the claude researcher"
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; nan is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number or abs(number) == float("inf"):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class Group(click.Group):
@@ -34,6 +46,13 @@ class Group(click.Group):
             click.echo(f"autorl: {error}", err=True)
             sys.stdout.flush()
             os._exit(error.exit_code)  # a researcher's thread may still be waiting for an answer
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"autorl: {where}{error.strerror or error}; see to that, then run the same command.", err=True)
+            sys.stdout.flush()
+            os._exit(1)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,12 +81,10 @@ def cli() -> None:
 )
 @click.option("--model", help=MODELS_HELP)
 @click.option("--command", help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'")
-@click.option("--command-timeout", type=float, default=1800.0, show_default=True, help="seconds the command may take")
+@click.option("--command-timeout", type=Number(0.0, min_open=True), default=1800.0, show_default=True, help="seconds the command may take")
 @click.option("--pass-env", multiple=True, metavar="NAME", help="environment variable to hand to --command (repeatable)")
 @click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals, for --proposer replay")
-@click.option(
-    "--hybrid", type=click.FloatRange(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command"
-)
+@click.option("--hybrid", type=Number(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command")
 @click.option(
     "--rigor", type=click.Choice(["bold", "standard", "strict"]), default="standard", show_default=True, help="how sure a keep must be"
 )
@@ -90,6 +107,12 @@ def run(ctx: click.Context, **o: Any) -> None:
     given = {n for n in o if ctx.get_parameter_source(n) is not None and ctx.get_parameter_source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
     settings, bounds = settings_from(o, given)
     name = who(o)
+    typed: list[str] = []
+    for parameter in ctx.command.params:  # what a person has to type again to go on as before
+        if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (flag := max(parameter.opts, key=len)):
+            value = o[str(parameter.name)]
+            values = value if isinstance(value, tuple) else (value,)
+            typed += [flag] if value is True else [word for v in values for word in (flag, str(v))]
     sit(
         ROOT,
         o["tag"],
@@ -100,6 +123,7 @@ def run(ctx: click.Context, **o: Any) -> None:
         seed=o["seed"],
         given=frozenset(given),
         inbox_only=o["inbox_only"],
+        flags=shlex.join(typed),
     )
 
 
@@ -138,7 +162,7 @@ def try_(as_json: bool, **o: Any) -> None:
 
 @cli.command()
 @click.argument("id_")
-@click.option("--timeout", type=float, default=540.0, show_default=True, help="seconds to wait")
+@click.option("--timeout", type=Number(0.0), default=540.0, show_default=True, help="seconds to wait")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 def wait(id_: str, timeout: float, as_json: bool) -> None:
     """Wait for an experiment. Exit code 0: decided; 4: still running; 1: nobody is working on it."""

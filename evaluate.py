@@ -32,7 +32,9 @@ import numpy as np
 def _from_environment(name: str, usual: float) -> float:
     """A number from an AUTORL_* variable; one sentence if it is none."""
     try:
-        return float(os.environ.get(name) or usual)
+        if not abs(value := float(os.environ.get(name) or usual)) < float("inf"):
+            raise ValueError
+        return value
     except ValueError:
         raise SystemExit(f"{name}={os.environ[name]} is not a number; set it to one (usually {usual:g}), or unset it.") from None
 
@@ -40,6 +42,8 @@ def _from_environment(name: str, usual: float) -> float:
 TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)  # seconds, from process start to hand-over
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
 NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
+if NUM_EVAL_EPISODES < 1:
+    raise SystemExit(f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; set it to one or more, or unset it.")
 SEED = int(_from_environment("AUTORL_SEED", 1))  # the training seed belongs to the harness, never to train.py
 THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
 

@@ -78,8 +78,15 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
     ours: Job = from_json(Job, job)
     # The card is the container's only one, and the cores are what was paid for, not what the host has.
     ours = dataclasses.replace(ours, gpu="", cores=(), threads=ours.threads or int(CORES))
+    if gpu and not modal.is_local() and not gpu_name():
+        reason = f"{gpu} was asked for, and torch sees no CUDA device."
+        return {"record": to_json(RunRecord(status="interrupted", rule="gpu", reason=reason)), "files": {}}
     with tempfile.TemporaryDirectory() as folder:
-        record = judge.measure(ours, Path(folder))
+        try:
+            record = judge.measure(ours, Path(folder))
+        except Exception as error:  # an exception of ours must not look like a lost network at the other end
+            reason = f"The judge failed: {type(error).__name__}: {error}"
+            record = RunRecord(status="interrupted", rule="judge", reason=reason, env_id=ours.env_id, seed=ours.seed)
         files = {name: tail(Path(folder) / name) for name in ("run.log", "metrics.csv")}
     record = dataclasses.replace(
         record,
@@ -153,7 +160,7 @@ def block(record: RunRecord) -> str:
 def remote(gpu: str, time_budget: float) -> Any:
     """`measure` with this card, and as much time as this budget needs."""
     cost_usd(gpu, CORES, MEMORY_GIB, 0.0)  # a card without a price is refused before it costs anything
-    return measure.with_options(gpu=gpu, timeout=timeout(time_budget))
+    return measure.with_options(gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(time_budget))
 
 
 # ## How to ask for it from here: many times
@@ -170,12 +177,13 @@ def runner(places: int, gpu: str = GPU) -> ModalRunner:
     """
     found: dict[float, Any] = {}
 
-    def function(job: Job) -> Any:
+    def chosen(job: Job) -> Any:
         if job.time_budget not in found:
-            found[job.time_budget] = Bound(deployed.with_options(gpu=gpu, timeout=timeout(job.time_budget)), gpu)
+            function = deployed.with_options(gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(job.time_budget))
+            found[job.time_budget] = Bound(function, gpu)
         return found[job.time_budget]
 
-    made = ModalRunner(function, modal.FunctionCall.from_id, places, gpu, CORES, MEMORY_GIB)
+    made = ModalRunner(chosen, modal.FunctionCall.from_id, places, gpu, CORES, MEMORY_GIB)
     try:
         app.deploy()
         deployed = modal.Function.from_name(APP, "measure")

@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autorl import sandbox
 from autorl.keyboard import start_loop
 from autorl.locks import CoreSlots
-from autorl.looking import print_status
+from autorl.looking import print_evidence, print_status
 from autorl.loop import Loop
-from autorl.machine import partition
+from autorl.machine import gpus, partition
 from autorl.proposers.replay import Replay
 from autorl.records import Proposer, Runner, UserError
-from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, open_session, read_ledger
+from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, kept_settings, open_session, read_ledger
 from autorl.terminal import Terminal
 
 QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}
@@ -57,11 +58,10 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
     quick = bool(o.get("quick"))
     experiments = o["experiments"] if o["experiments"] is not None else (QUICK_EXPERIMENTS if quick else None)
     hours = o["hours"] if o["hours"] is not None else (QUICK_HOURS if quick else None)
-    runs = (
-        o["confirm_runs"]
-        if o["confirm_runs"] is not None
-        else (QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0)
-    )
+    usual = QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0
+    if hours is not None and not quick:  # the claim takes a third of the time at most, and two runs of each at least
+        usual = max(2, min(usual, int(hours * 3600 / 3 / (2 * 1.05 * values["time_budget"] / o["slots"]))))
+    runs = o["confirm_runs"] if o["confirm_runs"] is not None else usual
     return settings, Bounds(experiments, hours, o["max_usd"], runs)
 
 
@@ -85,10 +85,14 @@ def who(o: dict[str, Any]) -> str:
         name = (
             "replay" if o["replay_file"] else "command" if o["command"] else "claude" if os.environ.get("ANTHROPIC_API_KEY") else "search"
         )
+    from autorl.proposers.command import CommandProposer
+
     if name == "replay" and not o["replay_file"]:
         raise UserError("--proposer replay needs --replay FILE.")
     if name == "replay":
         Replay(o["replay_file"])
+    if name == "command" and o["command"]:
+        CommandProposer(o["command"], tuple(o["pass_env"]))
     if name == "command" and not o["command"]:
         raise UserError("--proposer command needs --command, for example --command 'claude -p --permission-mode acceptEdits'.")
     if name == "claude":
@@ -110,6 +114,7 @@ def who(o: dict[str, Any]) -> str:
 
 def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
     """The proposer of that name, set to go on where the session stands."""
+    from autorl.proposers.command import CommandProposer
     from autorl.proposers.search import SearchProposer
 
     ledger = session.ledger
@@ -120,8 +125,6 @@ def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
 
         chosen = ClaudeProposer(**({"model": o["model"]} if o["model"] else {}))
     elif name == "command":
-        from autorl.proposers.command import CommandProposer
-
         chosen = CommandProposer(
             o["command"], tuple(o["pass_env"]), o["command_timeout"], session.root, fingerprint=session.workspace.checkout_fingerprint
         )
@@ -154,6 +157,7 @@ def make_runner(settings: Settings, root: Path) -> Runner:
 def sit(
     root: Path, tag: str | None, settings: Settings, bounds: Bounds, proposer_of: Callable[..., Proposer],
     new: bool = False, seed: int | None = None, given: frozenset[str] = frozenset(), inbox_only: bool = False, confirm_only: bool = False,
+    flags: str = "",
 ) -> None:  # fmt: skip
     """Open a session, work on it until it ends, and leave with its exit code."""
     _missing_dependencies()
@@ -161,11 +165,18 @@ def sit(
     if tag is None or "env_id" in given or not any(p.parent.name == tag for p in journals(root)):
         solved_at = check_env(settings.env_id)
     slots = runner = None
-    if settings.runner == "local":
-        shared = CoreSlots()
-        if (slots := shared.acquire(c for group in partition(settings.cores, 1) for c in group)) is None:
+    kept = kept_settings(root, tag, settings, new) or settings
+    if kept.runner == "local":
+        sandbox.probe(settings.sandbox if "sandbox" in given else kept.sandbox)  # refused before anything is made
+        if kept.gpu and not gpus():
+            raise UserError(f"--gpu {kept.gpu}: this machine has no CUDA device; leave it out.")
+        shared, (cores,) = CoreSlots(), partition(settings.cores or kept.cores, 1)
+        if kept.slots > len(cores):
+            raise UserError(f"--slots {kept.slots} needs as many cores for runs that do not disturb each other; there are {len(cores)}.")
+        if (slots := shared.acquire(cores)) is None:
             raise UserError(f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, or give --cores others.")
     session = open_session(root, tag, settings, new=new, seed=seed, given=given)
+    before, session.extras["flags"] = session.ledger.claim, flags
     try:
         session.extras["solved_at"] = solved_at if session.new else check_env(session.settings.env_id)
         if confirm_only and all(v.outcome != "keep" for v in session.ledger.verdicts):
@@ -179,12 +190,18 @@ def sit(
             loop: Loop | None = None
 
             def on_signal(number: int, frame: object) -> None:
+                if number == signal.SIGHUP and loop is not None:  # the terminal is gone: nothing can be written to it
+                    null = os.open(os.devnull, os.O_RDWR)
+                    for fd in (0, 1, 2):
+                        os.dup2(null, fd)
+                    return loop.stop("the terminal was closed")
                 if loop is None or loop.stopping:
                     os._exit(130)  # the second time: at once; every child dies with this process
-                loop.stop("Ctrl-C" if number == signal.SIGINT else "told to stop")
+                return loop.stop("Ctrl-C" if number == signal.SIGINT else "told to stop")
 
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup holds
+                    signal.signal(number, on_signal)
             proposer = proposer_of(session)
             loop = Loop(session, proposer, runner, bounds, screen, inbox_only=inbox_only, confirm_only=confirm_only)
             asked: Any
@@ -196,11 +213,8 @@ def sit(
                 session.recovered
                 or f"new session {session.tag} on {session.settings.env_id}: {session.settings.time_budget:g} s a run, ideas from {proposer.name}, results in {where}/"
             )
-            if session.settings.runner == "local":
-                from autorl import sandbox
-
-                if line := sandbox.notice(session.settings.sandbox):
-                    screen.say(line)
+            if session.settings.runner == "local" and (line := sandbox.notice(session.settings.sandbox)):
+                screen.say(line)
             code = loop.run()
     finally:
         getattr(runner, "close", lambda: None)()
@@ -208,9 +222,11 @@ def sit(
         if slots:
             slots.release()
     print_status(root, session.tag, False)
+    if session.ledger.claim is not before:
+        print_evidence(root, session.tag)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == 0 and inbox_only and loop.desk.exhausted and loop.desk.inbox.waiting():
+    if code == 0 and not confirm_only and (not inbox_only or loop.desk.exhausted) and loop.desk.inbox.waiting():
         start_loop(root, session.folder)  # a `try` came that still saw our lock; one that saw it free has started its own
     os._exit(code)  # a researcher's thread may still be waiting for an answer
 

@@ -6,6 +6,7 @@ before its commit exists, and the commit follows from the journal. What it does 
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from autorl import decision
@@ -41,6 +42,7 @@ class Desk:
         self.inbox = Inbox(session.folder / "inbox")
         self.exhausted = ""  # why there is nothing more to come
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="researcher")
+        self._base = 0  # the incumbent that the thought is about
         self._thought: Future[Proposal | None] | None = None
 
     @property
@@ -73,7 +75,7 @@ class Desk:
         return self._take(state)
 
     def _think(self, state: decision.State) -> None:
-        history = self.history(state)
+        history, self._base = self.history(state), state.incumbent
         self._thought = self._thread.submit(self.proposer.propose, history, self.purse)
 
     def _take(self, state: decision.State) -> bool:
@@ -88,6 +90,9 @@ class Desk:
         if proposal is None:
             self.exhausted = f"{self.proposer.name} has nothing left to propose"
             return False
+        if proposal.source is not None and self._base != state.incumbent:  # a whole file would take back what was kept meanwhile
+            edits = edits_between(self.ledger.attempts[self._base].source, proposal.source)
+            proposal = replace(proposal, source=None, edits=edits)
         self._accept(state, proposal)
         if self.ahead:
             self._think(state)  # the next idea is ready before a place is free
@@ -98,7 +103,10 @@ class Desk:
         parent = self.ledger.attempts[state.incumbent]
         try:
             source = proposal.source if proposal.source is not None else apply_edits(parent.source, proposal.edits)
-            if why := vet(source, {a.key for a in self.ledger.attempts.values()}):
+            known = {
+                a.key for a in self.ledger.attempts.values() if again is None or a.state != "superseded"
+            }  # its own former self is no twin
+            if why := vet(source, known):
                 raise ProposerError(why)
         except (EditMiss, ProposerError) as error:
             self._refuse(proposal.title, str(error), proposal.proposer, again=again, ticket=ticket)

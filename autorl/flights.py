@@ -13,7 +13,7 @@ from autorl import decision
 from autorl.journal import atomic_write, retry_when_full
 from autorl.judge import control_passed
 from autorl.ledger import Run, run_ticket
-from autorl.machine import is_steady, partition
+from autorl.machine import gpus, is_steady, partition
 from autorl.purse import JournalPurse
 from autorl.records import Job, Paused, Progress, Runner, RunRecord, from_json, to_json
 from autorl.session import Session, check_disk
@@ -24,12 +24,12 @@ PEERS = 7  # newest runs that a run's share of the machine is compared with
 
 @dataclass
 class InFlight:
-    """A run under way: its place, its want, its handle."""
+    """A run under way."""
 
     run: Run
     want: decision.Want | None  # None: a run of the confirmation
     handle: str
-    cores: tuple[int, ...]
+    place: int  # 0 .. places - 1: which cores, which GPU
 
 
 class Flights:
@@ -42,11 +42,19 @@ class Flights:
     def __init__(self, session: Session, runner: Runner, purse: JournalPurse, record: Callable[..., Any], say: Callable[[str], None]):
         self.session, self.ledger, self.runner, self.purse, self.record, self.say = session, session.ledger, runner, purse, record, say
         self.places = max(1, runner.places)
-        self.groups = partition(session.settings.cores, self.places)
+        # a rented machine's cores are its own affair
+        self.groups = [()] * self.places if runner.name == "modal" else partition(session.settings.cores, self.places)
+        self.gpus = gpus(session.settings.gpu) if runner.name == "local" and self.places > 1 else ()
         self.flying: dict[int, InFlight] = {}
+        self.before = len(self.ledger.runs)  # runs of earlier sittings
 
     def __len__(self) -> int:
         return len(self.flying)
+
+    @property
+    def room(self) -> bool:
+        """A free place, and money for it; with nothing under way the purse itself says what is missing."""
+        return len(self) < self.places and (not self.flying or self.affordable())
 
     @property
     def wants(self) -> tuple[decision.Want, ...]:
@@ -64,23 +72,30 @@ class Flights:
         for run in [r for r in self.ledger.runs.values() if r.kind != "measure"]:
             self.control(run)
         for run in self.ledger.pending():
-            job = self._job(run.attempt, run.seed, run.kind, ())
+            place = self._free_place()
+            job = self._job(run.attempt, run.seed, run.kind, place)
             if run.handle and self.runner.attach(run.handle, job, self.session.root / run.folder):
-                self.flying[run.run] = InFlight(run, self.want_of(run), run.handle, self._free_cores())
+                self.flying[run.run] = InFlight(run, self.want_of(run), run.handle, place)
             else:
                 self.end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
 
-    def _job(self, n: int, seed: int, kind: str, cores: tuple[int, ...]) -> Job:
-        s = self.session.settings
+    def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
+        s, cores = self.session.settings, self.groups[place]
+        gpu = self.gpus[place % len(self.gpus)] if self.gpus else s.gpu
         fields = {
             "train_source": self.ledger.attempts[n].source, "env_id": s.env_id, "seed": seed, "time_budget": s.time_budget, "num_eval_episodes": s.num_eval_episodes,
-            "cores": cores, "threads": len(cores), "gpu": s.gpu, "sandbox": s.sandbox, "kind": kind,
+            "cores": cores, "threads": len(cores), "gpu": gpu, "sandbox": s.sandbox, "kind": kind,
         }  # fmt: skip
         return from_json(Job, fields)  # type: ignore[no-any-return]
 
-    def _free_cores(self) -> tuple[int, ...]:
-        used = {f.cores for f in self.flying.values()}
-        return next((g for g in self.groups if g not in used), ())
+    def affordable(self) -> bool:
+        """Whether there is money for one more run, where runs cost money."""
+        worst = getattr(self.runner, "worst_usd", None)
+        return worst is None or self.purse.covers(worst(self._job(0, 0, "measure", 0)))
+
+    def _free_place(self) -> int:
+        used = {f.place for f in self.flying.values()}
+        return next((k for k in range(self.places) if k not in used), 0)
 
     def start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
         """Begin one run of attempt `n`; it is in the journal before it exists.
@@ -88,30 +103,33 @@ class Flights:
         Raises:
             Paused: the disk is nearly full, or this attempt was interrupted again and again.
         """
-        ends = [r.record for r in self.ledger.runs.values() if r.record is not None and r.attempt == n][-MAX_REPEATS:]
+        here = [r.record for r in self.ledger.runs.values() if r.run > self.before and r.record is not None and r.attempt == n]
+        ends = here[-MAX_REPEATS:]
         if len(ends) == MAX_REPEATS and all(e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends):
             raise Paused(
                 f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({ends[-1].reason}): see to that, then start again."
             )
         check_disk(self.session.folder)
-        number, cores = len(self.ledger.runs) + 1, self._free_cores()
+        self.session.check_harness()
+        number, place = len(self.ledger.runs) + 1, self._free_place()
         folder = self.session.folder / "runs" / str(n) / str(number)
         attempt = self.ledger.attempts[n]
         if attempt.parent is not None and not (patch := folder.parent / "train.diff").is_file():
             patch.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(patch, self.session.workspace.diff(self.ledger.attempts[attempt.parent].commit, attempt.commit).encode())
-        self.record(
-            "started", run=number, attempt=n, purpose=purpose, kind=kind, seed_index=index, seed=self.ledger.seed(index), epoch=self.ledger.epoch,
-            cores=list(cores), folder=str(folder.relative_to(self.session.root)), mono=round(time.monotonic(), 3),
-        )  # fmt: skip
-        run = self.ledger.runs[number]
-        job = self._job(n, run.seed, kind, cores)
+        seed = self.ledger.seed(index)
+        job = self._job(n, seed, kind, place)
         if worst := getattr(self.runner, "worst_usd", None):
             self.purse.reserve(worst(job), f"run {number}", run_ticket(number))
+        self.record(
+            "started", run=number, attempt=n, purpose=purpose, kind=kind, seed_index=index, seed=seed, epoch=self.ledger.epoch,
+            cores=list(self.groups[place]), folder=str(folder.relative_to(self.session.root)), mono=round(time.monotonic(), 3),
+        )  # fmt: skip
+        run = self.ledger.runs[number]
         handle = retry_when_full(lambda: self.runner.start(job, folder))
         if self.runner.name != "local":
             self.record("handle", run=number, handle=handle)
-        self.flying[number] = InFlight(run, want, handle, cores)
+        self.flying[number] = InFlight(run, want, handle, place)
 
     def collect(self) -> None:
         """Take in the runs that are over, in whatever order they come; another run's answer is none to this one."""
@@ -119,7 +137,9 @@ class Flights:
             if (record := self.runner.poll(flight.handle)) is not None:
                 del self.flying[flight.run.run]
                 if record.scored and (record.seed, record.env_id) != (flight.run.seed, self.session.settings.env_id):
-                    record = RunRecord(status="interrupted", rule="lost", reason=f"The answer was that of seed {record.seed}, another run's.")
+                    record = RunRecord(
+                        status="interrupted", rule="lost", reason=f"The answer was that of seed {record.seed}, another run's."
+                    )
                 self.end(flight.run, record)
 
     def end(self, run: Run, record: RunRecord) -> None:
@@ -132,6 +152,13 @@ class Flights:
             r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
         ][-PEERS:]
         steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
+        if record.rule == "late" and not is_steady(record.machine, peers)[0]:
+            record = replace(
+                record,
+                status="interrupted",
+                rule="starved",
+                reason=f"{record.reason} It was late where {is_steady(record.machine, peers)[1]}.",
+            )
         self.record(
             "run",
             run=run.run,
@@ -144,6 +171,8 @@ class Flights:
             self.purse.settle(run_ticket(run.run), record.cost_usd, {})
         if not steady:
             self.say(f"run {run.run} is repeated: {why}")
+        for flag in record.flags:
+            self.say(f"run {run.run} of experiment {run.attempt}, for a person to look at: {flag}")
         if run.kind != "measure":
             self.control(run)
         elif record.status != "ok":

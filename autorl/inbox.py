@@ -33,7 +33,15 @@ class Inbox:
         """(ticket, proposal), oldest first."""
         if not self.folder.is_dir():
             return []
-        return [(p.stem, from_json(Proposal, json.loads(p.read_text(encoding="utf-8")))) for p in sorted(self.folder.glob("t*.json"))]
+        found = []
+        for path in sorted(self.folder.glob("t*.json")):
+            try:
+                found.append((path.stem, from_json(Proposal, json.loads(path.read_text(encoding="utf-8")))))
+            except FileNotFoundError:
+                continue  # taken meanwhile
+            except (ValueError, TypeError):  # torn by a power cut: not lost, and in nobody's way
+                os.replace(path, path.with_suffix(".bad"))
+        return found
 
     def drop(self, ticket: str) -> None:
         """Forget a proposal that the journal now holds."""

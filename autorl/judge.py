@@ -10,7 +10,6 @@ What it does not do: decide what a score means, touch git, or believe a word of 
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -33,6 +32,9 @@ from autorl.records import Job, Progress, RunRecord, to_json
 
 POLICY_BYTES = 512 * 1024 * 1024
 METRICS_BYTES = 4 * 1024 * 1024
+SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's two, or the guard
+STRANGER_SECONDS = 1.0  # a library may ask a program for something while it is imported
+SERVER_CPU_SECONDS = 30.0  # of the whole server: importing torch, loading the agent; on top, rollout.THINKING_SHARE of the budget a policy
 STALL_SECONDS = 5.0  # a judge that was stopped this long cannot vouch for its deadline
 
 OnProgress = Callable[[Progress], None]
@@ -173,6 +175,10 @@ class _Run:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):
             flags.append("it tried to use cores that were not its own")
+        if self.known.get("training_seconds", 0.0) > self.plan.time_budget + 1.0 and not self.plan.updates:
+            flags.append(
+                f"it trained {self.known['training_seconds'] - self.plan.time_budget:.1f} s longer than its budget, within the slack"
+            )
         return tuple(flags)
 
     # -- train -------------------------------------------------------------------------------------------------------
@@ -221,14 +227,30 @@ class _Run:
         self.phase = "evaluating"
         seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
         self.known["eval_seeds"] = seeds
-        with rollout.Episodes(self.job.env_id, seeds, len(self.cores), isolated_python(), judge_env(), self.judge_dir) as episodes:
-            # The policy can read its command line: no evaluation seed on it, but a number that follows from all of them.
-            drawn = int.from_bytes(hashlib.sha256(repr(seeds).encode()).digest()[:4], "little") >> 1
-            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds}, {drawn})"], {}, episodes.policy_fds)
+        share = rollout.THINKING_SHARE * self.plan.time_budget
+        thinking = rollout.THINKING_SECONDS + share
+        with rollout.Episodes(
+            self.job.env_id, seeds, min(len(self.cores), self.threads), isolated_python(), judge_env(), self.judge_dir, thinking
+        ) as episodes:
+            policies, alone = len(episodes.policy_fds), time.monotonic()
+            # The policy can read its command line: nothing on it depends on the evaluation seeds.
+            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds})"], {}, episodes.policy_fds)
 
             def attend() -> None:
                 server.attend()
                 self._report(server)
+                nonlocal alone
+                if server.processes <= policies + SERVER_PROCESSES:
+                    alone = time.monotonic()
+                elif time.monotonic() - alone > STRANGER_SECONDS:
+                    raise Fault(
+                        "processes", "the policy started processes of its own while it was evaluated: a policy answers, it does not train"
+                    )
+                if server.cpu_seconds > (allowed := SERVER_CPU_SECONDS + policies * share):
+                    raise Fault(
+                        "slow_policy",
+                        f"the policy used more than {allowed:.0f} s of CPU while it was evaluated: a policy answers, it does not train",
+                    )
                 if server.breach:
                     raise Fault(server.breach, f"the run was stopped during evaluation: {server.reason}")
 

@@ -15,7 +15,7 @@ from autorl.ledger import Attempt, Ledger
 from autorl.locks import holder, holder_pid
 from autorl.records import Proposal, UserError, from_json
 from autorl.session import Settings, check_env, find_session, journals, open_session, read_ledger
-from autorl.vet import vet
+from autorl.vet import ast_key, vet
 from autorl.workspace import Workspace
 
 
@@ -46,15 +46,29 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         check_env(settings.env_id)
         if not 0 < settings.time_budget < float("inf"):
             raise UserError(f"The budget must be more than 0 seconds, not {settings.time_budget:g}.") from None
+        if settings.num_eval_episodes < 1:
+            raise UserError(f"At least one evaluation episode is needed, not {settings.num_eval_episodes}.") from None
+        if why := vet(source, {ast_key(workspace.head_source())}):
+            raise UserError(f"./train.py was not taken: {why}") from None
         session = open_session(root, o["tag"], settings, new=o["tag"] is None, given=frozenset(asked))
         session.close()
         path, ledger = session.folder / "journal.jsonl", session.ledger
-    known = {a.key for a in ledger.attempts.values()} or {ledger.session["baseline"]["key"]}
+    kept, known = ledger.session["settings"], {a.key for a in ledger.attempts.values()} or {ledger.session["baseline"]["key"]}
+    if clash := next((k for k, v in asked.items() if kept[k] != v), None):
+        raise UserError(
+            f"The session {path.parent.name!r} was begun with {clash.replace('_', ' ')} {kept[clash]}, not {asked[clash]}: leave the flag out, or give --tag NAME for a session of its own."
+        )
+    inbox = Inbox(path.parent / "inbox")
+    known |= {ast_key(p.source) for _, p in inbox.waiting() if p.source}
     if why := vet(source, known):
         raise UserError(f"./train.py was not taken: {why}")
-    ticket = Inbox(path.parent / "inbox").leave(Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person"))
-    if holder_pid(path.parent / "session.lock") is None:
-        start_loop(root, path.parent)
+    ticket = inbox.leave(Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person"))
+    try:
+        if holder_pid(path.parent / "session.lock") is None:
+            start_loop(root, path.parent)
+    except UserError:
+        inbox.drop(ticket)  # refused is refused: nothing is measured later
+        raise
     runs = sum(r.counted for r in ledger.runs.values())
     minutes = ledger.session["settings"]["time_budget"] * 1.05 / 60
     return {
@@ -95,6 +109,8 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
     Raises:
         UserError: no session knows this id.
     """
+    if not ticket.strip():
+        raise UserError("`wait` needs the id that `try` printed.")
     for path in journals(root):
         ledger = read_ledger(path)
         attempt = _by_ticket(ledger, ticket)
@@ -108,7 +124,7 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
         if refused is not None:
             return answer | {"state": "refused", "reason": refused["reason"], "next": "mend ./train.py and try again"}, 0
         alive = holder(path.parent / "session.lock")
-        resume = f"uv run python agent_loop.py run --tag {tag}"
+        resume = f"uv run python agent_loop.py run --tag {tag} --inbox-only"
         if attempt is None:
             return _under_way(answer | {"state": "queued"}, alive, ended, resume, ticket)
         row, tip = ledger.row(attempt), incumbent(ledger)
@@ -124,15 +140,17 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
         answer |= {"incumbent": tip.n if tip else None, "incumbent_return": best.avg_return if best else None}
         logs = [r.folder for r in ledger.runs.values() if r.attempt == attempt.n]
         answer["log"] = f"{logs[-1]}/run.log" if logs else None
-        if attempt.verdict is None:
+        if attempt.verdict is None or attempt.state == "superseded":
             pending = [r for r in ledger.pending()]
             if pending:
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
             return _under_way(answer, alive, ended, resume, ticket)
+        stand = (a.n for a in reversed(ledger.attempts.values()) if a.verdict and a.verdict.outcome == "keep" and a.state != "undone")
+        kept = next(stand, None)  # the branch may be about to move there
         answer |= {"state": "decided", "outcome": row.status, "seconds": row.seconds, "reason": row.reason}
         answer["next"] = (
-            "kept: go on from this ./train.py" if row.status == "keep" and attempt.state != "undone"
-            else f"not kept: git show autoresearch/{tag}:train.py > train.py gives the best one back; then the next idea"
+            "kept: go on from this ./train.py" if attempt.n == kept
+            else f"the best one is another: git show autoresearch/{tag}:./train.py > train.py.best && mv train.py.best train.py; then the next idea"
         )  # fmt: skip
         return answer, 0
     raise UserError(f"No session knows the id {ticket}; `agent_loop.py history` lists what there is.")
@@ -140,7 +158,7 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
 
 def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
     """The newest attempt with this id (a superseded one is measured again under the same id), or by its number."""
-    found = [a for a in ledger.attempts.values() if a.ticket == ticket or (ticket.isdigit() and a.n == int(ticket))]
+    found = [a for a in ledger.attempts.values() if a.ticket == ticket or (ticket.isdecimal() and a.n == int(ticket))]
     live = [a for a in found if a.state != "superseded"]
     return (live or found)[-1] if found else None
 

@@ -26,7 +26,7 @@ Events (each also has v, seq and at; see journal.py):
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autorl.records import Edit, Row, RunRecord, Verdict, from_json
@@ -170,7 +170,10 @@ class Ledger:
             for a in self.lineage(verdict.attempt):
                 a.state = "certified"
         for n in verdict.undone:
-            self.attempts[n].state = "undone"
+            gone = self.attempts[n]
+            gone.state = "undone"
+            if gone.verdict is not None:  # the row says why it was taken back, and why it had been kept
+                gone.verdict = replace(gone.verdict, reason=f"{verdict.reason} Before: {gone.verdict.reason}")
 
     def _on_moved(self, e: dict[str, Any]) -> None:
         self.tip = e["commit"]

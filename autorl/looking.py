@@ -20,7 +20,7 @@ from autorl.keyboard import incumbent
 from autorl.ledger import Ledger
 from autorl.locks import holder, holder_pid
 from autorl.records import AutoRLError, UserError, to_json
-from autorl.session import check_env, find_session, read_ledger
+from autorl.session import check_env, find_session, journals, read_ledger
 
 
 def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
 
 def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     """A table for a person or JSON for a program."""
-    path = find_session(root, tag)
+    path = find_session(root, tag, unfinished=False)
     ledger = read_ledger(path)
     facts = _facts(path, ledger)
     rows = ledger.rows(decided_only=False)
@@ -65,12 +65,30 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         soft_wrap=True,
     )
     if facts["claim"]:
-        console.print(str(facts["claim"].get("sentence", "")), soft_wrap=True)
+        console.print(f"{facts['claim'].get('sentence', '')} (evidence.json)", soft_wrap=True)
+
+
+def print_evidence(root: Path, tag: str) -> None:
+    """The last claim of a session as tables: both arms, the gain, every run with its seed, versions and hardware."""
+    claim = read_ledger(find_session(root, tag)).claim
+    if not claim:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    for table in report.evidence_tables(claim):
+        shown = Table(*table.columns, title=table.title, title_justify="left", caption=table.note or None, caption_justify="left")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    versions = ", ".join(f"{name} {version}" for name, version in claim.get("versions", {}).items())
+    console.print(f"{claim['env_id']}, {claim['time_budget']:g} s a run; {claim['hardware']}; {versions}", soft_wrap=True)
 
 
 def print_history(root: Path, tag: str | None, as_json: bool) -> None:
     """Every attempt and every refusal."""
-    path = find_session(root, tag)
+    path = find_session(root, tag, unfinished=False)
     ledger = read_ledger(path)
     attempts = [to_json(ledger.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)} for a in ledger.attempts.values()]
     refused = [{"title": r["title"], "reason": r["reason"], "proposer": r["proposer"]} for r in ledger.refusals]
@@ -92,7 +110,7 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
 
 def write_report(root: Path, tag: str | None) -> list[str]:
     """results.tsv, progress.png, report.html of a session, from its journal; their paths."""
-    path = find_session(root, tag)
+    path = find_session(root, tag, unfinished=False)
     ledger = read_ledger(path)
     rows, folder, env_id = ledger.rows(), path.parent, ledger.session["env_id"]
     try:
@@ -124,6 +142,8 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
         UserError: no loop is working on it.
     """
     path = find_session(root, tag)
+    if tag is None:
+        path = next((p for p in journals(root) if holder_pid(p.parent / "session.lock") is not None), path)
     lock = path.parent / "session.lock"
     pid = holder_pid(lock)
     if pid is None:

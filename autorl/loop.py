@@ -9,6 +9,7 @@ only has to do what is missing. This file knows the order and nothing else: no g
 import contextlib
 import gc
 import json
+import math
 import os
 import threading
 import time
@@ -47,17 +48,18 @@ class Loop:
         self.places = max(1, runner.places)
         self.inbox_only = inbox_only  # stop when every proposal left by `try` is decided
         self.confirm_only = confirm_only  # no search: the claim, even if there is one already
+        self._finished_before = session.ledger.finished
         self._claims_before = len(session.journal.of("claim"))
         self.ledger, self.workspace, self.settings = session.ledger, session.workspace, session.settings
         self.state = decision.start(decision.Rules(rigor=self.settings.rigor))  # type: ignore[arg-type]
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
-        self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd)
+        self._mutex = threading.RLock()
+        self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd, self._mutex)
         self.flights = Flights(session, runner, self.purse, self._record, self.screen.say)
         self.desk = Desk(session, proposer, self.purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
         self.stopping = ""  # why, once a signal came
         self.closing = ""  # why, once the search has ended by itself
         self.exit_code = 0
-        self._mutex = threading.RLock()
         self._began = time.monotonic()
         self._pictured = -PICTURE_SECONDS
         self._stale_views = True
@@ -113,7 +115,8 @@ class Loop:
                 time.sleep(POLL_SECONDS if not more and (self.flights or self.desk.thinking) else 0.0)
             if self.bounds.confirm_runs and not self.exit_code and decision.champion(self.state) == 0:
                 self.closing += "; nothing is likely enough to be better than the baseline to be put to the proof"
-            self._record("closed", finished="" if self.confirm_only or self.inbox_only else self.closing, why=self.closing)
+            finished = self._finished_before if self.confirm_only or self.inbox_only else self.closing
+            self._record("closed", finished=finished, why=self.closing)
             self.screen.say(self.closing)
         except (Paused, OSError) as trouble:
             pause = trouble if isinstance(trouble, Paused) else _refused_by_machine(trouble)
@@ -177,7 +180,8 @@ class Loop:
         if self.flights or self._wants():
             return False
         if self.state.stop and not self.confirm_only:
-            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated else 1
+            runs_still = bool(self.state.saturated) or (self.state.recheck is None and "ideas are at fault" in self.state.stop)
+            self.closing, self.exit_code = self.state.stop, 0 if runs_still else 1
         self.closing = self.closing or "nothing is left to do"
         return self.exit_code != 0 or not self._confirm_wanted()
 
@@ -187,6 +191,8 @@ class Loop:
             self.closing = "the confirmation is done"
             return ()
         wants = decision.wants(self.state, self.places, self.flights.wants)
+        if wants and self._time_is_up():
+            return ()  # what is under way may land; then only the claim
         if any(isinstance(w, decision.Propose) for w in wants) and self._exhausted():
             wants = tuple(w for w in wants if not isinstance(w, decision.Propose))
         return wants
@@ -196,15 +202,27 @@ class Loop:
         self.closing = self.closing or self.desk.exhausted
         tried = sum(1 for a in self.ledger.attempts.values() if a.n and a.state != "superseded")
         if self.bounds.experiments is not None and tried >= self.bounds.experiments:
-            self.closing = self.closing or f"{self.bounds.experiments} experiments are done"
-        if self.bounds.hours is not None:
-            ends = [r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record]
-            one = max(ends, default=self.settings.time_budget * 1.1)
-            reserve = one * (1 + 2 * self.bounds.confirm_runs / self.places)
-            if time.monotonic() - self._began + reserve > self.bounds.hours * 3600:
-                minutes = self.bounds.hours * 60
-                self.closing = self.closing or (f"{self.bounds.hours:g} hours are up" if minutes >= 60 else f"{minutes:.0f} minutes are up")
+            count = self.bounds.experiments
+            self.closing = self.closing or f"{count} experiment{' is' if count == 1 else 's are'} done"
         return bool(self.closing)
+
+    def _time_is_up(self) -> bool:
+        """One more run and the confirmation would go beyond the hours given."""
+        if self.bounds.hours is None:
+            return False
+        ends = [r.record.total_seconds or 0.0 for r in self.ledger.runs.values() if r.record]
+        one = max(ends, default=self.settings.time_budget * 1.1)
+        need = one * (1 + math.ceil(2 * self.bounds.confirm_runs / self.places))
+        left = self.bounds.hours * 3600 - (time.monotonic() - self._began)
+        if need > left:
+            minutes = self.bounds.hours * 60
+            given = f"{self.bounds.hours:g} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
+            self.closing = self.closing or (
+                f"{given} are up"
+                if left <= one
+                else f"{given} are nearly up: {left / 60:.0f} minutes are left, and a run and the confirmation take {need / 60:.0f}"
+            )
+        return need > left
 
     def _start_wanted(self) -> bool:
         """Fill the free places; True when there is more to ask for at once."""
@@ -220,7 +238,7 @@ class Loop:
                     if self.stopping:  # the researcher was told so, too
                         return False
                     raise
-            elif len(self.flights) < self.places:
+            elif self.flights.room:
                 kind = want.kind if isinstance(want, decision.Control) else "measure"
                 purpose = f"control {kind}" if isinstance(want, decision.Control) else want.purpose
                 self.flights.start(want.attempt, purpose, kind, self.ledger.next_seed_index(), want)
@@ -276,8 +294,12 @@ class Loop:
         self._settle()
         self._record("closed", why=self.stopping)
         self._views(final=True)
+        what = (
+            f"confirm --tag {self.session.tag} --runs {self.bounds.confirm_runs}" if self.confirm_only else f"run --tag {self.session.tag}"
+        )
+        flags = "" if self.confirm_only else self.session.extras.get("flags", "")
         self.screen.say(
-            f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py run --tag {self.session.tag}"
+            f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py {what} {flags}".rstrip()
         )
         return 130
 
@@ -290,25 +312,28 @@ class Loop:
             return False
         if self.confirm_only:
             return len(self.session.journal.of("claim")) == self._claims_before
-        return not (self.ledger.claim and self.ledger.claim["champion"] == champion)
+        known = self.ledger.claim
+        return not (
+            known and known["champion"] == champion and min(known["claim"]["runs"], known["claim"]["runs0"]) >= self.bounds.confirm_runs
+        )
 
     def _confirm(self) -> None:
         """The champion's controls, then one more run of whichever arm is owed one; when both are full, the claim."""
         champion = decision.champion(self.state)
         flying = self.flights.wants
         if controls := decision.controls_owed(self.state, champion, flying) or flying:
-            for want in controls if len(self.flights) < self.places else ():
+            for want in controls if self.flights.room else ():
                 if isinstance(want, decision.Control) and want not in flying:
                     self.flights.start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
                     break
             return
         runs = claiming.arms(self.ledger, champion, len(self.session.journal.of("claim")))
         owed = claiming.owed(runs, self.bounds.confirm_runs)
-        if owed is not None and len(self.flights) < self.places:
+        if owed is not None and self.flights.room:
             purpose = f"confirm {len(self.session.journal.of('claim'))}"
             self.flights.start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
         elif owed is None and not self.flights:
-            claim = claiming.claim(self.ledger, champion, runs)
+            claim = claiming.claim(self.ledger, champion, runs, len(self.session.journal.of("claim")))
             self._record("claim", claim=claim)
             self.screen.say(str(claim["claim"].get("sentence", "")))
 

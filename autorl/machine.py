@@ -1,4 +1,4 @@
-"""Machine honesty: which cores a place gets, and whether a run got as much machine as its peers. Pure.
+"""Machine honesty: which cores and GPU a place gets, and whether a run got as much machine as its peers.
 
 What it does not do: measure the machine (the judge samples it all through a run).
 """
@@ -31,6 +31,17 @@ def partition(cores: tuple[int, ...], places: int) -> list[tuple[int, ...]]:
     return groups
 
 
+def gpus(asked: str = "") -> tuple[str, ...]:
+    """Names of this machine's CUDA devices, as CUDA_VISIBLE_DEVICES takes them: those asked for, else those this process may use."""
+    listed = asked or os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return tuple(name.strip() for name in listed.split(",") if name.strip())
+    try:  # device nodes: a container is given some of the host's
+        return tuple(str(i) for i in range(sum(name.removeprefix("nvidia").isdigit() for name in os.listdir("/dev"))))
+    except OSError:
+        return ()
+
+
 def is_steady(share: MachineShare, peers: Sequence[MachineShare]) -> tuple[bool, str]:
     """Whether a run may be pooled with its peers (counted runs on the same machine), and if not, why."""
     if share.suspended_seconds > 1.0:
@@ -41,6 +52,6 @@ def is_steady(share: MachineShare, peers: Sequence[MachineShare]) -> tuple[bool,
     if share.cpu_share is None or len(known) < 2:
         return True, ""
     usual = statistics.median(known)
-    if share.cpu_share < TOLERANCE * usual:
+    if not TOLERANCE * usual <= share.cpu_share <= usual / TOLERANCE:
         return False, f"it got {share.cpu_share:.0%} of its cores where the others got {usual:.0%}"
     return True, ""

@@ -5,6 +5,8 @@ is never too small. What it does not do: know prices (the proposer does).
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from threading import RLock
 from typing import Any
 
 from autorl.ledger import Ledger
@@ -14,18 +16,23 @@ from autorl.records import Paused
 class JournalPurse:
     """records.Purse on the journal."""
 
-    def __init__(self, record: Callable[..., Any], ledger: Ledger, max_usd: float | None):
+    def __init__(self, record: Callable[..., Any], ledger: Ledger, max_usd: float | None, mutex: AbstractContextManager[Any] | None = None):
         self._record, self._ledger, self.max_usd = record, ledger, max_usd
+        self._mutex = mutex or RLock()
 
     def reserve(self, worst_usd: float, what: str, ticket: str = "") -> str:
-        spent = self._ledger.spent()
-        if self.max_usd is not None and spent + worst_usd > self.max_usd:
-            raise Paused(
-                f"${spent:.2f} are spent and {what} could cost ${worst_usd:.2f}, more than --max-usd {self.max_usd:g} allows: raise it to go on."
-            )
-        ticket = ticket or f"m{len(self._ledger.money) + 1}"
-        self._record("money", ticket=ticket, op="reserve", usd=worst_usd, what=what, usage={})
-        return ticket
+        with self._mutex:  # the researcher's thread and the loop's reserve side by side
+            if not self.covers(worst_usd):
+                raise Paused(
+                    f"${self._ledger.spent():.2f} are spent and {what} could cost ${worst_usd:.2f}, more than --max-usd {self.max_usd:g} allows: raise it to go on."
+                )
+            ticket = ticket or f"m{len(self._ledger.money) + 1}"
+            self._record("money", ticket=ticket, op="reserve", usd=worst_usd, what=what, usage={})
+            return ticket
+
+    def covers(self, worst_usd: float) -> bool:
+        """Whether there is money left for this."""
+        return self.max_usd is None or self._ledger.spent() + worst_usd <= self.max_usd
 
     def settle(self, ticket: str, usd: float, usage: Mapping[str, Any]) -> None:
         self._record("money", ticket=ticket, op="settle", usd=usd, what="", usage=dict(usage))

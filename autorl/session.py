@@ -67,6 +67,17 @@ class Session:
     new: bool = False
     extras: dict[str, Any] = field(default_factory=dict)
 
+    def check_harness(self) -> None:
+        """Every run of a session is measured by one evaluate.py.
+
+        Raises:
+            Paused: it changed since the session began.
+        """
+        if harness_of(self.root) != self.ledger.session["harness"]:
+            raise Paused(
+                "evaluate.py changed while this session was at work: put it back (git checkout -- evaluate.py), then run the same command; nothing is lost."
+            )
+
     def close(self) -> None:
         self.journal.close()
         self.lock.release()
@@ -75,6 +86,14 @@ class Session:
 def safe_name(env_id: str) -> str:
     """The folder name of an environment: `my_module:MyEnv-v0` and `ALE/Pong-v5` hold characters paths should not."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
+
+
+def harness_of(root: Path) -> str:
+    """Which evaluate.py this is."""
+    try:
+        return hashlib.sha256((root / "evaluate.py").read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def journals(root: Path) -> list[Path]:
@@ -91,8 +110,8 @@ def read_ledger(path: Path) -> Ledger:
     return ledger
 
 
-def find_session(root: Path, tag: str | None, env_id: str | None = None) -> Path:
-    """The journal that a person means: by tag, else the newest unfinished one, else the newest one.
+def find_session(root: Path, tag: str | None, env_id: str | None = None, unfinished: bool = True) -> Path:
+    """The journal that a person means: by tag, else the newest unfinished one (where `unfinished`), else the newest one.
 
     Raises:
         UserError: there is none.
@@ -105,7 +124,7 @@ def find_session(root: Path, tag: str | None, env_id: str | None = None) -> Path
         raise UserError(
             f"There is no session {what}under results/; start one with: uv run python agent_loop.py run{f' --tag {tag}' if tag else ''}"
         )
-    if tag is None:
+    if tag is None and unfinished:
         for path in paths:
             if not read_ledger(path).finished:
                 return path
@@ -127,7 +146,7 @@ def check_env(env_id: str) -> float | None:
     except Exception as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"Gymnasium cannot make {env_id} ({str(error).splitlines()[0]}).{hint}") from None
+        raise UserError(f"Gymnasium cannot make {env_id} ({(str(error) or type(error).__name__).splitlines()[0]}).{hint}") from None
     try:
         evaluate.check_spaces(env, env_id)
     except SystemExit as refusal:
@@ -173,6 +192,16 @@ def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
     return next(name for k in range(1, 10_000) if (name := day if k == 1 else f"{day}-{k}") not in taken)
 
 
+def kept_settings(root: Path, tag: str | None, settings: Settings, new: bool) -> Settings | None:
+    """The settings of the session that `open_session` would continue; None where it would make one."""
+    tag = pick_tag(root, settings.env_id, tag, new)
+    path = next((p for p in journals(root) if p.parent.name == tag), None)
+    if path is None or new:
+        return None
+    kept = read_ledger(path).session["settings"]
+    return Settings(**{**kept, "cores": tuple(kept["cores"])})
+
+
 def open_session(
     root: Path, tag: str | None, settings: Settings, new: bool = False, seed: int | None = None, given: frozenset[str] = frozenset()
 ) -> Session:
@@ -201,12 +230,13 @@ def open_session(
     exists = path.is_file()
     if exists and new:
         raise UserError(f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose another --tag.")
-    harness = hashlib.sha256((root / "evaluate.py").read_bytes()).hexdigest()[:16]
+    harness = harness_of(root)
     meta = None
     if not exists:
-        if workspace.branch(tag) is not None:
+        if workspace.branch(tag) is not None or workspace.pinned(tag):
             raise UserError(
-                f"The branch autoresearch/{tag} exists but results/ holds no journal for it: choose another --tag, or delete the branch."
+                f"The branch autoresearch/{tag} or its refs/autorl/{tag} exist but results/ holds no journal for them: choose another --tag, or delete them: "
+                f"git branch -D autoresearch/{tag}; git for-each-ref --format='delete %(refname)' refs/autorl/{tag} | git update-ref --stdin"
             )
         source = workspace.head_source()
         if why := vet(source):

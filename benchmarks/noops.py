@@ -109,8 +109,10 @@ def planted(sessions: int) -> None:
     for k in range(sessions):
         events = session(7, confirm_runs=0, seed=100 + k, crippled=True)
         fix = next(e["n"] for e in events if e["type"] == "attempt" and e["title"] == "the fix")
-        again = [e["n"] for e in events if e["type"] == "attempt" and e.get("again") == fix]
-        own = {fix, *again}
+        own = {fix}
+        for event in events:
+            if event["type"] == "attempt" and event.get("again") in own:
+                own.add(event["n"])
         found = [v for v in verdicts(events) if v["attempt"] in own and v["outcome"] in ("keep", "discard", "crash")]
         won = any(v["outcome"] == "keep" for v in found)
         kept += won

@@ -4,7 +4,7 @@
     uv run python benchmarks/pool.py --seconds 720 --runs 256 # runs as long as real ones: an hour
 
 A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals are real. Printed: the CPU
-time of the loop as a share of wall-clock, and the share of the places' time that passed between a run's end and the start of
+time of the loop and of git as a share of wall-clock, and the share of the places' time that passed between a run's end and the start of
 the next one in its place. Times when the decision itself asks for fewer runs than there are places (the calibration, the
 proof of a champion) are the rule's and not the pool's: there are none in `--rigor bold` after the calibration.
 What it does not do: train, or start processes.
@@ -12,6 +12,7 @@ What it does not do: train, or start processes.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -50,7 +51,7 @@ class Simulated:
         if self.ends and self.full_since:
             self.idle += now - self.ends.pop(0)
         if len(self.jobs) == self.places and not self.full_since:
-            self.full_since, self.cpu_then, self.done, self.ends = now, time.process_time(), 0, []
+            self.full_since, self.cpu_then, self.done, self.ends = now, sum(os.times()[:4]), 0, []
         return str(folder)
 
     def poll(self, handle: str) -> RunRecord | None:
@@ -97,7 +98,7 @@ class Until:
         idle = r.idle + sum(time.monotonic() - end for end in r.ends)
         self.figures = {
             "places": r.places, "seconds_a_run": r.seconds, "runs": r.done, "wall_seconds": wall,
-            "loop_cpu_share": (time.process_time() - r.cpu_then) / wall, "idle_share_of_places": idle / (wall * r.places),
+            "loop_cpu_share": (sum(os.times()[:4]) - r.cpu_then) / wall, "idle_share_of_places": idle / (wall * r.places),
         }  # fmt: skip
         self.loop.stop("enough")
 

@@ -60,7 +60,10 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
                     "status": r.status, "reason": r.reason,
                 })  # fmt: skip
                 out.write_text(json.dumps(rows, indent=1) + "\n")
-                print(f"{time.strftime('%H:%M:%S')}  {where:<6} {file:<24} seed {job.seed:>3}: {r.avg_return}  {rate or 0:,.0f} steps/s  {r.reason}", flush=True)
+                print(
+                    f"{time.strftime('%H:%M:%S')}  {where:<6} {file:<24} seed {job.seed:>3}: {r.avg_return}  {rate or 0:,.0f} steps/s  {r.reason}",
+                    flush=True,
+                )
     runner.close()
 
 
@@ -93,6 +96,7 @@ def main() -> int:
     files, groups = sources(), partition((), 2)
     keys = {hashlib.sha256(s.encode()).hexdigest()[:12] for s in files.values()}
     rows = [r for r in (json.loads(o.out.read_text()) if o.out.is_file() else []) if o.table or r["train"] in keys]
+    rows = [r for r in rows if r["status"] != "interrupted"]
     done = {(r["where"], r["file"], r["seed"]) for r in rows if (r["env_id"], r["budget"]) == (o.env_id, o.budget)}
     o.out.parent.mkdir(parents=True, exist_ok=True)
 

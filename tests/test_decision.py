@@ -260,7 +260,41 @@ def test_a_ceiling_that_most_runs_reach_is_saturated_though_s_is_not_zero() -> N
         x.propose(n)
         while n in x.state.open:
             x.run(n, 1000.0)
-    assert "saturated" in x.state.stop or x.state.incumbent != 0
+    assert "saturated" in x.state.stop and x.state.incumbent == 0
+
+
+@pytest.mark.parametrize("rigor", ["standard", "anchored", "strict", "bold"])
+def test_a_ceiling_that_the_search_reaches_is_noticed_and_ends_it(rigor: Any) -> None:
+    x = Session(Rules(rigor=rigor)).calibrated(400.0, 500.0, 700.0, 800.0)
+    n = 0
+    while not x.state.stop and n < 60:
+        want = wants(x.state)[0]
+        if isinstance(want, Measure):
+            x.run(want.attempt, 1000.0 if want.attempt else 600.0)
+        elif isinstance(want, Control):
+            x.tell(ControlFact(want.attempt, want.kind, True))
+        else:
+            n += 1
+            x.propose(n)
+    assert "saturated" in x.state.stop and "harder environment" in x.state.stop and n <= 20
+
+
+def test_a_machine_that_breaks_takes_no_keep_with_it() -> None:
+    x = Session(Rules(rigor="strict")).calibrated()
+    n = 0
+    while not x.state.path:
+        n += 1
+        x.propose(n)
+        while n in x.state.open:
+            want = wants(x.state)[0]
+            assert isinstance(want, Measure)
+            x.run(want.attempt, 130.0 if want.attempt == n else 100.0)
+    kept = x.state.path
+    for k in range(n + 1, n + 6):
+        x.propose(k)
+        x.run(k, None, "crash")
+    x.run(x.state.incumbent, None, "crash")
+    assert "at fault" in x.state.stop and "harness" in x.state.stop and x.state.path == kept
 
 
 def test_a_deterministic_score_below_its_ceiling_still_finds_the_gain() -> None:

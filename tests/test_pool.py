@@ -1,13 +1,24 @@
 """Several runs at once: whatever order results come in, twice or never, each counts once and for its own experiment."""
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_modal import StandIn, StandInCall
 
 sys.path[:0] = [str(Path(__file__).resolve().parent / "faults")]
 
-from unreliable import EXPERIMENTS, PLACES, Night, night  # noqa: E402
+from ground import ENV_ID, EPISODES, Site  # noqa: E402
+from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night  # noqa: E402
+
+from autorl.ledger import Ledger  # noqa: E402
+from autorl.loop import Loop  # noqa: E402
+from autorl.proposers.replay import Replay  # noqa: E402
+from autorl.records import Job, Paused, Progress, RunRecord, from_json, to_json  # noqa: E402
+from autorl.runners.scripted import read_script, scores  # noqa: E402
+from autorl.session import Bounds, Settings, open_session  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +42,122 @@ def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
     assert found.outcomes["keep"] >= 1 and found.outcomes["crash"] >= 1 and found.outcomes["discard"] >= 5
     best = max(row.avg_return for row in found.rows if row.avg_return is not None)
     assert best > 15.0
+
+
+class Recorder:
+    """A records.Runner that only writes down what it is given, and stops the loop when its places are full."""
+
+    def __init__(self, name: str, screen: Quiet):
+        self.name, self.places, self.screen = name, 2, screen
+        self.jobs: list[Job] = []
+
+    def start(self, job: Job, folder: Path) -> str:
+        self.jobs.append(job)
+        if len(self.jobs) == self.places and self.screen.loop is not None:
+            self.screen.loop.stop("enough")
+        return str(len(self.jobs))
+
+    def poll(self, handle: str) -> RunRecord | None:
+        return None
+
+    def progress(self, handle: str) -> Progress | None:
+        return None
+
+    def attach(self, handle: str, job: Job, folder: Path) -> bool:
+        return False
+
+    def cancel(self, handle: str) -> None:
+        pass
+
+
+def places_of(name: str, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
+    """(cores, threads, GPU) of two runs at once."""
+    site, screen = Site.new(folder / "a night", ideas(), BASELINE), Quiet()
+    session = open_session(site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1)
+    runner = Recorder(name, screen)
+    try:
+        screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(), screen)
+        assert screen.loop.run() == 130
+    finally:
+        session.close()
+    return [(job.cores, job.threads, job.gpu) for job in runner.jobs]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two places need two cores")
+def test_runs_side_by_side_get_cores_and_a_gpu_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    (one, threads, gpu), (other, _, other_gpu) = places_of("local", tmp_path)
+    assert one and other and not set(one) & set(other) and set(one) | set(other) <= os.sched_getaffinity(0)
+    assert threads == len(one) and {gpu, other_gpu} == {"2", "5"}
+
+
+def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert places_of("modal", tmp_path) == [((), 0, ""), ((), 0, "")]
+
+
+# -- rented places: the whole loop over the stand-in for Modal -------------------------------------------------------
+
+
+class Cloud(StandIn):
+    """A platform on which train.py is a script; a call is over after it was asked for a few times."""
+
+    cost = 0.01  # dollars a run
+
+    def spawn(self, *args: Any, **kwargs: Any) -> StandInCall:
+        job: Job = from_json(Job, args[0])
+        returns = scores(read_script(job.train_source), job.seed, EPISODES)
+        record = RunRecord(
+            "ok", avg_return=sum(returns) / EPISODES, returns=returns, lengths=(1,) * EPISODES, eval_seeds=tuple(range(EPISODES)), env_id=job.env_id,
+            seed=job.seed, isolation="modal", cost_usd=self.cost, control={"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0} if job.kind != "measure" else {},
+        )  # fmt: skip
+        self.script = lambda n: [*[TimeoutError()] * (3 + 5 * (n % 3)), {"record": to_json(record), "files": {}}]
+        return super().spawn(*args, **kwargs)
+
+
+class Crash(BaseException):
+    """The end of a process, as far as the loop can tell."""
+
+
+class Fragile(Quiet):
+    """A screen that dies with its loop after some lines."""
+
+    def say(self, text: str) -> None:
+        self.left = None if self.left is None else self.left - 1
+        if self.left == 0:
+            raise Crash
+
+
+def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
+    session = open_session(site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES), seed=1)
+    taken = sum(a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values())
+    taken += sum(r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals)
+    try:
+        Loop(session, Replay(site.ideas, taken), cloud.runner(PLACES), bounds, screen).run()
+    except Crash:
+        pass
+    finally:
+        session.close()
+    return site.ledger()
+
+
+def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_path: Path) -> None:
+    site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
+    under_way = len(sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Fragile(12)).pending())
+    assert under_way >= 2 and not site.broken_invariants(ended=False)
+    ledger = sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Quiet())
+    assert not ledger.pending() and not site.broken_invariants()
+    assert len(cloud.jobs) == len(ledger.runs) and all(r.record is not None and r.record.status == "ok" for r in ledger.runs.values())
+
+
+def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: Path) -> None:
+    site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
+    worst = cloud.runner().worst_usd(Job("", ENV_ID, 1, 5.0))
+    cloud.cost, limit = 0.3 * worst, 2.5 * worst  # of four places two can be paid for at their worst
+    for _ in range(2):  # and starting again changes nothing
+        with pytest.raises(Paused, match="max-usd"):
+            sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
+        ledger = site.ledger()
+        assert not ledger.pending() and not site.broken_invariants(ended=False)
+        assert ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs)) and ledger.spent() + worst > limit
+        assert len(cloud.jobs) == len(ledger.runs)

@@ -105,7 +105,7 @@ def _count(state: State, fact: RunFact) -> Settled:
         if arm.n in (state.incumbent, state.anchor):
             b = beliefs.measured(b, score, noise, anchor=arm.n == state.anchor)
         state = replace(state, belief=b)
-    return _settle(state)
+    return _settle(saturation(state) if state.calibrated else state)
 
 
 def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
@@ -122,15 +122,15 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
             _closed(state, arm.n, outcome), crashed_in_a_row=row, recheck=state.counted if row >= state.rules.max_crashes else None
         )
         return state, (verdict_of(state, arm, outcome, reason),)
+    if state.recheck is not None and arm.n == state.incumbent:
+        row = state.crashed_in_a_row
+        stop = f"{row} candidates in a row crashed, and now the incumbent, attempt {arm.n}, {what} too: the harness or the machine is at fault."
+        return replace(state, stop=stop), ()
     if arm.n in state.path:
         return _undo(state, f"Run {fact.run} of attempt {arm.n} {what}: a crash in any replicate discards", first=arm.n)
     if arm.n != state.anchor:
         return state, ()
-    if state.recheck is not None:
-        row = state.crashed_in_a_row
-        stop = f"{row} candidates in a row crashed, and now the incumbent, attempt {arm.n}, {what} too: the harness or the machine is at fault."
-        return replace(state, stop=stop), ()
-    if not state.calibrated:
+    if not state.calibrated and state.belief is None:
         mend = "mend train.py before researching it" if arm.parent is None else "it ran before, so the machine is at fault"
         reason = f"Run {fact.run} of {'the baseline' if arm.parent is None else f'attempt {arm.n}'} {what}: {mend}."
         return replace(state, stop=reason), (Verdict(arm.n, "crash", reason, level=state.level),)
@@ -200,6 +200,8 @@ def _candidate(state: State, n: int) -> Settled:
     w = beliefs.weigh(b, arm.prior or b.prior, mean(arm.runs), w_n := len(arm.runs), s)
     again = (w.worth > rules.price and w_n < rules.most) or (w.evident and w.D > 0 and w_n < 2)
     keep = w.gain > (rules.margin if arm.nodes > state.arms[arm.parent or 0].nodes else 0.0)
+    if state.saturated and not stale:  # nothing is higher than a ceiling
+        keep = keep and max(run.score for run in arm.runs) > max(run.score for run in state.arms[state.incumbent].runs)
     if stale and (again or keep):
         state = with_arm(_learn(state, arm, w), replace(arm, prior=w.posterior))
         return _closed(state, n, "superseded"), (superseded(state, arm),)
@@ -252,6 +254,8 @@ def _tested(state: State, arm: Arm, test: Comparison, s: float) -> Settled:
 def _exactly(state: State, arm: Arm) -> Settled:
     """No run has ever differed from another of the same code: a higher score is a gain."""
     runs0 = state.arms[state.incumbent].runs
+    if not runs0:
+        return state, ()
     gain = mean(arm.runs) - mean(runs0)
     how = "exactly as much as" if gain == 0 else f"{num(abs(gain))} {'more' if gain > 0 else 'less'} than"
     said = f"{runs_in_words(len(arm.runs))} averaging {num(mean(arm.runs))}, {how} attempt {state.incumbent}, where no run has differed from another of the same code."
@@ -264,7 +268,7 @@ def _exactly(state: State, arm: Arm) -> Settled:
 
 
 def _dropped(state: State, n: int) -> State:
-    top = max(run.score for run in state.arms[state.incumbent].runs)
+    top = max((run.score for run in state.arms[state.incumbent].runs), default=None)
     same = bool(state.saturated) and all(run.score == top for run in state.arms[n].runs)
     row = state.equal_in_a_row + 1 if same else 0
     stop = f"{row} candidates in a row scored exactly what the incumbent scores. {state.saturated}" if row >= state.rules.max_equal else ""
@@ -351,7 +355,7 @@ def _undo(state: State, why: str, first: int | None = None) -> Settled:
     if unknown:
         state, _ = _calibrate(replace(state, calibrated=False))
     for n in state.open:
-        if state.arms[n].runs:
+        if state.calibrated and state.check is None and n in state.open and state.arms[n].runs:
             state, more = _candidate(state, n)
             verdicts += more
     return state, tuple(verdicts)

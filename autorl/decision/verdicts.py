@@ -8,12 +8,16 @@ from autorl.records import Verdict
 
 
 def saturation(state: State) -> State:
-    """Say so when at least half of the incumbent's runs share the very same highest score: a ceiling, not noise."""
-    scores = [run.score for run in state.arms[state.incumbent].runs]
-    top = scores.count(max(scores)) if scores else 0
-    said = ""
-    if top >= 3 and 2 * top >= len(scores):
-        said = f"{top} of the incumbent's {len(scores)} runs scored exactly {num(max(scores))}: the score is saturated; take a harder environment or a shorter budget."
+    """Say so when at least half of the incumbent's runs share the very same highest score, three runs of it and of what was
+    built on it do, and none of these is higher: a ceiling, not noise.
+    """
+    own = [run.score for run in state.arms[state.incumbent].runs]
+    seen = own + [run.score for arm in state.arms.values() if arm.parent == state.incumbent for run in arm.runs]
+    best, said = max(seen, default=0.0), ""
+    if own and seen.count(best) >= 3 and 2 * own.count(best) >= len(own):
+        where = f"the incumbent's {len(own)} runs" if len(own) >= 3 else f"{len(seen)} runs of the incumbent and of what was built on it"
+        top = own.count(best) if len(own) >= 3 else seen.count(best)
+        said = f"{top} of {where} scored exactly {num(best)}: the score is saturated; take a harder environment or a shorter budget."
     return replace(state, saturated=said)
 
 

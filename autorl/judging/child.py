@@ -24,8 +24,9 @@ from autorl.records import Limits, Status
 SAMPLE_SECONDS = 0.15  # between two looks at the tree; a limit is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept
 
-# sh -c LAUNCH sh MAX_BLOCKS command...: no core files, no file larger than the disk limit, first to die when memory is short
-LAUNCH = 'ulimit -c 0 2>/dev/null; ulimit -f "$1" 2>/dev/null; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; shift; exec "$@"'
+# sh -c LAUNCH sh MAX_BLOCKS command...: no core files, no file larger than the disk limit, few descriptors (each is looked
+# at), first to die when memory is short
+LAUNCH = 'ulimit -c 0 2>/dev/null; ulimit -f "$1" 2>/dev/null; ulimit -n 4096 2>/dev/null; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; shift; exec "$@"'
 
 
 class Fault(Exception):
@@ -91,7 +92,7 @@ class Child:
     Attributes:
         breach: "" or the name of the limit it broke ("memory", "processes", "disk", "log").
         reason: the sentence that goes with it.
-        peak_memory_bytes, cpu_seconds: of the whole tree, sampled.
+        peak_memory_bytes, cpu_seconds: of the whole tree, sampled. processes: in it, when last looked.
         max_gap_seconds: longest hole between two samples.
     """
 
@@ -100,7 +101,8 @@ class Child:
         self.run_dir, self.limits, self.log, self.cores = run_dir, limits, log, tuple(cores)
         self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self.breach = self.reason = ""
-        self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds = 0, 0.0, 0.0
+        self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds, self.processes = 0, 0.0, 0.0, 0
+        self._shared_before = tree.shared_memory_bytes()
         self.widened = False  # it took cores that were not its own
         self.pipe, write = os.pipe()
         os.set_blocking(self.pipe, False)
@@ -180,7 +182,7 @@ class Child:
         self._last_sample, self._next_sample = now, now + SAMPLE_SECONDS
         limits = self.limits
         used = tree.usage(self.pid, at_most=limits.processes + 8)
-        self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
+        self.cpu_seconds, self.processes = max(self.cpu_seconds, used.cpu_seconds), len(used.pids)
         if max(used.threads, len(used.pids)) > limits.processes:
             self._break(
                 "processes", f"it ran {max(used.threads, len(used.pids))} or more processes and threads; the limit is {limits.processes}"
@@ -190,6 +192,12 @@ class Child:
         if memory > min(self.peak_memory_bytes, limits.memory_bytes) and (memory > limits.memory_bytes or now - self._last_pss > 1):
             memory, self._last_pss = tree.pss_bytes(used.pids) or memory, now
             self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
+        # memory that no process shows (a descriptor closed or sent away, System V segments) is in the machine's own sum
+        hidden = tree.shared_memory_bytes() - self._shared_before
+        if hidden > 2 * limits.memory_bytes:
+            self._break(
+                "memory", f"the machine's shared memory grew by {_size(hidden)} meanwhile; the limit is {_size(limits.memory_bytes)}"
+            )
         if memory > limits.memory_bytes:
             self._break("memory", f"it held {_size(memory)} of memory; the limit is {_size(limits.memory_bytes)}")
         if now >= self._next_disk:
@@ -205,6 +213,7 @@ class Child:
                 self._break("memory", f"it held {_size(elsewhere)} in files without a name; the limit is {_size(limits.memory_bytes)}")
         if self.cores:
             self._pin(used.pids)
+        self._last_sample = time.monotonic()  # the time that looking took is no gap: only a stopped judge has one
 
     def _pin(self, pids: Sequence[int]) -> None:
         """Nobody takes more cores than the slot has: threads that widened their affinity are put back."""

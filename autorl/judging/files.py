@@ -71,12 +71,17 @@ def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
 def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
     """(bytes on `device`, bytes elsewhere) in regular files that have no name any more and that `pids` hold open.
 
-    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is mapped.
+    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is mapped. More than
+    50,000 descriptors are more than can be looked at: they count as endless.
     """
     seen: dict[tuple[int, int], int] = {}
+    looked = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             for fd in os.listdir(f"/proc/{pid}/fd"):
+                looked += 1
+                if looked > 50_000:
+                    return 1 << 62, 0
                 with contextlib.suppress(OSError):
                     info = os.stat(f"/proc/{pid}/fd/{fd}")
                     if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:

@@ -40,7 +40,8 @@ from autorl.judging.child import Fault
 READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
 ANSWER_SECONDS = 2.0  # each later answer
-THINKING_SECONDS = 120.0  # all later answers of one worker together
+THINKING_SECONDS = 20.0  # all later answers of one worker together, and the share below of the budget: no second training
+THINKING_SHARE = 0.05
 EVALUATION_SECONDS = 1800.0  # everything
 
 HELLO = struct.Struct("<II")  # rows n, obs_dim; then requests: n bytes of reset mask, n*obs_dim float32
@@ -119,8 +120,8 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
 class Ask:
     """The judge's end of a socket to a policy: reset mask (N,) and observations (N, obs_dim) -> actions (N, act_dim)."""
 
-    def __init__(self, sock: socket.socket):
-        self.socket, self.digest = sock, hashlib.sha256()
+    def __init__(self, sock: socket.socket, thinking_seconds: float = THINKING_SECONDS):
+        self.socket, self.digest, self.thinking_seconds = sock, hashlib.sha256(), thinking_seconds
         self.answered, self.thinking = 0, 0.0
         self.num = self.act_dim = 0
         self.buffer = bytearray()
@@ -151,8 +152,8 @@ class Ask:
         self._receive(view[ANSWER.size :], asked + allowed)
         if self.answered:
             self.thinking += time.monotonic() - asked
-            if self.thinking > THINKING_SECONDS:
-                raise Fault("slow_policy", f"the policy took more than {THINKING_SECONDS:g} s for all its answers together")
+            if self.thinking > self.thinking_seconds:
+                raise Fault("slow_policy", f"the policy took more than {self.thinking_seconds:g} s for all its answers together")
         self.answered += 1
         actions = np.frombuffer(self.buffer, np.float32, offset=ANSWER.size).reshape(self.num, self.act_dim)
         if self.answered <= DIGESTED:
@@ -212,7 +213,7 @@ def worker_main() -> None:
     result: dict[str, Any]
     with socket.socket(fileno=task["socket"]) as sock:
         try:
-            played = roll(task["env_id"], task["seeds"], Ask(sock))
+            played = roll(task["env_id"], task["seeds"], Ask(sock, task["thinking_seconds"]))
             result = {"returns": played.returns, "lengths": played.lengths, "seconds": played.seconds, "actions": played.actions}
         except Fault as fault:
             result = {"rule": fault.rule, "reason": fault.reason}
@@ -232,9 +233,11 @@ class Episodes:
     Args:
         python: argv of an isolated interpreter; the code to run is appended to its last item.
         env, cwd: of the workers.
+        thinking_seconds: for all answers of one policy together, the first left out.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], workers: int, python: Sequence[str], env: dict[str, str], cwd: Path):
+    def __init__(self, env_id: str, seeds: Sequence[int], workers: int, python: Sequence[str], env: dict[str, str], cwd: Path,
+                 thinking_seconds: float = THINKING_SECONDS):  # fmt: skip
         self.num = len(seeds)
         workers = max(1, min(workers, self.num))
         self.rows = [range(self.num * w // workers, self.num * (w + 1) // workers) for w in range(workers)]
@@ -245,7 +248,12 @@ class Episodes:
             for rows in self.rows:
                 ours, theirs = socket.socketpair()
                 self._policy_ends.append(theirs)
-                task = {"env_id": env_id, "seeds": [int(seeds[r]) for r in rows], "socket": ours.fileno()}
+                task = {
+                    "env_id": env_id,
+                    "seeds": [int(seeds[r]) for r in rows],
+                    "socket": ours.fileno(),
+                    "thinking_seconds": thinking_seconds,
+                }
                 command = [*python[:-1], python[-1] + "from autorl.judging.rollout import worker_main; worker_main()"]
                 with ours:
                     process = effect("child start", lambda c=command, fd=ours.fileno(): subprocess.Popen(  # type: ignore[misc]

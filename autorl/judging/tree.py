@@ -130,12 +130,26 @@ def pss_bytes(pids: tuple[int, ...]) -> int | None:
     """Proportional memory of some processes: shared pages shared out. Slower than RSS; None where not told."""
     total, told = 0, False
     for pid in pids:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    total, told = total + int(line.split()[1]) * 1024, True
-                    break
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                for line in file:
+                    if line.startswith(b"Pss:"):
+                        total, told = total + int(line.split()[1]) * 1024, True
+                        break
+        except PermissionError:
+            return None  # one that hides makes the sum unknown
+        except OSError:
+            continue
     return total if told else None
+
+
+def shared_memory_bytes() -> int:
+    """Of the whole machine: tmpfs, memfd, System V segments, whoever holds them; 0 where not told."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Shmem:")), 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def alive(pid: int) -> bool:
