@@ -33,7 +33,7 @@ NUM_STEPS = 64  # {32, 64, 128, 256} steps of each environment between two updat
 HIDDEN = 64  # {32, 64, 128, 256} width of the two hidden layers of actor and critic
 LEARNING_RATE = 1e-3  # [1e-5, 1e-2] log
 FINAL_LR_SHARE = 0.0  # [0.0, 0.5] of LEARNING_RATE, reached when the time is up
-GAMMA = 0.997  # [0.95, 0.999] discount; with 0.99 (a second or two ahead) a fast fall can be worth more than a long run
+GAMMA = 0.99  # [0.95, 0.999] discount; `Discount` may raise it
 GAE_LAMBDA = 0.95  # [0.8, 1.0]
 UPDATE_EPOCHS = 5  # [1, 20] passes over each rollout
 MINIBATCH_SIZE = 512  # {256, 512, 1024, 2048}
@@ -43,6 +43,7 @@ ENT_COEF = 0.0  # [0.0, 0.02]
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 LOG_STD_LR_SHARE = 0.3  # [0.01, 1.0] of LEARNING_RATE: exploration fades more slowly than the mean learns
 LOG_STD_INIT = -0.7  # [-2.0, 0.5] natural log, in units of half the action range
+PATIENCE = 0.15  # [0.05, 1.0] share of what was learnt that may be lost again before the horizon doubles
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 
@@ -150,7 +151,7 @@ class Rollout:
                     envs.send(actor.to_env(action).numpy())
 
     @torch.no_grad()
-    def batch(self, agent: Agent, rewards: np.ndarray, device: torch.device) -> tuple[torch.Tensor, ...]:
+    def batch(self, agent: Agent, rewards: np.ndarray, gamma: float, device: torch.device) -> tuple[torch.Tensor, ...]:
         """Normalised observations, actions, log-probabilities, advantages and values, (B, ...) on the device, reset steps left out.
 
         Everything crosses to the device at once, and the critic sees all observations in one pass.
@@ -158,7 +159,7 @@ class Rollout:
         keep = torch.from_numpy(self.valid).to(device).flatten()
         obs = agent.normalize(torch.from_numpy(self.obs).to(device))  # (T + 1, N, obs_dim)
         values = agent.critic(obs).squeeze(-1)  # (T + 1, N)
-        advantages = torch.from_numpy(compute_gae(rewards, values.cpu().numpy(), self.terminated, self.truncated)).to(device)
+        advantages = torch.from_numpy(compute_gae(rewards, values.cpu().numpy(), self.terminated, self.truncated, gamma)).to(device)
         actions, noise = (torch.from_numpy(x).to(device).flatten(0, 1)[keep] for x in (self.actions, self.noise))
         logprobs = log_prob(noise, torch.zeros_like(agent.log_std), torch.zeros_like(agent.log_std)) - agent.log_std.sum()
         return obs[:-1].flatten(0, 1)[keep], actions, logprobs, advantages.flatten()[keep], values[:-1].flatten()[keep]
@@ -191,7 +192,7 @@ class Episodes:
         return tuple(np.mean(self.finished, axis=0).tolist()) if self.finished else (float("nan"), float("nan"))
 
 
-def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
     """Generalised advantage estimates (https://arxiv.org/abs/1506.02438, eq. 16) -> (T, N).
 
     Args:
@@ -201,11 +202,29 @@ def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray,
     """
     advantages = np.zeros_like(rewards)
     last = np.zeros(rewards.shape[1], np.float32)
-    deltas = rewards + GAMMA * values[1:] * ~terminated - values[:-1]
-    carry = GAMMA * GAE_LAMBDA * ~(terminated | truncated)
+    deltas = rewards + gamma * values[1:] * ~terminated - values[:-1]
+    carry = gamma * GAE_LAMBDA * ~(terminated | truncated)
     for t in reversed(range(len(rewards))):
         advantages[t] = last = deltas[t] + carry[t] * last
     return advantages
+
+
+class Discount:
+    """GAMMA, until the return of episodes falls for long while the discounted return is what is learnt: then it looks further ahead.
+
+    A discount is a stand-in for the score. Where, within its horizon, a fast fall is worth more than a long run, learning more
+    makes the score worse. A larger one from the start costs where the end of an episode cannot be foreseen.
+    """
+
+    def __init__(self) -> None:
+        self.gamma, self.smooth, self.low, self.best = GAMMA, float("nan"), float("inf"), -float("inf")
+
+    def see(self, episode_return: float, time_left: float) -> None:
+        """Take in the mean return of the latest episodes (nan: none yet) and the share of the time that is left, once an update."""
+        self.smooth = episode_return if np.isnan(self.smooth) else self.smooth + 0.01 * (episode_return - self.smooth)
+        self.low, self.best = min(self.low, self.smooth), max(self.best, self.smooth)
+        if time_left < 0.75 and self.best - self.smooth > PATIENCE * (self.best - self.low):
+            self.gamma, self.best = min(0.998, 1 - (1 - self.gamma) / 2), self.smooth
 
 
 class Adam:
@@ -294,12 +313,12 @@ def main() -> None:
     progress = Progress()
     total_timesteps = num_updates = 0
     pace = 1.0  # factor on the learning rate of the actor that keeps approx_kl near TARGET_KL
-    longest, start = 0.0, time.monotonic()
+    longest, start, discount = 0.0, time.monotonic(), Discount()
     rollout.begin(halves)
     while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
         actor.load_state_dict(agent.state_dict())
         rollout.collect(halves, actor, rng)
-        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), device)
+        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), discount.gamma, device)
         b_returns = b_advantages + b_values
 
         # -- update: actor and critic share nothing, so each learns on its own thread
@@ -323,10 +342,11 @@ def main() -> None:
         num_updates, total_timesteps, now = num_updates + 1, total_timesteps + len(b_obs), time.monotonic()
         longest, sps, start = max(0.9 * longest, now - start), len(b_obs) / (now - start), now
         episode_return, episode_length = episodes.mean()
+        discount.see(episode_return, annealed)
         log_metrics(
             total_timesteps, num_updates=num_updates, sps=sps, episode_return=episode_return, episode_length=episode_length,
             **policy_stats, **value_stats, explained_variance=1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8)),
-            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace,
+            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace, gamma=discount.gamma,
         )  # fmt: skip
         progress.show(total_timesteps, sps, episode_return)
     progress.end()

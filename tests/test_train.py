@@ -81,7 +81,7 @@ def test_no_reset_step_is_trained_on_and_a_time_limit_is_bootstrapped() -> None:
     """The counting env's episodes: 5 steps then terminated, 7 steps then truncated, a reset step after each."""
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 28)
     rollout.collect(halves, agent, np.random.default_rng(0))
-    obs, _, logprobs, advantages, values = rollout.batch(agent, rollout.rewards, torch.device("cpu"))
+    obs, _, logprobs, advantages, values = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
     steps = (obs[:, 0] * agent.obs_std[0] + agent.obs_mean[0]).round().int()  # how far into its episode each row is
     assert len(obs) == 4 * (5 + 7 + 5 + 7 + 0)  # 28 rows an env, of which 4 are resets
     assert sorted(set(steps.tolist())) == [0, 1, 2, 3, 4, 5, 6]  # never 7, nor a 5 of an odd episode: nothing acts on a last observation
@@ -107,7 +107,7 @@ def test_envpool_gives_training_the_same_meaning() -> None:
     ended = rollout.terminated | rollout.truncated
     assert ended.sum() > 20
     assert (rollout.valid[1:] == ~ended[:-1]).all()
-    obs, *_ = rollout.batch(agent, rollout.rewards, torch.device("cpu"))
+    obs, *_ = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
     assert len(obs) == rollout.valid.sum()
     healthy = (rollout.obs[:-1, :, 0] > 0.7) & (np.abs(rollout.obs[:-1, :, 1]) < 0.2)
     assert healthy[rollout.valid].all() and not healthy[~rollout.valid].any()
@@ -125,7 +125,7 @@ def test_a_rollout_goes_on_where_the_last_one_stopped() -> None:
 def test_log_probabilities_are_those_of_the_behaviour_policy() -> None:
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 16)
     rollout.collect(halves, agent, np.random.default_rng(0))
-    obs, actions, logprobs, *_ = rollout.batch(agent, rollout.rewards, torch.device("cpu"))
+    obs, actions, logprobs, *_ = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
     normal = torch.distributions.Normal(agent.actor(obs), agent.log_std.exp())
     assert torch.allclose(logprobs, normal.log_prob(actions).sum(-1), atol=1e-4)
 
@@ -250,3 +250,14 @@ def test_our_adam_is_torchs_adam_with_its_gradient_clipping() -> None:
     rates[:5] = 1e-2
     optimizer.minimize(ours(x).square().mean(), rates)
     assert (optimizer.flat[:5] != before[:5]).all() and torch.equal(optimizer.flat[5:], before[5:])
+
+
+def test_the_horizon_grows_only_when_what_was_learnt_is_lost_again_for_long() -> None:
+    steady, falling, early = train.Discount(), train.Discount(), train.Discount()
+    for k in range(2000):
+        left, rise = 1 - k / 2000, min(1.0, k / 500)
+        steady.see(float("nan") if k < 10 else -100 + 400 * rise + (30 if k % 2 else -30), left)
+        falling.see(-100 + 400 * rise - 0.5 * max(0, k - 1000), left)
+        early.see(300 - k if k < 200 else -100 + k, left)  # it falls before anything was learnt
+    assert steady.gamma == early.gamma == train.GAMMA
+    assert 1 - falling.gamma <= (1 - train.GAMMA) / 2 and falling.gamma <= 0.998
