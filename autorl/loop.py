@@ -180,10 +180,12 @@ class Loop:
         if self.flights or self._wants():
             return False
         if self.state.stop and not self.confirm_only:
-            runs_still = bool(self.state.saturated) or (self.state.recheck is None and "ideas are at fault" in self.state.stop)
-            self.closing, self.exit_code = self.state.stop, 0 if runs_still else 1
+            ideas_at_fault = self.state.recheck is None and "ideas are at fault" in self.state.stop
+            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated else 1
+            if not (self.state.saturated or ideas_at_fault):
+                return True
         self.closing = self.closing or "nothing is left to do"
-        return self.exit_code != 0 or not self._confirm_wanted()
+        return not self._confirm_wanted()
 
     def _wants(self) -> tuple[decision.Want, ...]:
         """What decision.py asks for, without new candidates once the bounds are reached."""
