@@ -13,11 +13,12 @@ Unit: s, one run's standard deviation at fixed code. A night's gain is the champ
 anchor checks' runs are paid out of the same budget, the claim's 5 + 5 are not. What it does not do: train anything.
 """
 
+import argparse
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pool
 from pathlib import Path
@@ -255,12 +256,12 @@ def _row(name: str, nights: list[Night]) -> str:
 HEAD = f"{'rule':<40} {'gain 40':>12} {'gain 100':>12}   {'below 40':>7} {'below':>6}  {'keeps':>6} {'null+':>5} {'undone':>6} {'ideas':>5}  {'overclaim':>6}"
 
 
-def table(nights: int) -> None:
+def table(nights: int, only: Sequence[str] = ()) -> None:
     """Every rule in every world, or in those named."""
     worlds = dict(WORLDS)
     if (real := real_world()) is not None:
         worlds["real"] = real
-    worlds = {name: world for name, world in worlds.items() if not sys.argv[3:] or name in sys.argv[3:]}
+    worlds = {name: world for name, world in worlds.items() if not only or name in only}
     with Pool(2) as pool:
         for world_name, world in worlds.items():
             print(f"\n-- {world_name}: {nights} nights, gains in s; null+: keeps that gained nothing\n{HEAD}")
@@ -447,20 +448,30 @@ def noise(path: Path) -> None:
 
 
 def main() -> None:
-    what, number = [*sys.argv[1:], "table"][0], int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2].isdigit() else 0
-    if what == "noise":
-        noise(Path(sys.argv[2]))
-    elif what == "time":
+    acts: dict[str, tuple[Callable[[int], None], int]] = {
+        "places": (places, 400),
+        "stress": (stress, 400),
+        "null": (null, 2000),
+        "planted": (planted, 300),
+        "coverage": (coverage, 20000),
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="table", choices=["table", *acts, "time", "noise"])
+    parser.add_argument("more", nargs="*", help="how many nights or trials; table: also names of worlds; noise: the runs' JSON")
+    given = parser.parse_args()
+    number = int(given.more.pop(0)) if given.more and given.more[0].isdigit() else 0
+    if 0 < number < 20:
+        parser.error("20 nights are the least")
+    if given.what == "noise":
+        if len(given.more) != 1 or not Path(given.more[0]).is_file():
+            parser.error("noise needs the runs' file: decision.py noise results/benchmarks/slots.json")
+        noise(Path(given.more[0]))
+    elif given.what == "time":
         clock()
+    elif given.what == "table":
+        table(number or 1000, given.more)
     else:
-        act, usual = {
-            "table": (table, 1000),
-            "places": (places, 400),
-            "stress": (stress, 400),
-            "null": (null, 2000),
-            "planted": (planted, 300),
-            "coverage": (coverage, 20000),
-        }[what]
+        act, usual = acts[given.what]
         act(number or usual)
 
 

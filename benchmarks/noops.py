@@ -8,6 +8,7 @@ InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so their 
 does not; seeds differ from run to run, so their scores do. What it does not do: simulate (benchmarks/decision.py).
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -27,16 +28,12 @@ CRIPPLE = ("LEARNING_RATE = 0.5", "LEARNING_RATE = 0.01")  # planted: the fix tu
 POSITION = 3  # of the fix among the candidates
 
 
-def repository(folder: Path, candidates: int, crippled: bool) -> Path:
-    """A committed copy of the project whose train.py has one line to reorder for each candidate."""
+def repository(folder: Path, source: str) -> Path:
+    """A committed copy of the project with `source` as its train.py."""
     folder.mkdir(parents=True)
     for name in ("agent_loop.py", "evaluate.py", "program.md", "pyproject.toml", ".gitignore"):
         shutil.copy(PROJECT / name, folder / name)
     shutil.copytree(PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__"))
-    source = (PROJECT / "tests" / "toys" / "train_es.py").read_text()
-    lines = "".join(f"UNUSED_{k} = {k} + 1.0\n" for k in range(candidates))
-    assert CRIPPLE[0] in source
-    source = source.replace(CRIPPLE[0], lines + CRIPPLE[crippled])
     (folder / "train.py").write_text(source)
     who = {
         f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))
@@ -50,10 +47,18 @@ def repository(folder: Path, candidates: int, crippled: bool) -> Path:
     return folder
 
 
+def toy(candidates: int, crippled: bool) -> str:
+    """The toy with one line to reorder for each candidate."""
+    source = (PROJECT / "tests" / "toys" / "train_es.py").read_text()
+    assert CRIPPLE[0] in source
+    lines = "".join(f"UNUSED_{k} = {k} + 1.0\n" for k in range(candidates))
+    return source.replace(CRIPPLE[0], lines + CRIPPLE[crippled])
+
+
 def session(candidates: int, confirm_runs: int, seed: int, crippled: bool, slots: int = 2) -> list[dict[str, Any]]:
     """One real session to its end; the journal's events."""
     with tempfile.TemporaryDirectory() as temporary:
-        repo = repository(Path(temporary) / "repo", candidates, crippled)
+        repo = repository(Path(temporary) / "repo", toy(candidates, crippled))
         ideas: list[dict[str, Any]] = [
             {"title": f"no-op {k}", "edits": [{"search": f"UNUSED_{k} = {k} + 1.0", "replace": f"UNUSED_{k} = 1.0 + {k}"}]}
             for k in range(candidates)
@@ -132,8 +137,11 @@ def planted(sessions: int) -> None:
 
 
 if __name__ == "__main__":
-    number = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    if len(sys.argv) > 1 and sys.argv[1] == "planted":
-        planted(number or 20)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="aa", choices=["aa", "planted"])
+    parser.add_argument("number", nargs="?", type=int, default=0, help="candidates (aa, 40) or sessions (planted, 20)")
+    given = parser.parse_args()
+    if given.what == "planted":
+        planted(given.number or 20)
     else:
-        aa(number or 40)
+        aa(given.number or 40)
