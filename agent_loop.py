@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -43,16 +43,21 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except AutoRLError as error:
-            click.echo(f"autorl: {error}", err=True)
-            sys.stdout.flush()
-            os._exit(error.exit_code)  # a researcher's thread may still be waiting for an answer
+            self.refuse(str(error), error.exit_code)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"autorl: {where}{error.strerror or error}; see to that, then run the same command.", err=True)
-            sys.stdout.flush()
-            os._exit(1)
+            self.refuse(f"{where}{error.strerror or error}; see to that, then run the same command.", 1)
+
+    @staticmethod
+    def refuse(sentence: str, code: int) -> NoReturn:
+        """Say it, to a program that asked for --json as an object too, and leave."""
+        click.echo(f"autorl: {sentence}", err=True)
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"error": sentence, "exit_code": code}))
+        sys.stdout.flush()
+        os._exit(code)  # a researcher's thread may still be waiting for an answer
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -134,21 +134,22 @@ class Rollout:
         for envs, rows in halves:
             self.obs[-1, rows] = envs.reset()
 
-    @torch.inference_mode()
-    def collect(self, halves: list[tuple[VecEnv, slice]], actor: Agent, rng: np.random.Generator) -> None:
-        """Step all environments T times; the policy acts for one half of them while the other half moves."""
+    def collect(self, halves: list[tuple[VecEnv, slice]], actor: Agent, rng: np.random.Generator, worker: ThreadPoolExecutor) -> None:
+        """Step all environments T times. Each half has a thread that acts for it: neither waits for the other before the end."""
         self.noise = rng.standard_normal(self.noise.shape, np.float32)
-        explore = self.noise * actor.log_std.exp().numpy()
+        explore = self.noise * actor.log_std.detach().exp().numpy()
         self.obs[0] = self.obs[-1]
-        for t in range(len(self.actions) + 1):
-            for envs, rows in halves:
-                if t > 0:
-                    (self.obs[t, rows], self.rewards[t - 1, rows], self.terminated[t - 1, rows],
-                     self.truncated[t - 1, rows], self.valid[t - 1, rows]) = envs.recv()  # fmt: skip
-                if t < len(self.actions):
-                    action = actor.mean(torch.from_numpy(self.obs[t, rows])) + torch.from_numpy(explore[t, rows])
-                    self.actions[t, rows] = action.numpy()
-                    envs.send(actor.to_env(action).numpy())
+        second = worker.submit(self._steps, *halves[1], actor, explore)
+        self._steps(*halves[0], actor, explore)
+        second.result()
+
+    @torch.inference_mode()
+    def _steps(self, envs: VecEnv, rows: slice, actor: Agent, explore: np.ndarray) -> None:
+        for t in range(len(self.actions)):
+            action = actor.mean(torch.from_numpy(self.obs[t, rows])) + torch.from_numpy(explore[t, rows])
+            self.actions[t, rows] = action.numpy()
+            (self.obs[t + 1, rows], self.rewards[t, rows], self.terminated[t, rows],
+             self.truncated[t, rows], self.valid[t, rows]) = envs.step(actor.to_env(action).numpy())  # fmt: skip
 
     @torch.no_grad()
     def batch(self, agent: Agent, rewards: np.ndarray, gamma: float, device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -295,8 +296,8 @@ def main() -> None:
     torch.manual_seed(evaluate.SEED)  # the seed belongs to the harness
     rng = np.random.default_rng(evaluate.SEED)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)  # the nets are small: the two learners below, of one thread each, beat one of two threads
-    critic_learner = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)  # the nets are small: two learners of one thread each beat one of two threads
+    worker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
 
     half, threads = NUM_ENVS // 2, max(1, evaluate.THREADS // 2)
     halves = [(make_vec_env(half, seed=2 * evaluate.SEED + k, threads=threads), slice(k * half, (k + 1) * half)) for k in (0, 1)]
@@ -317,7 +318,7 @@ def main() -> None:
     rollout.begin(halves)
     while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
         actor.load_state_dict(agent.state_dict())
-        rollout.collect(halves, actor, rng)
+        rollout.collect(halves, actor, rng, worker)
         b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), discount.gamma, device)
         b_returns = b_advantages + b_values
 
@@ -327,7 +328,7 @@ def main() -> None:
         actor_rates = torch.full_like(actor_optimizer.flat, learning_rate * pace)
         actor_rates[-agent.log_std.numel() :] = learning_rate * LOG_STD_LR_SHARE
         orders = [rng.permutation(len(b_obs)) for _ in range(UPDATE_EPOCHS)]
-        critic_learned = critic_learner.submit(update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns)
+        critic_learned = worker.submit(update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns)
         policy_stats = update_policy(agent, actor_optimizer, actor_rates, orders, b_obs, b_actions, b_logprobs, b_advantages)
         value_stats = critic_learned.result()
         slower = policy_stats["approx_kl"] > TARGET_KL * (0.2 + 0.8 * annealed)

@@ -1,5 +1,6 @@
 """Bad input: one sentence that says what to do, exit code 2, no traceback, nothing half-made."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def nothing_made(repo: Path) -> None:
 def test_flags(autorl, repo: Path, args: list[str], words: list[str]) -> None:
     refused(autorl(*args), *words)
     nothing_made(repo)
+
+
+@pytest.mark.parametrize("args", [["status"], ["history"], ["wait", "t0"]], ids=lambda a: a[0])
+def test_a_program_is_told_in_json(autorl, repo: Path, args: list[str]) -> None:
+    done = autorl(*args, "--json")
+    refused(done)
+    answer = json.loads(done.stdout)
+    assert answer["exit_code"] == 2 and answer["error"] in done.stderr
 
 
 def test_no_git_repository(repo: Path, autorl) -> None:

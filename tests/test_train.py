@@ -7,6 +7,7 @@ import ast
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ TOYS = PROJECT / "tests" / "toys"
 sys.path[:0] = [str(PROJECT), str(TOYS)]
 import evaluate  # noqa: E402
 import train  # noqa: E402
+
+WORKER = ThreadPoolExecutor(1)
 
 
 def run_train(folder: Path, env_id: str, budget: float, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +83,7 @@ def collected(env_id: str, num_envs: int, num_steps: int) -> tuple[train.Rollout
 def test_no_reset_step_is_trained_on_and_a_time_limit_is_bootstrapped() -> None:
     """The counting env's episodes: 5 steps then terminated, 7 steps then truncated, a reset step after each."""
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 28)
-    rollout.collect(halves, agent, np.random.default_rng(0))
+    rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
     obs, _, logprobs, advantages, values = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
     steps = (obs[:, 0] * agent.obs_std[0] + agent.obs_mean[0]).round().int()  # how far into its episode each row is
     assert len(obs) == 4 * (5 + 7 + 5 + 7 + 0)  # 28 rows an env, of which 4 are resets
@@ -103,7 +106,7 @@ def test_envpool_gives_training_the_same_meaning() -> None:
     if not evaluate._envpool_knows("Hopper-v5"):
         pytest.skip("EnvPool has no wheel here")
     rollout, agent, halves = collected("Hopper-v5", 8, 200)
-    rollout.collect(halves, agent, np.random.default_rng(0))
+    rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
     ended = rollout.terminated | rollout.truncated
     assert ended.sum() > 20
     assert (rollout.valid[1:] == ~ended[:-1]).all()
@@ -117,14 +120,14 @@ def test_a_rollout_goes_on_where_the_last_one_stopped() -> None:
     rollout, agent, halves = collected("counting_env:Counting-v0", 2, 3)
     seen = []
     for _ in range(4):
-        rollout.collect(halves, agent, np.random.default_rng(0))
+        rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
         seen += rollout.obs[:-1, 0, 0].tolist()
     assert seen == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]  # 5 is where the first episode ended; its row is the reset step
 
 
 def test_log_probabilities_are_those_of_the_behaviour_policy() -> None:
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 16)
-    rollout.collect(halves, agent, np.random.default_rng(0))
+    rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
     obs, actions, logprobs, *_ = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
     normal = torch.distributions.Normal(agent.actor(obs), agent.log_std.exp())
     assert torch.allclose(logprobs, normal.log_prob(actions).sum(-1), atol=1e-4)
@@ -132,7 +135,7 @@ def test_log_probabilities_are_those_of_the_behaviour_policy() -> None:
 
 def test_rewards_are_scaled_by_the_discounted_return_of_episodes() -> None:
     rollout, agent, halves = collected("counting_env:Counting-v0", 2, 200)
-    rollout.collect(halves, agent, np.random.default_rng(0))
+    rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
     episodes = train.Episodes(2)
     scaled = episodes.see(rollout)
     returns = []
