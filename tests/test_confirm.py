@@ -55,7 +55,7 @@ def test_confirm_measures_both_arms_on_fresh_seeds_and_prints_every_one(tmp_path
     evaluation = [s for r in claim["runs"] for s in r["eval_seeds"]]
     assert len(set(evaluation)) == len(evaluation)
     # everything a reader needs is on the screen and in evidence.json
-    assert all(str(seed) in out for seed in seeds) and "shown" in out and "IQM" in out
+    assert all(str(seed) in out for seed in seeds) and "Shown" in out and "IQM" in out
     assert all(f"{r['avg_return']:.2f}" in out for r in claim["runs"])
     assert json.loads((site.folder / "evidence.json").read_text()) == claim
     assert claim["claim"]["runs"] == 4 and claim["claim"]["gain"] == pytest.approx(
