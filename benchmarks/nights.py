@@ -23,6 +23,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
 from noops import repository, runs, verdicts  # noqa: E402
 
+from autorl.looking import print_evidence  # noqa: E402
 from autorl.proposers.constants import constants, rewrite  # noqa: E402
 
 ENV_ID = "InvertedDoublePendulum-v5"
@@ -57,11 +58,13 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
         events = [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
         tip = subprocess.run(["git", "show", "autoresearch/night:train.py"], cwd=repo, capture_output=True, text=True, check=True).stdout
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
-    claims = [e["claim"]["claim"] for e in events if e["type"] == "claim"]
+        print_evidence(repo, "night")
+    claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]
     return {
         "seed": seed, "minutes": minutes, "runs": runs(events), "baseline": base["mean"], "s": base["s"],
-        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))}, "claim": claims[-1] if claims else None,
+        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))}, "claim": claims[-1]["claim"] if claims else None,
+        "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]] if claims else [],
         "changed": {k: [values(bad)[k], v] for k, v in values(tip).items() if v != values(bad)[k]},
     }  # fmt: skip
 
