@@ -57,8 +57,8 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
             raise SystemExit(f"the night ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         events = [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
         tip = subprocess.run(["git", "show", "autoresearch/night:train.py"], cwd=repo, capture_output=True, text=True, check=True).stdout
-    base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
         print_evidence(repo, "night")
+    base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]
     return {
