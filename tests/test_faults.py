@@ -258,6 +258,7 @@ def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(lon
     assert next(e for e in site.events() if e["type"] == "run" and e["run"] == first["run"])["record"]["status"] == "interrupted"
 
 
+@pytest.mark.long
 def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_is_still_proved(tmp_path, forge):
     crashes = [{"title": f"crash {k}", "source": script(3.0 + k, "raise")} for k in range(7)]
     site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}, *crashes])
