@@ -43,6 +43,7 @@ ENT_COEF = 0.0  # [0.0, 0.02]
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 LOG_STD_LR_SHARE = 0.3  # [0.01, 1.0] of LEARNING_RATE: exploration fades more slowly than the mean learns
 LOG_STD_INIT = -0.7  # [-2.0, 0.5] natural log, in units of half the action range
+LOG_STD_FINAL = -1.6  # [-3.0, 0.5] log sigma is never above the line from LOG_STD_INIT to this
 PATIENCE = 0.15  # [0.05, 1.0] share of what was learnt that may be lost again before the horizon doubles
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
@@ -333,6 +334,8 @@ def main() -> None:
         value_stats = critic_learned.result()
         slower = policy_stats["approx_kl"] > TARGET_KL * (0.2 + 0.8 * annealed)
         pace = min(10.0, max(0.1, pace * (0.9 if slower else 1.1)))
+        with torch.no_grad():  # the mean is what is scored, and a gait learnt under much noise stays a careful one
+            agent.log_std.clamp_(max=LOG_STD_FINAL + (LOG_STD_INIT - LOG_STD_FINAL) * annealed)
 
         # -- the statistics of observations move between iterations only, so ratios start at 1
         obs_moments.update(rollout.obs[:-1][rollout.valid])
