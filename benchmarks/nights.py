@@ -1,6 +1,6 @@
 """Real nights of `search`: train.py with deliberately bad constants, on a fast environment, through the real loop.
 
-    uv run python benchmarks/nights.py                    # 3 nights of 24 experiments, about 7 minutes each on 2 cores
+    uv run python benchmarks/nights.py                    # 3 nights of 20 experiments, about 7 minutes each on 2 cores
     uv run python benchmarks/nights.py --nights 1 --experiments 8 --first-seed 4
 
 A night is `agent_loop.py run --proposer search` in a repository of its own, runs of 12 s, two at once where there are two
@@ -72,7 +72,7 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nights", type=int, default=3)
-    parser.add_argument("--experiments", type=int, default=24)
+    parser.add_argument("--experiments", type=int, default=20)
     parser.add_argument("--confirm-runs", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=1)
     given = parser.parse_args()
