@@ -33,7 +33,9 @@ NUM_STEPS = 64  # {32, 64, 128, 256} steps of each environment between two updat
 HIDDEN = 64  # {32, 64, 128, 256} width of the two hidden layers of actor and critic
 LEARNING_RATE = 1e-3  # [1e-5, 1e-2] log
 FINAL_LR_SHARE = 0.0  # [0.0, 0.5] of LEARNING_RATE, reached when the time is up
-GAMMA = 0.99  # [0.95, 0.999] discount; `Discount` may raise it
+GAMMA = 0.99  # [0.95, 0.995] discount where the critic foresees little
+MAX_GAMMA = 0.9975  # [0.995, 0.999] where it foresees much
+FORESIGHT = 0.9  # [0.5, 1.0] explained variance above which the horizon grows
 GAE_LAMBDA = 0.95  # [0.8, 1.0]
 UPDATE_EPOCHS = 5  # [1, 20] passes over each rollout
 MINIBATCH_SIZE = 512  # {256, 512, 1024, 2048}
@@ -44,7 +46,6 @@ MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 LOG_STD_LR_SHARE = 0.3  # [0.01, 1.0] of LEARNING_RATE: exploration fades more slowly than the mean learns
 LOG_STD_INIT = -0.7  # [-2.0, 0.5] natural log, in units of half the action range
 LOG_STD_FINAL = -1.6  # [-3.0, 0.5] log sigma is never above the line from LOG_STD_INIT to this
-PATIENCE = 0.15  # [0.05, 1.0] share of what was learnt that may be lost again before the horizon doubles
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 
@@ -211,22 +212,25 @@ def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray,
     return advantages
 
 
-class Discount:
-    """GAMMA, until the return of episodes falls for long while the discounted return is what is learnt: then it looks further ahead.
+class Horizon:
+    """How far learning looks ahead, 1 / (1 - gamma) steps: longer while the critic explains most of the returns, shorter while it does not.
 
-    A discount is a stand-in for the score. Where, within its horizon, a fast fall is worth more than a long run, learning more
-    makes the score worse. A larger one from the start costs where the end of an episode cannot be foreseen.
+    A discount stands in for the score. Too small, and a fast fall is worth more than a long run; too large for what can be
+    foreseen (where an episode ends at a place that the observation does not show), and advantages are mostly noise.
     """
 
     def __init__(self) -> None:
-        self.gamma, self.smooth, self.low, self.best = GAMMA, float("nan"), float("inf"), -float("inf")
+        self.steps, self.foresight = 1 / (1 - GAMMA), 0.0  # foresight: the explained variance of late
 
-    def see(self, episode_return: float, time_left: float) -> None:
-        """Take in the mean return of the latest episodes (nan: none yet) and the share of the time that is left, once an update."""
-        self.smooth = episode_return if np.isnan(self.smooth) else self.smooth + 0.01 * (episode_return - self.smooth)
-        self.low, self.best = min(self.low, self.smooth), max(self.best, self.smooth)
-        if time_left < 0.75 and self.best - self.smooth > PATIENCE * (self.best - self.low):
-            self.gamma, self.best = min(0.998, 1 - (1 - self.gamma) / 2), self.smooth
+    @property
+    def gamma(self) -> float:
+        return 1 - 1 / self.steps
+
+    def see(self, explained_variance: float) -> None:
+        """Once an update."""
+        self.foresight += 0.02 * (max(0.0, explained_variance) - self.foresight)
+        wanted = self.steps * (1.005 if self.foresight > FORESIGHT else 1 / 1.005)
+        self.steps = min(1 / (1 - MAX_GAMMA), max(1 / (1 - GAMMA), wanted))
 
 
 class Adam:
@@ -315,12 +319,12 @@ def main() -> None:
     progress = Progress()
     total_timesteps = num_updates = 0
     pace = 1.0  # factor on the learning rate of the actor that keeps approx_kl near TARGET_KL
-    longest, start, discount = 0.0, time.monotonic(), Discount()
+    longest, start, horizon = 0.0, time.monotonic(), Horizon()
     rollout.begin(halves)
     while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
         actor.load_state_dict(agent.state_dict())
         rollout.collect(halves, actor, rng, worker)
-        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), discount.gamma, device)
+        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), horizon.gamma, device)
         b_returns = b_advantages + b_values
 
         # -- update: actor and critic share nothing, so each learns on its own thread
@@ -346,11 +350,12 @@ def main() -> None:
         num_updates, total_timesteps, now = num_updates + 1, total_timesteps + len(b_obs), time.monotonic()
         longest, sps, start = max(0.9 * longest, now - start), len(b_obs) / (now - start), now
         episode_return, episode_length = episodes.mean()
-        discount.see(episode_return, annealed)
+        explained_variance = 1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8))
+        horizon.see(explained_variance)
         log_metrics(
             total_timesteps, num_updates=num_updates, sps=sps, episode_return=episode_return, episode_length=episode_length,
-            **policy_stats, **value_stats, explained_variance=1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8)),
-            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace, gamma=discount.gamma,
+            **policy_stats, **value_stats, explained_variance=explained_variance,
+            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace, gamma=horizon.gamma,
         )  # fmt: skip
         progress.show(total_timesteps, sps, episode_return)
     progress.end()

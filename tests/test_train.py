@@ -255,12 +255,13 @@ def test_our_adam_is_torchs_adam_with_its_gradient_clipping() -> None:
     assert (optimizer.flat[:5] != before[:5]).all() and torch.equal(optimizer.flat[5:], before[5:])
 
 
-def test_the_horizon_grows_only_when_what_was_learnt_is_lost_again_for_long() -> None:
-    steady, falling, early = train.Discount(), train.Discount(), train.Discount()
-    for k in range(2000):
-        left, rise = 1 - k / 2000, min(1.0, k / 500)
-        steady.see(float("nan") if k < 10 else -100 + 400 * rise + (30 if k % 2 else -30), left)
-        falling.see(-100 + 400 * rise - 0.5 * max(0, k - 1000), left)
-        early.see(300 - k if k < 200 else -100 + k, left)  # it falls before anything was learnt
-    assert steady.gamma == early.gamma == train.GAMMA
-    assert 1 - falling.gamma <= (1 - train.GAMMA) / 2 and falling.gamma <= 0.998
+def test_the_horizon_is_as_long_as_the_critic_can_foresee() -> None:
+    horizon, blind = train.Horizon(), train.Horizon()
+    for k in range(1000):
+        horizon.see(0.95 if k % 4 else 0.85)  # .925 on average
+        blind.see(float(k % 2) if k < 100 else -5.0)
+        assert train.GAMMA - 1e-9 <= horizon.gamma <= train.MAX_GAMMA + 1e-9 and abs(blind.gamma - train.GAMMA) < 1e-9
+    assert abs(horizon.gamma - train.MAX_GAMMA) < 1e-9
+    for _ in range(1000):
+        horizon.see(0.5)
+    assert abs(horizon.gamma - train.GAMMA) < 1e-9
