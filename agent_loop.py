@@ -1,6 +1,6 @@
 """autoRL on the command line: research until stopped, and everything around it.
 
-    uv run python agent_loop.py run --quick      # the whole loop in about four minutes
+    uv run python agent_loop.py run --quick      # the whole loop in about 5 minutes
     uv run python agent_loop.py run              # the main job: research until stopped; the same command resumes
     uv run python agent_loop.py --help
 
@@ -96,8 +96,18 @@ def cli() -> None:
 @click.option("--experiments", "--max-experiments", type=click.IntRange(0), help="stop after this many experiments in all, then confirm")
 @click.option("--hours", type=float, help="stop after this long, the confirmation included")
 @click.option("--max-usd", type=float, help="never spend more than this in all (API and compute)")
-@click.option("--confirm-runs", type=click.IntRange(0), help="fresh runs per arm at the end  [default: 5 with --hours or --experiments]")
-@click.option("--runner", type=click.Choice(["local", "modal", "scripted"]), default="local", show_default=True, help="where runs happen")
+@click.option(
+    "--confirm-runs",
+    type=click.IntRange(0),
+    help="fresh runs per arm at the end  [default: 5 with --experiments; 2 to 5 with --hours, a third of the time; else none]",
+)
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "modal", "scripted"]),
+    default="local",
+    show_default=True,
+    help="where runs happen; scripted invents scores, for tests",
+)
 @click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="runs at once, on disjoint cores")
 @click.option("--cores", help="CPU cores to use, e.g. 0,1  [default: all]")
 @click.option("--gpu", default="", help="CUDA device (local) or GPU name (modal)")
@@ -115,7 +125,8 @@ def run(ctx: click.Context, **o: Any) -> None:
     typed: list[str] = []
     for parameter in ctx.command.params:  # what a person has to type again to go on as before
         if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (flag := max(parameter.opts, key=len)):
-            value = o[str(parameter.name)]
+            if (value := o[str(parameter.name)]) is None:  # --quick sets what was not typed
+                continue
             values = value if isinstance(value, tuple) else (value,)
             typed += [flag] if value is True else [word for v in values for word in (flag, str(v))]
     sit(
@@ -244,7 +255,8 @@ def stop(tag: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only list")
 def clean(yes: bool, dry_run: bool) -> None:
     """List and remove what dead runs left behind; never branches, refs, journals or results."""
-    from autorl.looking import dead_folders, remove_folder
+    from autorl.judging.private import remove
+    from autorl.looking import dead_folders
 
     dead = dead_folders(ROOT)
     for path, size in dead:
@@ -253,7 +265,9 @@ def clean(yes: bool, dry_run: bool) -> None:
         click.echo("Nothing to clean.")
     elif not dry_run and (yes or click.confirm(f"Remove {len(dead)} folders?")):
         for path, _ in dead:
-            remove_folder(path)
+            remove(path)
+            if path.exists():
+                click.echo(f"{path} could not be removed: delete it by hand.", err=True)
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl import sandbox
+from autorl.judging.facts import affinity
 from autorl.keyboard import start_loop
 from autorl.locks import CoreSlots
 from autorl.looking import print_evidence, print_status
@@ -68,7 +69,7 @@ def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]
 def _cores(text: str | None) -> tuple[int, ...]:
     if not text:
         return ()
-    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    here = affinity()
     try:
         cores = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
@@ -213,7 +214,7 @@ def sit(
                 session.recovered
                 or f"new session {session.tag} on {session.settings.env_id}: {session.settings.time_budget:g} s a run, ideas from {proposer.name}, results in {where}/"
             )
-            if session.settings.runner == "local" and (line := sandbox.notice(session.settings.sandbox)):
+            if session.settings.runner == "local" and (line := sandbox.advice(session.settings.sandbox)):
                 screen.say(line)
             code = loop.run()
     finally:

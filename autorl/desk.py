@@ -54,13 +54,11 @@ class Desk:
 
     def next(self, state: decision.State) -> bool:
         """Take in one idea if there is one now; True when something was accepted or refused."""
-        taken = {a.again for a in self.ledger.attempts.values()} | {r.get("again") for r in self.ledger.refusals}
-        for old in self.ledger.attempts.values():
-            if old.state == "superseded" and old.n not in taken:
-                edits = old.edits or edits_between(self.ledger.attempts[old.parent or 0].source, old.source)
-                again = Proposal(old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer)
-                self._accept(state, again, again=old.n, ticket=old.ticket)
-                return True
+        if (old := self.owed()) is not None:
+            edits = old.edits or edits_between(self.ledger.attempts[old.parent or 0].source, old.source)
+            again = Proposal(old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer)
+            self._accept(state, again, again=old.n, ticket=old.ticket)
+            return True
         tickets = {a.ticket for a in self.ledger.attempts.values()} | {r.get("ticket") for r in self.ledger.refusals}
         for ticket, proposal in self.inbox.waiting():
             if ticket not in tickets:
@@ -73,6 +71,11 @@ class Desk:
         if self._thought is None:
             self._think(state)
         return self._take(state)
+
+    def owed(self) -> Attempt | None:
+        """A superseded idea that has not had its second attempt, on top of what superseded it."""
+        taken = {a.again for a in self.ledger.attempts.values()} | {r.get("again") for r in self.ledger.refusals}
+        return next((a for a in self.ledger.attempts.values() if a.state == "superseded" and a.n not in taken), None)
 
     def _think(self, state: decision.State) -> None:
         history, self._base = self.history(state), state.incumbent

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from autorl import sandbox
 from autorl.effects import effect
+from autorl.judging.facts import affinity
 from autorl.records import GIB, AutoRLError
 
 MIN_FREE_BYTES = 5 * GIB
@@ -97,7 +98,7 @@ def _torch() -> Check:
         "torch",
         True,
         True,
-        f"{torch.__version__}; {gpu}; {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
+        f"{torch.__version__}; {gpu}; {len(affinity())} cores",
     )
 
 

@@ -95,7 +95,7 @@ def seed_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson(successes: float, trials: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927, JASA 22:209); (0, 1) without trials."""
     if trials < 1:
         return 0.0, 1.0

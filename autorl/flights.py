@@ -1,7 +1,7 @@
 """The runs under way: started, polled, ended, recovered, cancelled; what each was wanted for.
 
 A run is in the journal before it exists, and its end before anything follows from it. What it does not do: choose
-which runs are wanted (decision.py), or wait.
+which runs are wanted (decision/), or wait.
 """
 
 import time
@@ -58,7 +58,7 @@ class Flights:
 
     @property
     def wants(self) -> tuple[decision.Want, ...]:
-        """What decision.py asked for and is under way."""
+        """What decision/ asked for and is under way."""
         return tuple(f.want for f in self.flying.values() if f.want is not None)
 
     def shown(self) -> list[tuple[str, Progress | None]]:
@@ -151,14 +151,11 @@ class Flights:
         peers = [
             r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
         ][-PEERS:]
-        steady, why = is_steady(record.machine, peers) if record.status == "ok" else (True, "")
-        if record.rule == "late" and not is_steady(record.machine, peers)[0]:
-            record = replace(
-                record,
-                status="interrupted",
-                rule="starved",
-                reason=f"{record.reason} It was late where {is_steady(record.machine, peers)[1]}.",
-            )
+        steady, why = is_steady(record.machine, peers)
+        if record.rule == "late" and not steady:
+            record = replace(record, status="interrupted", rule="starved", reason=f"{record.reason} It was late where {why}.")
+        if record.status != "ok":
+            steady, why = True, ""
         self.record(
             "run",
             run=run.run,

@@ -1,7 +1,7 @@
 """The journal's events, folded into what a session knows: attempts, runs, verdicts, money, rows.
 
 `Ledger().fold(event)` for every event of the journal *is* resume; nothing here reads a clock, a disk or another room.
-What it does not do: decide (decision.py) or act (loop.py).
+What it does not do: decide (decision/) or act (loop.py).
 
 Events (each also has v, seq and at; see journal.py):
 
@@ -84,8 +84,6 @@ class Run:
     handle: str = ""
     record: RunRecord | None = None
     steady: bool = True
-    started: float = 0.0  # monotonic, comparable within one loop process only
-    ended: float = 0.0
 
     @property
     def for_decision(self) -> bool:
@@ -139,7 +137,7 @@ class Ledger:
 
     def _on_started(self, e: dict[str, Any]) -> None:
         keys = ("run", "attempt", "purpose", "kind", "seed_index", "seed", "epoch", "folder")
-        self.runs[e["run"]] = run = Run(**{k: e[k] for k in keys}, started=e.get("mono", 0.0))
+        self.runs[e["run"]] = run = Run(**{k: e[k] for k in keys})
         self._by_attempt.setdefault(run.attempt, []).append(run)
 
     def _on_handle(self, e: dict[str, Any]) -> None:
@@ -148,7 +146,7 @@ class Ledger:
     def _on_run(self, e: dict[str, Any]) -> None:
         run = self.runs[e["run"]]
         if run.record is None:  # a result that arrives twice counts once
-            run.record, run.steady, run.ended = from_json(RunRecord, e["record"]), e.get("steady", True), e.get("mono", 0.0)
+            run.record, run.steady = from_json(RunRecord, e["record"]), e.get("steady", True)
 
     def _on_promoted(self, e: dict[str, Any]) -> None:
         for number in e["runs"]:

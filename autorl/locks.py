@@ -1,7 +1,7 @@
 """Who may work: one loop per tag, and one measured run per core of this machine. Both are flock(2), so both die with
 their holder, however it dies.
 
-    with TagLock(folder / "loop.lock", "demo"):            # UserError naming the pid when another loop has it
+    with TagLock(folder / "session.lock", "demo"):            # UserError naming the pid when another loop has it
         slots = CoreSlots()
         held = slots.acquire((0, 1))                       # None when another loop measures there: slots.blocker says who
         held.release()

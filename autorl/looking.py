@@ -5,7 +5,6 @@ What it does not do: change a session; only `report` writes, and only views.
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -16,11 +15,14 @@ import click
 
 from autorl import report
 from autorl.journal import atomic_write
+from autorl.judging.files import disk_usage
 from autorl.keyboard import incumbent
 from autorl.ledger import Ledger
 from autorl.locks import holder, holder_pid
 from autorl.records import AutoRLError, UserError, to_json
 from autorl.session import check_env, find_session, journals, read_ledger
+
+MANY = 10_000_000  # files: more are not counted
 
 
 def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
         "branch": f"autoresearch/{path.parent.name}",
         "incumbent": (tip.n if (tip := incumbent(ledger)) else None),
         "spent_usd": round(ledger.spent(), 4),
-        "disk_bytes": sum(p.stat().st_size for p in path.parent.rglob("*") if p.is_file() and not p.is_symlink()),
+        "disk_bytes": disk_usage(path.parent, MANY)[0],
         "claim": ledger.claim["claim"] if ledger.claim else None,
     }
 
@@ -162,11 +164,4 @@ def dead_folders(root: Path) -> list[tuple[Path, int]]:
     from autorl.judge import is_dead, runs_folder
 
     found = sorted(runs_folder(root).glob("*"))
-    return [(p, sum(f.lstat().st_size for f in p.rglob("*"))) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a dead run directory, whatever modes its owner left on it."""
-    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())]:
-        path.chmod(0o700)
-    shutil.rmtree(folder)
+    return [(p, disk_usage(p, MANY)[0]) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]

@@ -180,15 +180,14 @@ class Loop:
         if self.flights or self._wants():
             return False
         if self.state.stop and not self.confirm_only:
-            ideas_at_fault = self.state.recheck is None and "ideas are at fault" in self.state.stop
-            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated else 1
-            if not (self.state.saturated or ideas_at_fault):
+            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated and not self.state.broken else 1
+            if self.state.broken:
                 return True
         self.closing = self.closing or "nothing is left to do"
         return not self._confirm_wanted()
 
     def _wants(self) -> tuple[decision.Want, ...]:
-        """What decision.py asks for, without new candidates once the bounds are reached."""
+        """What decision/ asks for, without new candidates once the bounds are reached."""
         if self.confirm_only:
             self.closing = "the confirmation is done"
             return ()
@@ -201,6 +200,8 @@ class Loop:
 
     def _exhausted(self) -> bool:
         """No further candidates: the bounds are reached (the time for the confirmation is kept back)."""
+        if self.desk.owed() is not None:  # counted as one experiment with its second attempt
+            return False
         self.closing = self.closing or self.desk.exhausted
         tried = sum(1 for a in self.ledger.attempts.values() if a.n and a.state != "superseded")
         if self.bounds.experiments is not None and tried >= self.bounds.experiments:

@@ -23,7 +23,7 @@ def read_bounded(path: Path, limit: int, tail: bool = False) -> str:
         return file.read(limit).decode("utf-8", errors="replace")
 
 
-def experiment(root: Path, ledger: Ledger, n: int, parent_source: str | None = None) -> Experiment:
+def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
     """Attempt `n` in full.
 
     Raises:

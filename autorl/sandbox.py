@@ -129,9 +129,6 @@ def advice(mode: Mode = "auto") -> str:
     return "" if box.confined else f"Runs are not confined (isolation=none): {box.why}."
 
 
-notice = advice  # what a session says at its start
-
-
 # ---------------------------------------------------------------------------
 # The argv
 # ---------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import datetime
 import difflib
 import hashlib
 import os
-import platform
 import re
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from autorl.journal import Journal
+from autorl.judging.facts import hardware
 from autorl.ledger import Ledger
 from autorl.locks import TagLock
-from autorl.records import GIB, Paused, SandboxMode, UserError
+from autorl.records import GIB, Paused, SandboxMode, UserError, from_json
 from autorl.vet import ast_key, ast_nodes, vet
 from autorl.workspace import Workspace
 
@@ -53,7 +53,7 @@ class Bounds:
 
 @dataclass
 class Session:
-    """An open session; `record` is the only way its knowledge grows."""
+    """An open session; `Loop._record` is the only way its knowledge grows."""
 
     root: Path
     folder: Path
@@ -159,15 +159,7 @@ def check_env(env_id: str) -> float | None:
 
 def machine_name() -> str:
     """The machine in words, stable from start to start: processor and core count."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count() or 1} cores"
+    return f"{hardware()}, {os.cpu_count() or 1} cores"
 
 
 def check_disk(folder: Path) -> None:
@@ -199,7 +191,7 @@ def kept_settings(root: Path, tag: str | None, settings: Settings, new: bool) ->
     if path is None or new:
         return None
     kept = read_ledger(path).session["settings"]
-    return Settings(**{**kept, "cores": tuple(kept["cores"])})
+    return from_json(Settings, kept)
 
 
 def open_session(
@@ -266,21 +258,20 @@ def open_session(
     ledger = Ledger()
     for event in journal.events:
         ledger.fold(event)
-    kept = Settings(**{**ledger.session["settings"], "cores": tuple(ledger.session["settings"]["cores"])})
+    kept = from_json(Settings, ledger.session["settings"])
     clashes = [n for n in sorted(given) if hasattr(kept, n) and getattr(kept, n) != getattr(settings, n) and n not in ("sandbox", "cores")]
+    refusal = ""
     if exists and clashes:
-        journal.close()
-        lock.release()
         n = clashes[0]
-        raise UserError(
-            f"The session {tag!r} was begun with {n.replace('_', ' ')} {getattr(kept, n)}, not {getattr(settings, n)}: leave the flag out to continue it, or start another with --new --tag NAME."
-        )
-    if ledger.session["harness"] != harness:
-        journal.close()
-        lock.release()
-        raise UserError(
+        refusal = f"The session {tag!r} was begun with {n.replace('_', ' ')} {getattr(kept, n)}, not {getattr(settings, n)}: leave the flag out to continue it, or start another with --new --tag NAME."
+    elif ledger.session["harness"] != harness:
+        refusal = (
             f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one with --new."
         )
+    if refusal:
+        journal.close()
+        lock.release()
+        raise UserError(refusal)
     recovered = ""
     if exists:
         done = sum(r.counted for r in ledger.runs.values())

@@ -11,7 +11,7 @@ a walk downhill is noticed because the candidates that follow come out too low.
 
 The incumbent and the anchor are held as one bivariate normal; a candidate's mixture is folded back into it by its first
 two moments (assumed density filtering: Maybeck 1982, Stochastic Models, vol. 2, ch. 12; Minka 2001, UAI).
-What it does not do: decide (decision.py), or estimate s.
+What it does not do: decide (fold.py), or estimate s.
 """
 
 import math

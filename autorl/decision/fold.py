@@ -25,7 +25,7 @@ def observe(state: State, fact: Fact) -> Settled:
     if isinstance(fact, ControlFact):
         return _control(state, fact)
     if isinstance(fact, ResumedFact):
-        return replace(state, stop="", crashed_in_a_row=0, recheck=None, equal_in_a_row=0), ()
+        return replace(state, stop="", broken=False, crashed_in_a_row=0, recheck=None, equal_in_a_row=0), ()
     return _run(state, fact)
 
 
@@ -125,7 +125,7 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
     if state.recheck is not None and arm.n == state.incumbent:
         row = state.crashed_in_a_row
         stop = f"{row} candidates in a row crashed, and now the incumbent, attempt {arm.n}, {what} too: the harness or the machine is at fault."
-        return replace(state, stop=stop), ()
+        return replace(state, stop=stop, broken=True), ()
     if arm.n in state.path:
         return _undo(state, f"Run {fact.run} of attempt {arm.n} {what}: a crash in any replicate discards", first=arm.n)
     if arm.n != state.anchor:
@@ -133,10 +133,10 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
     if not state.calibrated and state.belief is None:
         mend = "mend train.py before researching it" if arm.parent is None else "it ran before, so the machine is at fault"
         reason = f"Run {fact.run} of {'the baseline' if arm.parent is None else f'attempt {arm.n}'} {what}: {mend}."
-        return replace(state, stop=reason), (Verdict(arm.n, "crash", reason, level=state.level),)
+        return replace(state, stop=reason, broken=True), (Verdict(arm.n, "crash", reason, level=state.level),)
     if arm.crashes >= 2:
         stop = f"Attempt {arm.n}, proved before, {what} in {arm.crashes} runs: the harness or the machine is at fault."
-        return replace(state, stop=stop), ()
+        return replace(state, stop=stop, broken=True), ()
     return state, ()  # once: it is run again
 
 
@@ -272,12 +272,12 @@ def _dropped(state: State, n: int) -> State:
     same = bool(state.saturated) and all(run.score == top for run in state.arms[n].runs)
     row = state.equal_in_a_row + 1 if same else 0
     stop = f"{row} candidates in a row scored exactly what the incumbent scores. {state.saturated}" if row >= state.rules.max_equal else ""
-    return replace(_closed(state, n, "discard"), crashed_in_a_row=0, equal_in_a_row=row, stop=stop or state.stop)
+    return replace(_closed(state, n, "discard"), crashed_in_a_row=0, recheck=None, equal_in_a_row=row, stop=stop or state.stop)
 
 
 def _kept(state: State, n: int, verdict: Verdict) -> Settled:
     """The candidate is the incumbent; others that have begun are to be built again on top of it."""
-    state = replace(_closed(state, n, "keep"), crashed_in_a_row=0, equal_in_a_row=0)
+    state = replace(_closed(state, n, "keep"), crashed_in_a_row=0, recheck=None, equal_in_a_row=0)
     state = saturation(replace(state, incumbent=n, path=(*state.path, n)))
     begun = tuple(state.arms[m] for m in state.open if state.arms[m].runs)
     verdicts = [verdict]

@@ -80,6 +80,7 @@ class State:
     equal_in_a_row: int = 0
     saturated: str = ""  # a sentence when the score has hit a ceiling
     stop: str = ""  # a sentence when the search should end
+    broken: bool = False  # it ends because of the harness or the machine, so that not even a claim could be measured
 
     @property
     def level(self) -> str:

@@ -33,7 +33,7 @@ def wants(state: State, places: int = 1, in_flight: tuple[Want, ...] = ()) -> tu
     elif state.check is not None:
         tip, anchor = state.arms[state.check.tip], state.arms[state.anchor]
         if rules.controls and not tip.controlled:
-            chosen += [Control(tip.n, kind) for kind in CONTROLS if kind not in tip.controls and Control(tip.n, kind) not in in_flight]
+            chosen += controls_owed(state, tip.n, in_flight)
         else:
             need(tip.n, rules.anchor_runs - len(since(tip, state.check.start)), "tip")
             need(anchor.n, rules.anchor_runs - len(since(anchor, state.check.start)), "anchor")

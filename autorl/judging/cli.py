@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     try:
         job = job_from(options)
-        if line := sandbox.notice(job.sandbox):
+        if line := sandbox.advice(job.sandbox):
             print(line, file=sys.stderr)
         record = run(job)
     except AutoRLError as error:
