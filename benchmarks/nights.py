@@ -21,7 +21,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from noops import repository, runs, verdicts  # noqa: E402
+from noops import TAG, repository, research, runs, verdicts  # noqa: E402
 
 from autorl.looking import print_evidence  # noqa: E402
 from autorl.proposers.constants import constants, rewrite  # noqa: E402
@@ -42,22 +42,14 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
     assert {k: values(bad)[k] for k in BAD} == BAD
     with tempfile.TemporaryDirectory(prefix="autorl-") as temporary:
         repo = repository(Path(temporary) / "repo", bad)
-        command = [
-            sys.executable, "agent_loop.py", "run", "--tag", "night", "--env-id", ENV_ID, "--budget", "12", "--episodes", "50", "--proposer", "search",
-            "--experiments", str(experiments), "--confirm-runs", str(confirm_runs), "--slots", str(min(2, os.cpu_count() or 1)), "--seed", str(seed),
-        ]  # fmt: skip
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))}
         began = time.monotonic()
-        done = subprocess.run(
-            command, cwd=repo, env=clean | {"AUTORL_HOME": str(Path(temporary) / "home")}, capture_output=True, text=True, check=False
-        )
+        events = research(
+            repo, ENV_ID, "--budget", "12", "--episodes", "50", "--proposer", "search", "--experiments", str(experiments),
+            "--confirm-runs", str(confirm_runs), "--slots", str(min(2, os.cpu_count() or 1)), "--seed", str(seed),
+        )  # fmt: skip
         minutes = (time.monotonic() - began) / 60
-        journal = repo / "results" / ENV_ID / "night" / "journal.jsonl"
-        if done.returncode or not journal.is_file():
-            raise SystemExit(f"the night ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-        events = [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
-        tip = subprocess.run(["git", "show", "autoresearch/night:train.py"], cwd=repo, capture_output=True, text=True, check=True).stdout
-        print_evidence(repo, "night")
+        tip = subprocess.run(["git", "show", f"autoresearch/{TAG}:train.py"], cwd=repo, capture_output=True, text=True, check=True).stdout
+        print_evidence(repo, TAG)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]

@@ -24,6 +24,7 @@ sys.path.insert(0, str(PROJECT))
 from autorl import evidence  # noqa: E402
 
 ENV_ID = "InvertedPendulum-v5"
+TAG = "night"
 CRIPPLE = ("LEARNING_RATE = 0.5", "LEARNING_RATE = 0.01")  # planted: the fix turns it back
 POSITION = 3  # of the fix among the candidates
 
@@ -55,8 +56,19 @@ def toy(candidates: int, crippled: bool) -> str:
     return source.replace(CRIPPLE[0], lines + CRIPPLE[crippled])
 
 
+def research(repo: Path, env_id: str, *options: str) -> list[dict[str, Any]]:
+    """One real session in `repo`, with slots of its own, to its end; the journal's events."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | {"AUTORL_HOME": str(repo.parent / "home")}
+    command = [sys.executable, "agent_loop.py", "run", "--tag", TAG, "--env-id", env_id, *options]
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
+    journal = repo / "results" / env_id / TAG / "journal.jsonl"
+    if done.returncode or not journal.is_file():
+        raise SystemExit(f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
+
+
 def session(candidates: int, confirm_runs: int, seed: int, crippled: bool, slots: int = 2) -> list[dict[str, Any]]:
-    """One real session to its end; the journal's events."""
+    """The toy, and nothing but no-ops (and, where it is crippled, its fix) proposed."""
     with tempfile.TemporaryDirectory() as temporary:
         repo = repository(Path(temporary) / "repo", toy(candidates, crippled))
         ideas: list[dict[str, Any]] = [
@@ -66,19 +78,10 @@ def session(candidates: int, confirm_runs: int, seed: int, crippled: bool, slots
         if crippled:
             ideas[POSITION] = {"title": "the fix", "edits": [{"search": CRIPPLE[1], "replace": CRIPPLE[0]}]}
         (Path(temporary) / "ideas.jsonl").write_text("\n".join(json.dumps(idea) for idea in ideas))
-        command = [
-            sys.executable, "agent_loop.py", "run", "--tag", "noops", "--env-id", ENV_ID, "--budget", "20", "--episodes", "20",
-            "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"), "--experiments", str(candidates),
-            "--confirm-runs", str(confirm_runs), "--slots", str(slots), "--seed", str(seed),
-        ]  # fmt: skip
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | {
-            "AUTORL_HOME": str(Path(temporary) / "home")
-        }
-        done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
-        journal = repo / "results" / ENV_ID / "noops" / "journal.jsonl"
-        if done.returncode or not journal.is_file():
-            raise SystemExit(f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-        return [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
+        return research(
+            repo, ENV_ID, "--budget", "20", "--episodes", "20", "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"),
+            "--experiments", str(candidates), "--confirm-runs", str(confirm_runs), "--slots", str(slots), "--seed", str(seed),
+        )  # fmt: skip
 
 
 def verdicts(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

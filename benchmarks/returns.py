@@ -95,7 +95,7 @@ def show(table: list[dict[str, Any]]) -> str:
         lines.append(
             f"{row['train']:<13}{row['time_budget']:>7g}  {row['env_id']:<18}{row['scored']:>3}/{row['runs']}{cell(row['mean'], '10.1f'):>10}{cell(row['iqm'], '10.1f'):>10}  "
             f"{interval:<20}{cell(row['worst_episode'], '10.1f'):>10}{cell(row['steps'], '13,.0f'):>13}{cell(row['steps_per_second'], '9,.0f'):>9}"
-            f"{cell(memory, '.0f'):>6} MB{cell(row['outside_share'], '.2%'):>9}{cell(row['cpu_share'], '.2f'):>10}"
+            f"{cell(memory, '.0f'):>5} MiB{cell(row['outside_share'], '.2%'):>9}{cell(row['cpu_share'], '.2f'):>10}"
         )
         lines.extend(f"{'':<22}no score: {reason}" for reason in row["crashes"])
     return "\n".join(lines)

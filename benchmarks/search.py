@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autorl import decision
+from autorl import decision, evidence
 from autorl.proposers.constants import Constant, constants, rewrite
 from autorl.proposers.search import SearchProposer
 from autorl.records import Edit, History, Proposal, Row
@@ -165,13 +165,6 @@ def interval(values: list[float]) -> tuple[float, float]:
     return mean, 1.96 * spread / math.sqrt(len(values))
 
 
-def wilson(wins: float, total: int) -> tuple[float, float, float]:
-    """Share and its 95 % interval (Wilson 1927)."""
-    z, p = 1.96, wins / total
-    middle, half = p + z * z / (2 * total), z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return p, (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--nights", type=int, default=200)
@@ -191,7 +184,7 @@ def main() -> None:
                 won = ""
                 if side != "search":
                     wins = sum((a > b) + 0.5 * (a == b) for a, b in zip(gains["search"], gains[side], strict=True))
-                    share, low, high = wilson(wins, options.nights)
+                    share, (low, high) = wins / options.nights, evidence.wilson(wins, options.nights)
                     better, margin = interval([a - b for a, b in zip(gains["search"], gains[side], strict=True)])
                     won = f"{share:.0%} [{low:.0%}, {high:.0%}], by {better:.2f} ± {margin:.2f}"
                 print(

@@ -1,12 +1,16 @@
-"""Shared ground: a real git repository that holds this project and a toy train.py, in a temporary folder."""
+"""Shared ground: a real git repository that holds this project and a toy train.py; a researcher, its server and its books."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from api_server import KEY, ApiServer
+from researching import Books
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -58,6 +62,39 @@ def autorl(repo: Path, tmp_path: Path):
         )
 
     return call
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    books = Books(tmp_path / "books")
+    yield books
+    books.journal.close()
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def claude() -> Iterator[Callable[..., Any]]:
+    """Makes researchers on a server, and closes them."""
+    from autorl.proposers.claude import ClaudeProposer
+
+    made: list[ClaudeProposer] = []
+
+    def make(server: ApiServer | None, **more) -> ClaudeProposer:
+        made.append(
+            ClaudeProposer(
+                **{"api_key": KEY, "base_url": server and server.url, "backoff_seconds": 0.01, "backoff_cap_seconds": 0.05, **more}
+            )
+        )
+        return made[-1]
+
+    yield make
+    for researcher in made:
+        researcher.close()
 
 
 def clean_env(tmp_path: Path) -> dict[str, str]:

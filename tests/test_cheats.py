@@ -29,12 +29,13 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from conftest import make_repo
+
 from autorl import sandbox
 from autorl.judge import control_passed, sanity_band
 from autorl.judging import tree
 from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
 from autorl.vet import vet
-from tests.conftest import make_repo
 
 CHEATS = sorted((Path(__file__).parent / "cheats").glob("*.py"))
 SECRET = "s3cr3t-canary"

@@ -5,25 +5,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import make_repo
-from test_claude import Books, history, row
+from researching import Books, history, row
 
 from autorl.proposers.command import MAX_SOURCE_BYTES, CommandProposer
 from autorl.records import Paused, ProposerError, UserError
 from autorl.workspace import Workspace
 
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    books = Books(tmp_path / "books")
-    yield books
-    books.journal.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,14 @@
 """The whole corridor, from proposal to report: real git, real judge, real environment, a toy train.py."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import TOYS, git
+from conftest import TOYS, clean_env, git
 
 CRIPPLED = (TOYS / "train_es.py").read_text().replace("LEARNING_RATE = 0.5 ", "LEARNING_RATE = 1e-6 ")
 NOOP_RENAME = [{"search": "total, steps, over = 0.0, 0, False", "replace": "total, steps, over = 0.0, 0, bool(0)"}]
@@ -17,10 +21,8 @@ BROKEN = [{"search": "    steps = 0\n", "replace": "    steps = 0\n    raise Run
 def night(tmp_path_factory):
     """One session: a crippled baseline; a no-op, a crash, the fix, an edit that does not fit, another no-op."""
     import os
-    import subprocess
-    import sys
 
-    from conftest import clean_env, make_repo
+    from conftest import make_repo
 
     tmp = tmp_path_factory.mktemp("night")
     train = tmp / "train.py"
@@ -124,3 +126,16 @@ def test_the_picture_is_a_picture(night) -> None:
 
 def test_evidence_is_attached_as_a_note(night) -> None:
     assert '"outcome": "keep"' in git(night[0], "log", "--notes=autorl", "-1", "--format=%N", "autoresearch/night")
+
+
+def test_after_ctrl_c_the_command_to_resume_is_the_one_that_was_typed(repo, tmp_path):
+    typed = ["run", "--tag", "q", "--quick", "--confirm-runs", "0"]
+    command = [sys.executable, "agent_loop.py", *typed]
+    loop = subprocess.Popen(command, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    journal = repo / "results/InvertedDoublePendulum-v5/q/journal.jsonl"
+    end = time.monotonic() + 60
+    while not (journal.is_file() and '"type":"started"' in journal.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    loop.send_signal(signal.SIGINT)
+    _, said = loop.communicate(timeout=60)
+    assert loop.returncode == 130 and f"uv run python agent_loop.py {' '.join(typed)}\n" in said, said

@@ -9,10 +9,8 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +18,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "faults"), str(HERE.parent / "benchmarks")]
 
-from conftest import TOYS, clean_env, make_repo  # noqa: E402
 from forge import Forge  # noqa: E402
-from ground import ENV_ID, Site, children_in, git, script  # noqa: E402
+from ground import ENV_ID, Site, git, types  # noqa: E402
 from sweep import IDEAS, MORE, Sweep, table  # noqa: E402
 
-from autorl.journal import Journal, encode  # noqa: E402
+from autorl.journal import encode  # noqa: E402
 from autorl.locks import CoreSlots  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)
@@ -41,17 +38,6 @@ def forge():
 @pytest.fixture(scope="module")
 def sweep(forge, tmp_path_factory):
     return Sweep(tmp_path_factory.mktemp("sweep"), forge)
-
-
-def until(condition, seconds: float = 30.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(condition())
-
-
-def types(site: Site) -> list[str]:
-    return [e["type"] for e in site.events()] if (site.folder / "journal.jsonl").exists() else []
 
 
 # -- the invariants themselves can break -----------------------------------------------------------------------------
@@ -175,60 +161,7 @@ def test_kills_in_a_row_are_survived(sweep, tmp_path, forge):
     assert code == 0 and site.broken_invariants() == [] and site.decisions() == sweep.decisions
 
 
-# -- signals ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def long_run(tmp_path, forge):
-    """A loop in the middle of a run of half a minute."""
-    site = Site.new(tmp_path / "site", [{"title": "slow", "source": script(12.0, seconds=30.0)}])
-    argv = site.argv()
-    argv[argv.index("--budget") + 1] = "60"
-    process = forge.start(site.repo, argv, site.env)
-    assert until(lambda: any(e.get("attempt") == 1 and e["type"] == "started" for e in (site.events() if types(site) else [])))
-    assert until(lambda: bool(children_in(site.folder)))
-    yield site, process
-    if not process.ended.is_set():
-        os.kill(process.pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_finishes_the_record_and_says_how_to_resume(long_run, how):
-    site, process = long_run
-    began = time.monotonic()
-    os.kill(process.pid, how)
-    code, _, err = process.wait()
-    assert code == 130 and time.monotonic() - began < 5
-    assert "Resume with: uv run python agent_loop.py run --tag t" in err and "Traceback" not in err
-    assert site.broken_invariants() == []
-    last = [e for e in site.events() if e["type"] == "run"][-1]
-    assert last["record"]["status"] == "interrupted" and types(site)[-1] == "closed"
-
-
-def test_two_signals_end_it_at_once_and_lose_nothing(long_run):
-    site, process = long_run
-    os.kill(process.pid, signal.SIGINT)
-    os.kill(process.pid, signal.SIGINT)
-    began = time.monotonic()
-    code, _, err = process.wait()
-    assert code == 130 and time.monotonic() - began < 2 and "Traceback" not in err
-    assert site.broken_invariants(ended=False) == []
-
-
-def test_stop_from_another_terminal_is_one_signal(long_run, forge):
-    site, process = long_run
-    code, out, err = forge.run(site.repo, ["stop", "--tag", "t"], site.env)
-    assert code == 0 and "resume with" in out.lower(), err
-    assert process.wait()[0] == 130 and site.broken_invariants() == []
-    code, _, err = forge.run(site.repo, ["stop", "--tag", "t"], site.env)
-    assert code == 2 and "nothing to stop" in err
-
-
-def test_a_second_loop_is_refused_by_pid_and_the_first_goes_on(long_run, forge):
-    site, process = long_run
-    code, _, err = forge.run(site.repo, site.argv(), site.env)
-    assert code == 2 and f"pid {process.pid}" in err
-    assert not process.ended.is_set() and children_in(site.folder)
+# -- which session, and whose cores ------------------------------------------------------------------------------------
 
 
 def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, forge):
@@ -240,37 +173,6 @@ def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, 
     assert held is not None and code == 2 and f"core {core} is held by pid {os.getpid()}" in err and "Traceback" not in err, err
     assert "started" not in types(site)
     held.release()
-
-
-def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(long_run, forge):
-    site, process = long_run
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert until(lambda: not children_in(site.folder), 3)
-    argv = site.argv()
-    argv[argv.index("--budget") + 1] = "60"
-    again = forge.start(site.repo, argv, site.env)
-    assert until(lambda: sum(e.get("attempt") == 1 and e["type"] == "started" for e in site.events()) == 2)
-    os.kill(again.pid, signal.SIGTERM)
-    again.wait()
-    first, second = [e for e in site.events() if e["type"] == "started" and e["attempt"] == 1][:2]
-    assert first["seed"] == second["seed"]
-    assert next(e for e in site.events() if e["type"] == "run" and e["run"] == first["run"])["record"]["status"] == "interrupted"
-
-
-@pytest.mark.long
-def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_is_still_proved(tmp_path, forge):
-    crashes = [{"title": f"crash {k}", "source": script(3.0 + k, "raise")} for k in range(7)]
-    site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}, *crashes])
-    code, out, err = forge.run(site.repo, site.argv("--confirm-runs", "2"), site.env)
-    assert code == 1 and "crashed while the incumbent" in out + err and "the ideas are at fault" in out + err, out + err
-    ledger = site.ledger()
-    assert sum(v.outcome == "crash" for v in ledger.verdicts) == 5
-    assert ledger.claim is not None and ledger.claim["champion"] == 1
-    assert site.broken_invariants() == []
-
-
-# -- which session ---------------------------------------------------------------------------------------------------
 
 
 def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_path, forge):
@@ -446,69 +348,7 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
     assert int(count) >= 10_000 and float(seconds) < 2.0, done.stdout
 
 
-# -- through the real judge ------------------------------------------------------------------------------------------
-
-
-def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_is_repeated(tmp_path):
-    repo = make_repo(tmp_path / "repo", TOYS / "train_es.py")
-    ideas = tmp_path / "ideas.json"
-    ideas.write_text(
-        json.dumps(
-            [{"title": "a no-op", "edits": [{"search": "def get_action(self, obs):", "replace": "def get_action(self, obs, more=None):"}]}]
-        )
-    )
-    argv = [
-        sys.executable,
-        "agent_loop.py",
-        "run",
-        "--tag",
-        "t",
-        "--env-id",
-        "InvertedPendulum-v5",
-        "--budget",
-        "6",
-        "--episodes",
-        "3",
-        "--seed",
-        "1",
-    ]
-    argv += ["--proposer", "replay", "--replay", str(ideas), "--rigor", "bold"]
-    journal = repo / "results/InvertedPendulum-v5/t/journal.jsonl"
-
-    def training() -> list[str]:
-        """Processes of this session: command line or working directory in the repository or beside it."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if str(tmp_path).encode() in (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode():
-                        found.append(entry.name)
-                except OSError:
-                    continue
-        return found
-
-    loop = subprocess.Popen(argv, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert until(lambda: len(training()) >= 4, 60)  # the loop, the judge, its workers, the confined trainer
-        time.sleep(1.5)
-    finally:
-        loop.kill()
-        loop.wait()
-    assert until(lambda: not training(), 5), training()
-    loop = subprocess.Popen(argv, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert until(lambda: sum(e["type"] == "started" for e in Journal.read(journal)) == 2, 60)
-        first, second = (e for e in Journal.read(journal) if e["type"] == "started")
-        assert first["seed"] == second["seed"] and until(lambda: len(training()) >= 4, 60)
-        loop.terminate()  # once: the record is finished, the trainer killed
-        assert loop.wait(20) == 130
-    finally:
-        loop.kill()
-        loop.wait()
-    assert until(lambda: not training(), 5), training()
-    records = [e["record"] for e in Journal.read(journal) if e["type"] == "run"]
-    assert [(r["status"], r["rule"]) for r in records] == [("interrupted", "lost"), ("interrupted", "stopped")]
-    assert Journal.read(journal)[-1]["type"] == "closed" and list((tmp_path / "autorl-home").rglob("run-*/*")) == []
+# -- two minutes of everything ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.long
@@ -519,35 +359,3 @@ def test_two_minutes_of_random_faults_break_nothing():
     print(report)
     assert not breaks, report
     assert sum(fault.injected for fault in faults.values()) >= 15
-
-
-# -- a real read-only and a real full file system --------------------------------------------------------------------
-
-
-def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:
-    """The loop with results/ on a file system of its own, in a mount namespace of its own."""
-    (site.repo / "results").mkdir(exist_ok=True)
-    inside = f'mount {options} results && exec "$@"'
-    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh", sys.executable, "agent_loop.py", *site.argv()]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | site.env | {"PYTHONPATH": str(HERE.parent)}
-    return subprocess.run(argv, cwd=site.repo, env=env, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.skipif(
-    subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
-    ).returncode
-    != 0,
-    reason="this machine gives no mount namespace",
-)
-@pytest.mark.parametrize(
-    ("options", "codes", "word"),
-    [("-t tmpfs -o ro none", (2, 3), "writable"), ("-t tmpfs -o size=256k none", (3,), "GiB of disk are free")],
-    ids=["read-only", "full"],
-)
-def test_results_on_a_read_only_or_full_file_system_are_refused_before_a_run(tmp_path, options, codes, word):
-    site = Site.new(tmp_path / "site", IDEAS)
-    done = mounted(site, options)
-    said = [line for line in done.stderr.splitlines() if line.startswith("autorl: ")]
-    assert done.returncode in codes and len(said) == 1 and word in said[0] and "Traceback" not in done.stderr, done.stderr
-    assert git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1 and site.broken_invariants() == []

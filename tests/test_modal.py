@@ -1,95 +1,26 @@
-"""Modal without an account: the function's body run here, its definition inspected, the runner against a stand-in at the seam.
+"""The runner on Modal, against a stand-in at the seam.
 
-The stand-in has four calls, `spawn / from_id / get / cancel`; a test compares their signatures and exceptions with the
-installed package, so a new Modal that differs turns this red. Two tests go further: the real client, `modal run` and
-`App.deploy` with all they send, against a server on loopback (modal_server.py).
+A test compares its signatures and exceptions with the installed package, so a new Modal that differs turns this red.
 """
 
 import ast
 import inspect
-import os
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import modal
 import modal.exception as errors
 import pytest
-from modal_server import ModalServer
+from modal_stand_in import JOB, StandIn, StandInCall, answer, poll
 
-import modal_app
-from autorl.records import Job, Paused, Runner, RunRecord, UserError, from_json, to_json
+from autorl.records import Job, Paused, Runner, UserError, from_json
 from autorl.runners import modal as runners_modal
 from autorl.runners.modal import GPU_USD, ModalRunner, cost_usd, timeout
 
 PROJECT = Path(__file__).resolve().parents[1]
-JOB = Job("x = 1\n", "Pendulum-v1", seed=3, time_budget=60.0, num_eval_episodes=2, gpu="H100!")
 
 # -- the stand-in ----------------------------------------------------------------------------------------------------
-
-
-class StandInCall:
-    """One call. `script` is what each `get` gives in turn: a value, or an exception to raise; the last one stays."""
-
-    def __init__(self, object_id: str, script: list[Any]):
-        self.object_id, self.script, self.asked, self.cancelled = object_id, script, 0, False
-
-    def get(self, timeout: float | None = None, *, index: int = 0) -> Any:
-        answer = self.script[min(self.asked, len(self.script) - 1)]
-        self.asked += 1
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def cancel(self, terminate_containers: bool = False) -> None:
-        self.cancelled = terminate_containers
-
-
-class StandIn:
-    """A platform that remembers its calls: what is spawned here is found by `from_id`, also by another runner."""
-
-    def __init__(self, script: Callable[[int], list[Any]] | None = None):
-        self.calls: dict[str, StandInCall] = {}
-        self.jobs: list[dict[str, Any]] = []
-        self.script = script or (lambda n: [TimeoutError(), answer()])
-        self.refuse: BaseException | None = None
-
-    def spawn(self, *args: Any, **kwargs: Any) -> StandInCall:
-        if self.refuse:
-            raise self.refuse
-        self.jobs.append(args[0])
-        call = StandInCall(f"fc-{len(self.jobs)}", self.script(len(self.jobs)))
-        self.calls[call.object_id] = call
-        return call
-
-    def from_id(self, function_call_id: str, client: Any = None) -> StandInCall:
-        if function_call_id not in self.calls:
-            return StandInCall(function_call_id, [errors.NotFoundError("no such call")])
-        return self.calls[function_call_id]
-
-    def runner(self, places: int = 2) -> ModalRunner:
-        return ModalRunner(lambda job: self, self.from_id, places, ask_every=0.0)
-
-
-def answer(score: float = 5.0, **files: str) -> dict[str, Any]:
-    record = RunRecord(
-        status="ok", avg_return=score, returns=(score,), env_id="Pendulum-v1", cost_usd=0.25, isolation="modal", gpu="NVIDIA H100"
-    )
-    return {"record": to_json(record), "files": {"run.log": "hello\n", **files}}
-
-
-def poll(runner: ModalRunner, handle: str, seconds: float = 10.0) -> RunRecord | None:
-    """Poll until there is an answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if (record := runner.poll(handle)) is not None:
-            return record
-        time.sleep(0.005)
-    return None
 
 
 def test_the_stand_in_has_the_signatures_of_the_installed_package() -> None:
@@ -288,169 +219,3 @@ def test_the_worst_case_of_a_run_is_its_whole_timeout() -> None:
     runner = StandIn().runner()
     assert runner.worst_usd(JOB) == pytest.approx(cost_usd("H100!", 8, 32, timeout(60)))
     assert timeout(720) > 720 * 1.05 + 300 and isinstance(timeout(720.5), int)
-
-
-# -- the page --------------------------------------------------------------------------------------------------------
-
-
-def test_the_machine_is_the_one_the_page_promises() -> None:
-    spec = modal_app.measure._spec_
-    assert (spec.gpus, spec.cpu, spec.memory, list(spec.secrets)) == ("H100!", 8.0, 32 * 1024, [])
-    assert spec.image is not None
-
-
-def test_the_body_measures_and_says_where(tmp_path: Path) -> None:
-    source = (PROJECT / "tests" / "toys" / "train_es.py").read_text(encoding="utf-8")
-    job = Job(source, "Pendulum-v1", seed=1, time_budget=60.0, num_eval_episodes=3, threads=1)
-    began = time.monotonic()
-    out = modal_app.measure.local(to_json(job), "L4", modal_app.harness_sha256())
-    record = from_json(RunRecord, out["record"])
-    assert record.status == "ok", (record.reason, record.log_tail)
-    assert record.avg_return is not None and -2500 < record.avg_return < 0 and len(record.returns) == 3
-    assert record.isolation.startswith("modal") and record.cores == 1
-    assert cost_usd("L4", 8, 32, record.total_seconds or 0) <= record.cost_usd <= cost_usd("L4", 8, 32, time.monotonic() - began)
-    assert "num_updates" in out["files"]["metrics.csv"]
-    block = modal_app.block(record)
-    assert re.search(rf"^avg_return: +{record.avg_return:.6f}$", block, re.M) and block.startswith("---\n")
-
-
-def test_a_train_py_that_fails_is_a_record_and_no_exception() -> None:
-    job = Job("raise ValueError('no')\n", "Pendulum-v1", seed=1, time_budget=20.0, num_eval_episodes=1, threads=1)
-    record = from_json(RunRecord, modal_app.measure.local(to_json(job))["record"])
-    assert record.status == "crash" and record.avg_return is None and "no" in record.log_tail
-
-
-def test_another_harness_on_the_other_end_measures_nothing() -> None:
-    record = from_json(RunRecord, modal_app.measure.local(to_json(JOB), "H100!", "0" * 64)["record"])
-    assert record.status == "interrupted" and record.rule == "harness" and not record.scored
-
-
-def test_the_log_that_comes_home_is_bounded_and_no_link(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"x" * 10 + b"y" * modal_app.LOG_CHARACTERS)
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    assert modal_app.tail(tmp_path / "log") == "y" * modal_app.LOG_CHARACTERS
-    assert modal_app.tail(tmp_path / "link") == "" and modal_app.tail(tmp_path / "none") == ""
-
-
-# -- the page, through the real client, to a server on loopback -----------------------------------------------------
-
-
-def canned(job: dict[str, Any], gpu: str, harness: str) -> dict[str, Any]:
-    """What the far end would say; its arguments are checked as it would check them."""
-    assert harness == modal_app.harness_sha256()
-    if "raise" in job["train_source"]:
-        raise RuntimeError("the machine broke")
-    time.sleep(0.3)
-    return answer(-float(job["seed"]), **{"metrics.csv": f"{gpu}\n"})
-
-
-def test_modal_run_measures_train_py_on_the_machine_the_page_promises(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text("x = 1\n")
-    with ModalServer(canned) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "modal", "run", str(PROJECT / "modal_app.py"), "--env-id", "Hopper-v5", "--seed", "7", "--time-budget", "90"],
-            cwd=tmp_path, env=no_account(tmp_path) | server.environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        re.search(r"^avg_return: +-7\.000000$", done.stdout, re.M) and "NVIDIA H100" in done.stdout and "$0.25 at list price" in done.stdout
-    )
-    (call,) = server.calls.values()
-    job = from_json(Job, call.args[0])
-    assert (job.train_source, job.env_id, job.seed, job.time_budget, call.args[1]) == ("x = 1\n", "Hopper-v5", 7, 90.0, "H100!")
-    assert server.options[call.function_id].timeout_secs == timeout(90.0)
-
-    (function,) = server.functions
-    resources = function.resources
-    assert (resources.gpu_config.gpu_type, resources.gpu_config.count) == ("H100!", 1)
-    assert (resources.milli_cpu, resources.memory_mb) == (8000, 32 * 1024)
-    assert function.timeout_secs == timeout(720) and function.retry_policy.retries == 0
-    assert function.single_use_containers and function.block_network and function.untrusted
-    assert not function.secret_ids and not function.volume_mounts
-
-    dockerfile = "\n".join(line for image in server.images for line in image.dockerfile_commands)
-    assert "FROM python:3.11" in dockerfile and "uv sync" in dockerfile and "--no-dev" in dockerfile and "MUJOCO_GL=egl" in dockerfile
-    assert all(package in dockerfile for package in ("libegl1", "libgl1", "bubblewrap")) and "uv:latest" not in dockerfile
-    pyproject = [f.data.decode() for image in server.images for f in image.context_files if f.filename.endswith("pyproject.toml")]
-    assert pyproject and pyproject[0] == (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-    assert not any(image.secret_ids for image in server.images)
-
-
-FAN_OUT = """
-import sys, time
-from pathlib import Path
-import modal_app
-from autorl.records import Job
-
-folder, handles = Path(sys.argv[1]), sys.argv[2:]
-runner = modal_app.runner(3, "L4")
-jobs = [Job("x = 1", "E-v0", 1, 60.0), Job("x = 1", "E-v0", 2, 60.0), Job("raise", "E-v0", 3, 60.0)]
-if handles:
-    print("attached", *[runner.attach(h, jobs[0], folder) for h in handles])
-    handles = handles[:1]
-else:
-    handles = [runner.start(job, folder / str(job.seed)) for job in jobs]
-    assert runner.poll(handles[0]) is None
-    time.sleep(0.1)
-    assert runner.poll(handles[0]) is None  # a real "still going"
-print("handles", *handles)
-for handle in handles:
-    while (record := runner.poll(handle)) is None:
-        time.sleep(0.05)
-    print(handle, record.status, record.avg_return, record.reason)
-runner.cancel(handles[0])
-"""
-
-
-def test_the_fan_out_spawns_polls_and_attaches_through_the_real_client(tmp_path: Path) -> None:
-    with ModalServer(canned) as server:
-
-        def fan_out(*handles: str) -> list[str]:
-            done = subprocess.run(
-                [sys.executable, "-W", "error::UserWarning", "-c", FAN_OUT, str(tmp_path), *handles],
-                cwd=PROJECT, env=no_account(tmp_path) | server.environment, capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout.splitlines()
-
-        first = fan_out()
-        assert first[0] == "handles fc-1 fc-2 fc-3"
-        assert [line.split()[:3] for line in first[1:3]] == [["fc-1", "ok", "-1.0"], ["fc-2", "ok", "-2.0"]]
-        assert first[3].startswith("fc-3 interrupted None") and "the machine broke" in first[3]
-        assert (tmp_path / "2" / "metrics.csv").read_text() == "L4\n" and server.calls["fc-1"].cancelled
-        assert server.deployed == ["autorl"] and {o.timeout_secs for o in server.options.values()} == {timeout(60.0)}
-        assert {o.resources.gpu_config.gpu_type for o in server.options.values()} == {"L4"}
-
-        second = fan_out("fc-1", "fc-9")  # another process: one call known, one never heard of
-        assert second == ["attached True False", "handles fc-1", "fc-1 ok -1.0 "]
-        assert len(server.calls) == 3  # nothing was paid for twice
-
-
-# -- without an account ----------------------------------------------------------------------------------------------
-
-
-def no_account(tmp_path: Path) -> dict[str, str]:
-    """An environment in which Modal finds no token."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODAL_")}
-    return kept | {"HOME": str(tmp_path), "MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
-
-
-def test_modal_run_without_an_account_says_so_with_the_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", "run", "modal_app.py"], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120
-    )  # fmt: skip
-    assert done.returncode != 0 and "modal token new" in done.stdout + done.stderr and "Traceback" not in done.stderr
-
-
-def test_the_fan_out_without_an_account_is_refused_with_the_command(tmp_path: Path) -> None:
-    code = "import modal_app\nfrom autorl.records import UserError\ntry:\n    modal_app.runner(2)\nexcept UserError as e:\n    print('refused:', e)\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120)
-    assert done.stdout.startswith("refused: ") and "modal token new" in done.stdout, done.stderr
-
-
-def test_its_options_are_those_the_page_shows(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", "run", "modal_app.py", "--help"], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120
-    )  # fmt: skip
-    for flag in ("--env-id", "--seed", "--gpu", "--time-budget", "--episodes", "--train"):
-        assert flag in done.stdout

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from api_server import KEY, ApiServer, Drop, Exchange, Message, Status, broken_tool, propose, text, thinking, tool
 from conftest import TOYS, clean_env, git, make_repo
-from test_claude import UNUSABLE, hand_price
+from researching import UNUSABLE, hand_price
 
 pytestmark = pytest.mark.timeout(1200)
 SCRIPT = re.compile(r"^SCRIPT = .*$", re.MULTILINE)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_modal import StandIn, StandInCall
+from modal_stand_in import StandIn, StandInCall
 
 sys.path[:0] = [str(Path(__file__).resolve().parent / "faults")]
 

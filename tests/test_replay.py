@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_claude import Books, history
+from researching import history
 
 from autorl.proposers.replay import Replay
 from autorl.records import ProposerError, UserError
@@ -24,10 +24,8 @@ def replay(tmp_path: Path, rows, consumed: int = 0, lines: bool = True) -> Repla
 
 
 @pytest.fixture
-def purse(tmp_path):
-    books = Books(tmp_path / "books")
-    yield books.purse
-    books.journal.close()
+def purse(books):
+    return books.purse
 
 
 @pytest.mark.parametrize("lines", [True, False], ids=["json lines", "json array"])

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,19 @@ def children_in(folder: Path) -> list[str]:
         if state not in "ZX" and (cwd == place or cwd.startswith(place + "/")):
             found.append(f"{entry.name} ({state}): {command[:120]}")
     return found
+
+
+def types(site: Site) -> list[str]:
+    """Of the journal's events, in order; none before there is one."""
+    return [e["type"] for e in site.events()] if (site.folder / "journal.jsonl").exists() else []
+
+
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> bool:
+    """Wait for something to come true; whether it did."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(condition())
 
 
 def _round(value: Any) -> Any:

@@ -1,0 +1,108 @@
+"""A loop that is stopped: once, twice, from elsewhere, for good; and one that finds another at work.
+
+Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py).
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "faults"), str(HERE.parent / "benchmarks")]
+
+from forge import Forge  # noqa: E402
+from ground import Site, children_in, script, types, until  # noqa: E402
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+@pytest.fixture(scope="module")
+def forge():
+    forge = Forge()
+    yield forge
+    forge.close()
+
+
+@pytest.fixture
+def long_run(tmp_path, forge):
+    """A loop in the middle of a run of half a minute."""
+    site = Site.new(tmp_path / "site", [{"title": "slow", "source": script(12.0, seconds=30.0)}])
+    argv = site.argv()
+    argv[argv.index("--budget") + 1] = "60"
+    process = forge.start(site.repo, argv, site.env)
+    assert until(lambda: any(e.get("attempt") == 1 and e["type"] == "started" for e in (site.events() if types(site) else [])))
+    assert until(lambda: bool(children_in(site.folder)))
+    yield site, process
+    if not process.ended.is_set():
+        os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_the_record_and_says_how_to_resume(long_run, how):
+    site, process = long_run
+    began = time.monotonic()
+    os.kill(process.pid, how)
+    code, _, err = process.wait()
+    assert code == 130 and time.monotonic() - began < 5
+    assert "Resume with: uv run python agent_loop.py run --tag t" in err and "Traceback" not in err
+    assert site.broken_invariants() == []
+    last = [e for e in site.events() if e["type"] == "run"][-1]
+    assert last["record"]["status"] == "interrupted" and types(site)[-1] == "closed"
+
+
+def test_two_signals_end_it_at_once_and_lose_nothing(long_run):
+    site, process = long_run
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    code, _, err = process.wait()
+    assert code == 130 and time.monotonic() - began < 2 and "Traceback" not in err
+    assert site.broken_invariants(ended=False) == []
+
+
+def test_stop_from_another_terminal_is_one_signal(long_run, forge):
+    site, process = long_run
+    code, out, err = forge.run(site.repo, ["stop", "--tag", "t"], site.env)
+    assert code == 0 and "resume with" in out.lower(), err
+    assert process.wait()[0] == 130 and site.broken_invariants() == []
+    code, _, err = forge.run(site.repo, ["stop", "--tag", "t"], site.env)
+    assert code == 2 and "nothing to stop" in err
+
+
+def test_a_second_loop_is_refused_by_pid_and_the_first_goes_on(long_run, forge):
+    site, process = long_run
+    code, _, err = forge.run(site.repo, site.argv(), site.env)
+    assert code == 2 and f"pid {process.pid}" in err
+    assert not process.ended.is_set() and children_in(site.folder)
+
+
+def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(long_run, forge):
+    site, process = long_run
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert until(lambda: not children_in(site.folder), 3)
+    argv = site.argv()
+    argv[argv.index("--budget") + 1] = "60"
+    again = forge.start(site.repo, argv, site.env)
+    assert until(lambda: sum(e.get("attempt") == 1 and e["type"] == "started" for e in site.events()) == 2)
+    os.kill(again.pid, signal.SIGTERM)
+    again.wait()
+    first, second = [e for e in site.events() if e["type"] == "started" and e["attempt"] == 1][:2]
+    assert first["seed"] == second["seed"]
+    assert next(e for e in site.events() if e["type"] == "run" and e["run"] == first["run"])["record"]["status"] == "interrupted"
+
+
+@pytest.mark.long
+def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_is_still_proved(tmp_path, forge):
+    crashes = [{"title": f"crash {k}", "source": script(3.0 + k, "raise")} for k in range(7)]
+    site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}, *crashes])
+    code, out, err = forge.run(site.repo, site.argv("--confirm-runs", "2"), site.env)
+    assert code == 1 and "crashed while the incumbent" in out + err and "the ideas are at fault" in out + err, out + err
+    ledger = site.ledger()
+    assert sum(v.outcome == "crash" for v in ledger.verdicts) == 5
+    assert ledger.claim is not None and ledger.claim["champion"] == 1
+    assert site.broken_invariants() == []

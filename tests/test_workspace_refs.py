@@ -1,0 +1,279 @@
+"""autorl/workspace.py: refs, notes and locks, beside a user at work, kills and full disks. Real git in temporary folders."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from plain_git import NOBODY, ROOT, git, new_repository, one_experiment
+
+from autorl.records import Paused
+from autorl.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def as_nobody(monkeypatch):
+    """No setting of whoever runs the tests reaches them."""
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name, value in NOBODY.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def repo(tmp_path):
+    return new_repository(tmp_path / "repo")
+
+
+# -- refs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pin_is_made_once_and_never_moved(repo):
+    workspace = Workspace(repo)
+    a, b = (workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in (1, 2))
+    workspace.pin("demo", 1, a)
+    workspace.pin("demo", 1, a)
+    with pytest.raises(Paused, match="refs/autorl/demo/1 is"):
+        workspace.pin("demo", 1, b)
+    workspace.pin("demo", 10, b)
+    assert workspace.pinned("demo") == {1: a, 10: b} and workspace.pinned("dem") == {}
+    git(repo, "gc", "-q", "--prune=now")
+    assert workspace.pinned("demo") == {1: a, 10: b} and workspace.source_at(b) == "a = 2\n"  # packed, and alive
+
+
+@pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
+def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
+    workspace = Workspace(repo)
+    base = workspace.head()
+    a, b = (workspace.commit(f"a = {i}\n", base, "Idea") for i in (1, 2))
+    workspace.move_branch("demo", a, None)
+    mine = workspace.commit("mine = 1\n", a, "The user's own")
+    git(repo, *{"commits": ("update-ref", "refs/heads/autoresearch/demo", mine), "deletes": ("branch", "-D", "autoresearch/demo"), "resets": ("branch", "-f", "autoresearch/demo", base)}[deed])  # fmt: skip
+    there = workspace.branch("demo")
+    with pytest.raises(Paused, match=r"by somebody else.*put it back with `git update-ref refs/heads/autoresearch/demo"):
+        workspace.move_branch("demo", b, a)
+    assert workspace.branch("demo") == there
+    git(repo, "update-ref", "refs/heads/autoresearch/demo", a)  # what the message says
+    workspace.move_branch("demo", b, a)
+    assert workspace.branch("demo") == b
+
+
+def test_a_branch_made_by_somebody_else_is_not_taken_over(repo):
+    workspace = Workspace(repo)
+    git(repo, "branch", "autoresearch/demo")
+    sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
+    with pytest.raises(Paused, match="by somebody else"):
+        workspace.move_branch("demo", sha, None)
+    assert workspace.branch("demo") == workspace.head()
+
+
+def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
+    workspace = Workspace(repo)
+    sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
+    workspace.move_branch("demo", workspace.head(), None)
+    workspace.move_branch("demo", sha, workspace.head())
+    workspace.move_branch("demo", sha, workspace.head())
+    workspace.move_branch("demo", workspace.head(), sha)  # back to an anchor: not a fast-forward, and right
+    assert workspace.branch("demo") == workspace.head()
+
+
+def test_notes_replace_and_live_beside_the_users_own(repo):
+    workspace = Workspace(repo)
+    shas = [workspace.commit(f"a = {i}\n", workspace.head(), f"Idea {i}") for i in range(5)]
+    git(repo, "notes", "--ref=autorl", "add", "-m", "by hand", shas[0])
+    git(repo, "notes", "add", "-m", "the user's own", shas[1])
+    for sha in shas[1:]:
+        workspace.note(sha, f"first {sha}")
+        workspace.note(sha, f"second {sha}\n\nwith ü🙂 and | = pipes\n")
+    assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "by hand"
+    assert git(repo, "notes", "--ref=autorl", "show", shas[4]) == f"second {shas[4]}\n\nwith ü🙂 and | = pipes"
+    assert git(repo, "notes", "show", shas[1]) == "the user's own"
+    tip = git(repo, "rev-parse", "refs/notes/autorl")
+    workspace.note(shas[4], f"second {shas[4]}\n\nwith ü🙂 and | = pipes\n")
+    assert git(repo, "rev-parse", "refs/notes/autorl") == tip  # nothing new, nothing written
+
+
+def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
+    workspace = Workspace(repo)
+    shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea", when=i) for i in range(3)]
+    blob = git(repo, "hash-object", "-w", "program.md")
+    fanned = f"{shas[0][:2]}/{shas[0][2:]}"
+    inner = subprocess.run(
+        ["git", "mktree"], cwd=repo, input=f"100644 blob {blob}\t{fanned[3:]}\n", capture_output=True, text=True, check=True
+    ).stdout.strip()
+    tree = subprocess.run(
+        ["git", "mktree"], cwd=repo, input=f"040000 tree {inner}\t{fanned[:2]}\n", capture_output=True, text=True, check=True
+    ).stdout.strip()
+    git(repo, "update-ref", "refs/notes/autorl", git(repo, "commit-tree", tree, "-m", "notes"))
+    assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "be bold"
+    workspace.note(shas[0], "new")
+    workspace.note(shas[1], "other")
+    assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "new"
+    assert len(git(repo, "notes", "--ref=autorl", "list").splitlines()) == 2
+
+
+def test_two_loops_writing_notes_at_once_lose_none(repo):
+    workspace = Workspace(repo)
+    shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(8)]
+    threads = [threading.Thread(target=lambda part=part: [Workspace(repo).note(sha, sha) for sha in part]) for part in (shas[:4], shas[4:])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(line.split()[1] for line in git(repo, "notes", "--ref=autorl", "list").splitlines()) == sorted(shas)
+
+
+def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
+    workspace = Workspace(repo)
+    shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(20)]
+    done = threading.Event()
+
+    def pack() -> None:
+        while not done.is_set():
+            git(repo, "pack-refs", "--all", "--prune", check=False)
+
+    thread = threading.Thread(target=pack)
+    thread.start()
+    try:
+        old = None
+        for n, sha in enumerate(shas):
+            workspace.pin("demo", n, sha)
+            workspace.move_branch("demo", sha, old)
+            old = sha
+    finally:
+        done.set()
+        thread.join()
+    assert workspace.branch("demo") == shas[-1] and len(workspace.pinned("demo")) == 20
+
+
+# -- stale locks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
+    sha = one_experiment(repo)
+    workspace, dot_git = Workspace(repo), repo / ".git"
+    ours = [dot_git / "refs/heads/autoresearch/demo.lock", dot_git / "refs/autorl/demo/2.lock", dot_git / "refs/notes/autorl.lock"]
+    theirs = [
+        dot_git / n
+        for n in (
+            "index.lock",
+            "packed-refs.lock",
+            "HEAD.lock",
+            "config.lock",
+            "refs/heads/main.lock",
+            "refs/heads/autoresearch/other.lock",
+        )
+    ]
+    for path in ours + theirs:
+        path.write_text("")
+    said = workspace.clear_stale_locks("demo")
+    assert len(said) == 3 and all("left by a git that was killed" in line for line in said)
+    assert not any(path.exists() for path in ours) and all(path.exists() for path in theirs)
+    for path in theirs:
+        path.unlink()
+    workspace.move_branch("demo", workspace.head(), sha)
+
+
+def test_a_lock_that_a_living_git_still_uses_is_left_to_it(repo):
+    one_experiment(repo)
+    lock = repo / ".git/refs/heads/autoresearch/demo.lock"
+    lock.write_text("")
+    thread = threading.Timer(0.5, lock.unlink)
+    thread.start()
+    assert Workspace(repo).clear_stale_locks("demo") == []
+    thread.join()
+
+
+def test_without_stale_locks_there_is_no_wait(repo):
+    workspace, start = Workspace(repo), time.monotonic()
+    assert workspace.clear_stale_locks("demo") == [] and time.monotonic() - start < 0.5
+
+
+# -- kills and disks -------------------------------------------------------------------------------------------------
+
+EXPERIMENT = """
+import sys
+from pathlib import Path
+from autorl.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+workspace.clear_stale_locks("demo")
+base = workspace.head()
+sha = workspace.commit("a = 1\\n", base, "Idea", when=1)
+workspace.pin("demo", 1, sha)
+workspace.move_branch("demo", base, None) if workspace.branch("demo") is None else None
+workspace.move_branch("demo", sha, base)
+workspace.note(sha, "kept")
+print(sha)
+"""
+
+
+def child(repo: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", EXPERIMENT, str(repo)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(repo, tmp_path):
+    trace = tmp_path / "trace"
+    shutil.copytree(repo, tmp_path / "clean")
+    sha = child(tmp_path / "clean", AUTORL_EFFECT_TRACE=str(trace)).stdout.strip()
+    effects = trace.read_text().splitlines()
+    assert len(effects) >= 9 and {line.partition(" ")[2] for line in effects} == {"git object", "ref move"}
+    for n in range(1, len(effects) + 1):
+        for when in ("", ":after"):
+            copy = tmp_path / f"{n}{when}"
+            shutil.copytree(repo, copy)
+            assert child(copy, AUTORL_KILL_AT=f"{n}{when}").returncode == -signal.SIGKILL
+            again = child(copy)
+            assert again.stdout.strip() == sha, again.stderr
+            assert git(copy, "rev-parse", "autoresearch/demo", "refs/autorl/demo/1").split() == [sha, sha]
+            assert git(copy, "notes", "--ref=autorl", "show", sha) == "kept"
+            assert git(copy, "status", "--porcelain") == ""
+
+
+def test_a_git_killed_inside_its_own_work_is_recovered_from(repo):
+    """The child git itself is killed while it holds a ref's lock: the lock stays, and is removed on the next start."""
+    lock = repo / ".git/refs/heads/autoresearch/demo.lock"
+    process = subprocess.Popen(["git", "update-ref", "--stdin"], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stdin is not None
+    process.stdin.write(b"start\ncreate refs/heads/autoresearch/demo HEAD\nprepare\n")
+    process.stdin.flush()
+    end = time.monotonic() + 30
+    while not lock.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    assert lock.exists()
+    done = child(repo)
+    assert done.returncode == 0, done.stderr
+    assert git(repo, "rev-parse", "autoresearch/demo") == done.stdout.strip()
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EIO", "EROFS"])
+def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_path, code):
+    for n in range(1, 10) if code == "ENOSPC" else (1, 4):
+        copy = tmp_path / f"{n}{code}"
+        shutil.copytree(repo, copy)
+        done = child(copy, AUTORL_FAIL_AT=f"{n}:{code}:ever")
+        assert done.returncode == 1 and "autorl.records.Paused: Git cannot" in done.stderr
+        assert child(copy).returncode == 0
+
+
+def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
+    """git runs in a process group of its own."""
+    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.workspace import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(repo)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
+    mine, gits = done.stdout.split()
+    assert mine != gits
