@@ -198,6 +198,8 @@ _updates_seen = 0
 def log_metrics(step: int, **scalars: float) -> None:
     """Append one row to metrics.csv for progress bars, plots and the researcher. Never trusted, never scored.
 
+    Call it once per update: the clock of control runs goes by it.
+
     Args:
         step: environment steps so far.
         scalars: any numbers; the first call fixes the columns. `num_updates`, `sps`, `episode_return`,

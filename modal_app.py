@@ -1,4 +1,4 @@
-"""The same measured run, on a Modal H100. Needs a Modal account: `uv run modal token new`.
+"""The same measured run, on a Modal H100. Needs a Modal account: `uv run modal setup`.
 
     uv run modal run modal_app.py                                        # train and score ./train.py once
     uv run modal run modal_app.py --env-id Hopper-v5 --seed 3 --gpu L40S
