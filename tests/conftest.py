@@ -97,6 +97,16 @@ def claude() -> Iterator[Callable[..., Any]]:
         researcher.close()
 
 
+@pytest.fixture(scope="module")
+def forge():
+    """Starts the command line in processes of its own, without their start-up time."""
+    from forge import Forge
+
+    forge = Forge()
+    yield forge
+    forge.close()
+
+
 def clean_env(tmp_path: Path) -> dict[str, str]:
     """The environment without keys and without anything of autoRL; slots of this machine are private to the test."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "ANTHROPIC_", "GIT_")) or k == "AUTORL_REQUIRE_SANDBOX"}

@@ -6,27 +6,15 @@ Real processes and git; runs are scripted (autorl/runners/scripted.py), so what 
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
+from forge import Forge
+from ground import Site, script
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "faults"))
-
-from forge import Forge  # noqa: E402
-from ground import Site, script  # noqa: E402
-
-from autorl.ledger import CONFIRM_SEEDS  # noqa: E402
+from autorl.ledger import CONFIRM_SEEDS
 
 IDEAS = [{"title": "worse", "source": script(8.0)}, {"title": "far better", "source": script(20.0)}]
-
-
-@pytest.fixture(scope="module")
-def forge():
-    forge = Forge()
-    yield forge
-    forge.close()
 
 
 def researched(folder: Path, forge: Forge, ideas: list[dict] = IDEAS) -> Site:

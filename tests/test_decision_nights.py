@@ -3,22 +3,18 @@
 import json
 import math
 import random
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import simulation  # type: ignore[import-not-found]
+from decision import seconds  # type: ignore[import-not-found]
 from hand_fed import Session
 
 from autorl.decision import Control, ControlFact, Propose, ResumedFact, Rules, champion, observe, start, wants
 from autorl.records import to_json
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-import simulation  # type: ignore[import-not-found]
-from decision import seconds  # type: ignore[import-not-found]
 
 # -- the fold ----------------------------------------------------------------------------------------------------------
 

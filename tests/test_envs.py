@@ -4,16 +4,13 @@ uv run pytest tests/test_envs.py
 """
 
 import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent / "toys")]
-import evaluate  # noqa: E402
+import evaluate
 
 counting = importlib.import_module("counting_env")
 

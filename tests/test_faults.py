@@ -11,28 +11,16 @@ import random
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import PROJECT
+from ground import ENV_ID, Site, git, types
+from sweep import IDEAS, MORE, Sweep, table
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "faults"), str(HERE.parent / "benchmarks")]
-
-from forge import Forge  # noqa: E402
-from ground import ENV_ID, Site, git, types  # noqa: E402
-from sweep import IDEAS, MORE, Sweep, table  # noqa: E402
-
-from autorl.journal import encode  # noqa: E402
-from autorl.locks import CoreSlots  # noqa: E402
+from autorl.journal import encode
+from autorl.locks import CoreSlots
 
 pytestmark = pytest.mark.timeout(3600)
-
-
-@pytest.fixture(scope="module")
-def forge():
-    forge = Forge()
-    yield forge
-    forge.close()
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +327,7 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
                     event["record"] |= {"returns": [1.5] * 100, "eval_seeds": [2**31] * 100, "lengths": [1600] * 100}
             many.append(event)
     (site.folder / "journal.jsonl").write_bytes(b"".join(encode({**event, "seq": seq}) for seq, event in enumerate(many)))
-    env = {**os.environ, **site.env, "PYTHONPATH": str(HERE.parent)}
+    env = {**os.environ, **site.env, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
         [sys.executable, "-c", RESUME, str(site.repo), str(site.ideas)], env=env, cwd=site.repo, capture_output=True, text=True, timeout=120
     )

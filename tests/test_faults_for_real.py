@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import TOYS, clean_env, make_repo
+from ground import Site, git, until
+from sweep import IDEAS
+
+from autorl.journal import Journal
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "faults"))
-
-from conftest import TOYS, clean_env, make_repo  # noqa: E402
-from ground import Site, git, until  # noqa: E402
-from sweep import IDEAS  # noqa: E402
-
-from autorl.journal import Journal  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)
 

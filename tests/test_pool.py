@@ -1,24 +1,20 @@
 """Several runs at once: whatever order results come in, twice or never, each counts once and for its own experiment."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ground import ENV_ID, EPISODES, Site
 from modal_stand_in import StandIn, StandInCall
+from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 
-sys.path[:0] = [str(Path(__file__).resolve().parent / "faults")]
-
-from ground import ENV_ID, EPISODES, Site  # noqa: E402
-from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night  # noqa: E402
-
-from autorl.ledger import Ledger  # noqa: E402
-from autorl.loop import Loop  # noqa: E402
-from autorl.proposers.replay import Replay  # noqa: E402
-from autorl.records import Job, Paused, Progress, RunRecord, from_json, to_json  # noqa: E402
-from autorl.runners.scripted import read_script, scores  # noqa: E402
-from autorl.session import Bounds, Settings, open_session  # noqa: E402
+from autorl.ledger import Ledger
+from autorl.loop import Loop
+from autorl.proposers.replay import Replay
+from autorl.records import Job, Paused, Progress, RunRecord, from_json, to_json
+from autorl.runners.scripted import read_script, scores
+from autorl.session import Bounds, Settings, open_session
 
 
 @pytest.fixture(scope="module")

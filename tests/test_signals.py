@@ -5,26 +5,12 @@ Real processes, real kills, real git; runs are scripted (autorl/runners/scripted
 
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "faults"), str(HERE.parent / "benchmarks")]
-
-from forge import Forge  # noqa: E402
-from ground import Site, children_in, script, types, until  # noqa: E402
+from ground import Site, children_in, script, types, until
 
 pytestmark = pytest.mark.timeout(3600)
-
-
-@pytest.fixture(scope="module")
-def forge():
-    forge = Forge()
-    yield forge
-    forge.close()
 
 
 @pytest.fixture

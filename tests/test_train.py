@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+import evaluate
+import train
+
 PROJECT = Path(__file__).resolve().parent.parent
 TOYS = PROJECT / "tests" / "toys"
-sys.path[:0] = [str(PROJECT), str(TOYS)]
-import evaluate  # noqa: E402
-import train  # noqa: E402
 
 WORKER = ThreadPoolExecutor(1)
 
