@@ -140,16 +140,17 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
         answer |= {"incumbent": tip.n if tip else None, "incumbent_return": best.avg_return if best else None}
         logs = [r.folder for r in ledger.runs.values() if r.attempt == attempt.n]
         answer["log"] = f"{logs[-1]}/run.log" if logs else None
-        if attempt.verdict is None or attempt.state == "superseded":
+        stand = (a for a in reversed(ledger.attempts.values()) if a.verdict and a.verdict.outcome == "keep" and a.state != "undone")
+        kept = next(stand, None)
+        arriving = attempt is kept and attempt.commit != ledger.tip  # kept, and the branch is about to move there
+        if attempt.verdict is None or attempt.state == "superseded" or arriving:
             pending = [r for r in ledger.pending()]
             if pending:
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
             return _under_way(answer, alive, ended, resume, ticket)
-        stand = (a.n for a in reversed(ledger.attempts.values()) if a.verdict and a.verdict.outcome == "keep" and a.state != "undone")
-        kept = next(stand, None)  # the branch may be about to move there
         answer |= {"state": "decided", "outcome": row.status, "seconds": row.seconds, "reason": row.reason}
         answer["next"] = (
-            "kept: go on from this ./train.py" if attempt.n == kept
+            "kept: go on from this ./train.py" if attempt is kept
             else f"the best one is another: git show autoresearch/{tag}:./train.py > train.py.best && mv train.py.best train.py; then the next idea"
         )  # fmt: skip
         return answer, 0

@@ -57,6 +57,26 @@ def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, 
     assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
 
 
+def test_a_keep_is_told_once_the_branch_stands_there(repo: Path, autorl) -> None:
+    edit(repo, 20.0)
+    left = leave(autorl, "twice as good")
+    assert wait(autorl, left["id"])[0]["outcome"] == "keep"
+    branch, journal = f"refs/heads/autoresearch/{left['session']}", repo / "results/Pendulum-v1" / left["session"] / "journal.jsonl"
+    while holder_pid(journal.parent / "session.lock") is not None:
+        time.sleep(0.05)
+    kept = git(repo, "rev-parse", branch)
+    # as a kill between verdict and branch leaves it: written down, not moved
+    events = journal.read_text().splitlines(keepends=True)
+    verdict = next(k for k, line in enumerate(events) if '"outcome":"keep"' in line.replace(" ", ""))
+    journal.write_text("".join(events[: verdict + 1]))
+    git(repo, "update-ref", branch, f"{kept}~1")
+    answer, code = wait(autorl, left["id"], timeout=5)
+    assert code == 1 and answer["state"] == "waiting for a loop" and "outcome" not in answer
+    assert autorl(*answer["next"].split("agent_loop.py ")[1].split()).returncode == 0
+    answer, code = wait(autorl, left["id"], timeout=5)
+    assert code == 0 and answer["outcome"] == "keep" and git(repo, "rev-parse", branch) == kept
+
+
 def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(repo: Path, autorl) -> None:
     edit(repo, 20.0)
     left = leave(autorl, "the first")
