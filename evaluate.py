@@ -28,7 +28,6 @@ import numpy as np
 # ---------------------------------------------------------------------------
 
 
-
 def _from_environment(name: str, usual: float) -> float:
     """A number from an AUTORL_* variable; one sentence if it is none."""
     try:
@@ -43,7 +42,9 @@ TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)  # seconds, from proc
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
 NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
 if NUM_EVAL_EPISODES < 1:
-    raise SystemExit(f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; set it to one or more, or unset it.")
+    raise SystemExit(
+        f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; set it to one or more, or unset it."
+    )
 SEED = int(_from_environment("AUTORL_SEED", 1))  # the training seed belongs to the harness, never to train.py
 THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
 
@@ -96,7 +97,9 @@ def check_spaces(env: gym.Env | gym.vector.VectorEnv | Any, env_id: str = ENV_ID
     act_space = getattr(env, "single_action_space", None) or env.action_space
     for what, space in (("observations", obs_space), ("actions", act_space)):
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-            raise SystemExit(f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}: choose a continuous-control environment such as BipedalWalker-v3.")
+            raise SystemExit(
+                f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}: choose a continuous-control environment such as BipedalWalker-v3."
+            )
 
 
 def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.Env]:

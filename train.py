@@ -3,9 +3,9 @@
     uv run python train.py                           # train for evaluate.TIME_BUDGET seconds, evaluate, print the summary
     AUTORL_ENV_ID=Hopper-v5 uv run python train.py   # another environment
 
-In the manner of CleanRL (https://github.com/vwxyzjn/cleanrl, ppo_continuous_action.py): a Gaussian policy with a
-state-independent standard deviation, observation and reward normalisation, GAE, a clipped surrogate. The time limit of
-an episode is no failure: its last value is bootstrapped. The learning rate falls with the share of the wall-clock used.
+In the manner of CleanRL (https://github.com/vwxyzjn/cleanrl, ppo_continuous_action.py): a Gaussian policy, observation
+and reward normalisation, GAE, a clipped surrogate. The time limit of an episode is no failure: its last value is
+bootstrapped. The learning rate and the policy's standard deviation fall with the share of the wall-clock used.
 
 What this file does not do: score itself (the harness evaluates what `evaluate_policy` is given), choose its seed, or
 know any environment by name.
@@ -35,17 +35,16 @@ LEARNING_RATE = 1e-3  # [1e-5, 1e-2] log
 FINAL_LR_SHARE = 0.0  # [0.0, 0.5] of LEARNING_RATE, reached when the time is up
 GAMMA = 0.99  # [0.95, 0.995] discount where the critic foresees little
 MAX_GAMMA = 0.9975  # [0.995, 0.999] where it foresees much
-FORESIGHT = 0.9  # [0.5, 1.0] explained variance above which the horizon grows
+FORESIGHT = 0.9  # [0.5, 1.0] explained variance above which the horizon grows; it shrinks below this less 0.2
 GAE_LAMBDA = 0.95  # [0.8, 1.0]
 UPDATE_EPOCHS = 5  # [1, 20] passes over each rollout
-MINIBATCH_SIZE = 512  # {256, 512, 1024, 2048}
+MINIBATCH_SIZE = 1024  # {256, 512, 1024, 2048}
 TARGET_KL = 0.02  # [0.003, 0.1] log; the actor's learning rate follows it
+MAX_PACE = 2.0  # [1.0, 10.0] log; up to this many times LEARNING_RATE
 CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
-ENT_COEF = 0.0  # [0.0, 0.02]
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
-LOG_STD_LR_SHARE = 0.3  # [0.01, 1.0] of LEARNING_RATE: exploration fades more slowly than the mean learns
-LOG_STD_INIT = -0.7  # [-2.0, 0.5] natural log, in units of half the action range
-LOG_STD_FINAL = -1.6  # [-3.0, 0.5] log sigma is never above the line from LOG_STD_INIT to this
+LOG_STD_INIT = -0.7  # [-2.0, 0.5] log sigma at the start: natural log, in units of half the action range
+LOG_STD_FINAL = -2.3  # [-4.0, 0.5] when the time is up; a line between them
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 
@@ -67,6 +66,7 @@ def mlp(in_dim: int, out_dim: int, out_gain: float) -> nn.Sequential:
 class Agent(nn.Module):
     """Actor, critic, and the statistics that normalise what they see. Actions are in units of half the action range."""
 
+    log_std: torch.Tensor
     obs_mean: torch.Tensor
     obs_std: torch.Tensor
     action_mid: torch.Tensor
@@ -77,7 +77,7 @@ class Agent(nn.Module):
         super().__init__()
         self.actor = mlp(obs_dim, len(action_low), 0.01)
         self.critic = mlp(obs_dim, 1, 1.0)
-        self.log_std = nn.Parameter(torch.full((len(action_low),), LOG_STD_INIT))
+        self.register_buffer("log_std", torch.full((len(action_low),), LOG_STD_INIT))
         self.register_buffer("obs_mean", torch.zeros(obs_dim))
         self.register_buffer("obs_std", torch.ones(obs_dim))
         bounded = np.isfinite(action_low) & np.isfinite(action_high)  # an unbounded action is used as it is
@@ -139,7 +139,7 @@ class Rollout:
     def collect(self, halves: list[tuple[VecEnv, slice]], actor: Agent, rng: np.random.Generator, worker: ThreadPoolExecutor) -> None:
         """Step all environments T times. Each half has a thread that acts for it: neither waits for the other before the end."""
         self.noise = rng.standard_normal(self.noise.shape, np.float32)
-        explore = self.noise * actor.log_std.detach().exp().numpy()
+        explore = self.noise * actor.log_std.exp().numpy()
         self.obs[0] = self.obs[-1]
         second = worker.submit(self._steps, *halves[1], actor, explore)
         self._steps(*halves[0], actor, explore)
@@ -215,6 +215,8 @@ def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray,
 class Horizon:
     """How far learning looks ahead, 1 / (1 - gamma) steps: longer while the critic explains most of the returns, shorter while it does not.
 
+    In between it stays: an episode that ends later is harder to foresee, and a horizon that shrinks for that unlearns it.
+
     A discount stands in for the score. Too small, and a fast fall is worth more than a long run; too large for what can be
     foreseen (where an episode ends at a place that the observation does not show), and advantages are mostly noise.
     """
@@ -229,7 +231,7 @@ class Horizon:
     def see(self, explained_variance: float) -> None:
         """Once an update."""
         self.foresight += 0.02 * (max(0.0, explained_variance) - self.foresight)
-        wanted = self.steps * (1.005 if self.foresight > FORESIGHT else 1 / 1.005)
+        wanted = self.steps * (1.005 if self.foresight > FORESIGHT else 1 / 1.005 if self.foresight < FORESIGHT - 0.2 else 1.0)
         self.steps = min(1 / (1 - MAX_GAMMA), max(1 / (1 - GAMMA), wanted))
 
 
@@ -248,8 +250,8 @@ class Adam:
             rows = slice(end - p.numel(), end)
             p.data, p.grad = self.flat[rows].view_as(p), self.grad[rows].view_as(p)
 
-    def minimize(self, loss: torch.Tensor, learning_rate: float | torch.Tensor) -> None:
-        """One step; the learning rate may differ by parameter: a float, or a tensor as long as the flat vector."""
+    def minimize(self, loss: torch.Tensor, learning_rate: float) -> None:
+        """One step."""
         self.grad.zero_()
         loss.backward()
         with torch.no_grad():
@@ -267,7 +269,7 @@ def minibatches(order: np.ndarray, *tensors: torch.Tensor) -> Iterator[tuple[tor
     return zip(*(x[inds].tensor_split(max(1, round(len(order) / MINIBATCH_SIZE))) for x in tensors), strict=True)
 
 
-def update_policy(agent: Agent, optimizer: Adam, learning_rate: torch.Tensor, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
+def update_policy(agent: Agent, optimizer: Adam, learning_rate: float, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
     """PPO's clipped surrogate (https://arxiv.org/abs/1707.06347, eq. 7), one pass over the batch for each of `orders`."""
     for order in orders:
         for mb_obs, mb_actions, mb_logprobs, mb_advantages in minibatches(order, obs, actions, logprobs, advantages):
@@ -275,11 +277,11 @@ def update_policy(agent: Agent, optimizer: Adam, learning_rate: torch.Tensor, or
             logratio = log_prob(mb_actions, agent.actor(mb_obs), agent.log_std) - mb_logprobs
             ratio = logratio.exp()
             pg_loss = -torch.min(mb_advantages * ratio, mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)).mean()
-            entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
-            optimizer.minimize(pg_loss - ENT_COEF * entropy, learning_rate)
+            optimizer.minimize(pg_loss, learning_rate)
     with torch.no_grad():  # of the last minibatch, the furthest from the behaviour policy
         approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
         clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
+        entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
         return {"policy_loss": pg_loss.item(), "entropy": entropy.item(), "approx_kl": approx_kl.item(), "clipfrac": clipfrac.item()}
 
 
@@ -309,7 +311,7 @@ def main() -> None:
     obs_space, action_space = halves[0][0].single_observation_space, halves[0][0].single_action_space
     agent = Agent(obs_space.shape[0], action_space.low, action_space.high).to(device)
     actor = copy.deepcopy(agent).cpu() if device.type == "cuda" else agent  # acts on the CPU: nothing crosses the bus at each step
-    actor_optimizer, critic_optimizer = Adam([*agent.actor.parameters(), agent.log_std]), Adam(agent.critic.parameters())
+    actor_optimizer, critic_optimizer = Adam(agent.actor.parameters()), Adam(agent.critic.parameters())
     rollout, episodes, obs_moments = (
         Rollout(NUM_STEPS, 2 * half, *obs_space.shape, *action_space.shape),
         Episodes(2 * half),
@@ -318,7 +320,7 @@ def main() -> None:
 
     progress = Progress()
     total_timesteps = num_updates = 0
-    pace = 1.0  # factor on the learning rate of the actor that keeps approx_kl near TARGET_KL
+    pace = 1.0  # factor on the actor's learning rate that keeps approx_kl near TARGET_KL; unbounded, it would saturate a policy that knows nothing yet
     longest, start, horizon = 0.0, time.monotonic(), Horizon()
     rollout.begin(halves)
     while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
@@ -330,16 +332,13 @@ def main() -> None:
         # -- update: actor and critic share nothing, so each learns on its own thread
         annealed = max(FINAL_LR_SHARE, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
         learning_rate = LEARNING_RATE * annealed
-        actor_rates = torch.full_like(actor_optimizer.flat, learning_rate * pace)
-        actor_rates[-agent.log_std.numel() :] = learning_rate * LOG_STD_LR_SHARE
         orders = [rng.permutation(len(b_obs)) for _ in range(UPDATE_EPOCHS)]
         critic_learned = worker.submit(update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns)
-        policy_stats = update_policy(agent, actor_optimizer, actor_rates, orders, b_obs, b_actions, b_logprobs, b_advantages)
+        policy_stats = update_policy(agent, actor_optimizer, learning_rate * pace, orders, b_obs, b_actions, b_logprobs, b_advantages)
         value_stats = critic_learned.result()
         slower = policy_stats["approx_kl"] > TARGET_KL * (0.2 + 0.8 * annealed)
-        pace = min(10.0, max(0.1, pace * (0.9 if slower else 1.1)))
-        with torch.no_grad():  # the mean is what is scored, and a gait learnt under much noise stays a careful one
-            agent.log_std.clamp_(max=LOG_STD_FINAL + (LOG_STD_INIT - LOG_STD_FINAL) * annealed)
+        pace = min(MAX_PACE, max(0.1, pace * (0.9 if slower else 1.1)))
+        agent.log_std.fill_(LOG_STD_FINAL + (LOG_STD_INIT - LOG_STD_FINAL) * annealed)  # little noise at the end: the mean is scored
 
         # -- the statistics of observations move between iterations only, so ratios start at 1
         obs_moments.update(rollout.obs[:-1][rollout.valid])
@@ -355,7 +354,7 @@ def main() -> None:
         log_metrics(
             total_timesteps, num_updates=num_updates, sps=sps, episode_return=episode_return, episode_length=episode_length,
             **policy_stats, **value_stats, explained_variance=explained_variance,
-            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.detach().exp().mean()), learning_rate=learning_rate * pace, gamma=horizon.gamma,
+            policy_mu=float(b_actions.mean()), policy_sigma=float(agent.log_std.exp().mean()), learning_rate=learning_rate * pace, gamma=horizon.gamma,
         )  # fmt: skip
         progress.show(total_timesteps, sps, episode_return)
     progress.end()

@@ -119,7 +119,7 @@ def sb3(env_id: str, seconds: float, threads: int) -> float:
     envs = VecNormalize(make_vec_env(env_id, n_envs=ours.NUM_ENVS, seed=1), gamma=ours.GAMMA)
     model = PPO(
         "MlpPolicy", envs, learning_rate=ours.LEARNING_RATE, n_steps=ours.NUM_STEPS, batch_size=ours.MINIBATCH_SIZE, n_epochs=ours.UPDATE_EPOCHS,
-        gamma=ours.GAMMA, gae_lambda=ours.GAE_LAMBDA, clip_range=ours.CLIP_COEF, ent_coef=ours.ENT_COEF, max_grad_norm=ours.MAX_GRAD_NORM,
+        gamma=ours.GAMMA, gae_lambda=ours.GAE_LAMBDA, clip_range=ours.CLIP_COEF, max_grad_norm=ours.MAX_GRAD_NORM,
         policy_kwargs={"net_arch": {"pi": [ours.HIDDEN] * 2, "vf": [ours.HIDDEN] * 2}, "activation_fn": torch.nn.SiLU}, seed=1, device="cpu",
     )  # fmt: skip
     clock = Clock()
