@@ -27,6 +27,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
+import run_statistics  # noqa: E402
 from simulation import BUDGETS, NOISE, RULES, STRESS, WORLDS, Nature, Night, World, real_world, simulate  # noqa: E402
 
 from autorl import evidence  # noqa: E402
@@ -115,7 +116,7 @@ def null(nights: int) -> None:
                 claims += 1
                 nature = Nature(world, rng)
                 shown += evidence.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
-        low, high = evidence.wilson(shown, len(done))
+        low, high = run_statistics.wilson(shown, len(done))
         print(
             f"{noise:<20} {len(done):>7} {claims:>7} {shown:>6} {100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %",
             flush=True,
@@ -221,14 +222,14 @@ def noise(path: Path) -> None:
     files = sorted({r["file"] for r in rows})
     arms = {f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None} for f in files}
     scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]
-    pooled = evidence.spread(scores)
+    pooled = run_statistics.spread(scores)
     if pooled is None:
         raise SystemExit("two runs of one file are the least to measure a spread from")
     standard = [(x - evidence.mean(a)) / math.sqrt(evidence.variance(a)) for a in scores if len(a) > 2 for x in a]
-    skew = evidence.skewness(standard)
+    skew = run_statistics.skewness(standard)
     shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
-    pair = evidence.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2])) if len(files) > 1 else None
-    share = evidence.evaluation_share([r["std_return"] for r in rows if r["avg_return"] is not None], rows[0]["episodes"], pooled.s)
+    pair = run_statistics.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2])) if len(files) > 1 else None
+    share = run_statistics.evaluation_share([r["std_return"] for r in rows if r["avg_return"] is not None], rows[0]["episodes"], pooled.s)
     found = {
         "s": pooled.s, "s_stderr": pooled.stderr, "df": pooled.df,
         "skewness": skew[0] if skew else 0.0, "skewness_stderr": skew[1] if skew else None,

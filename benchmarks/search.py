@@ -23,7 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autorl import decision, evidence
+from run_statistics import wilson
+
+from autorl import decision
 from autorl.proposers.constants import Constant, constants, rewrite
 from autorl.proposers.search import SearchProposer
 from autorl.records import Edit, History, Proposal, Row
@@ -184,7 +186,7 @@ def main() -> None:
                 won = ""
                 if side != "search":
                     wins = sum((a > b) + 0.5 * (a == b) for a, b in zip(gains["search"], gains[side], strict=True))
-                    share, (low, high) = wins / options.nights, evidence.wilson(wins, options.nights)
+                    share, (low, high) = wins / options.nights, wilson(wins, options.nights)
                     better, margin = interval([a - b for a, b in zip(gains["search"], gains[side], strict=True)])
                     won = f"{share:.0%} [{low:.0%}, {high:.0%}], by {better:.2f} ± {margin:.2f}"
                 print(

@@ -49,7 +49,7 @@ def test_the_default_model_has_a_price_and_dates_do_not_matter():
 def test_a_model_without_a_price_works_and_says_so(server, books, claude):
     server.add(GOOD)
     researcher = claude(server, model="house-model-1")
-    assert not researcher.priced and researcher.propose(history(), books.purse).title == "lr x3"
+    assert researcher.price is None and researcher.propose(history(), books.purse).title == "lr x3"
     assert books.settled[0]["usage"]["settled"] == "no price known" and "thinking" not in server.exchanges[0].body
 
 

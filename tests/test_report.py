@@ -20,7 +20,6 @@ from autorl.report import (
     COLUMNS,
     Table,
     evidence_tables,
-    parse_tsv,
     plain,
     progress_png,
     report_html,
@@ -120,21 +119,11 @@ def test_csv_and_pandas_read_what_we_wrote() -> None:
     assert frame["avg_return"].isna().sum() == sum(r.status == "crash" for r in rows)
 
 
-def test_the_table_read_back_is_the_rows() -> None:
-    rows = [
-        row(0, -12.25, "keep", runs=4, stderr=1.5, seconds=99.5, commit="0123456789", isolation="bwrap"),
-        row(1, None, "crash", parent=0, reason="late", commit="a" * 10, cost_usd=0.0123, proposer="search"),
-    ]
-    assert parse_tsv(results_tsv(rows)) == rows
-
-
-def test_a_four_column_table_reads_too() -> None:
-    got = parse_tsv("commit\tavg_return\tstatus\tdescription\nabc\t1.5\tkeep\tfirst\ndef\t\tcrash\tsecond\n")
-    assert [(r.n, r.commit, r.avg_return, r.status, r.description) for r in got] == [
-        (0, "abc", 1.5, "keep", "first"),
-        (1, "def", None, "crash", "second"),
-    ]
-    assert parse_tsv("") == []
+def test_a_missing_score_is_an_empty_cell_and_a_number_reads_back() -> None:
+    rows = [row(0, -12.25, "keep", runs=4, stderr=1.5), row(1, None, "crash", parent=0, reason="late", cost_usd=0.0123)]
+    first, second = csv.DictReader(io.StringIO(results_tsv(rows)), delimiter="\t")
+    assert (float(first["avg_return"]), first["parent"], float(first["stderr"])) == (-12.25, "", 1.5)
+    assert (second["avg_return"], second["parent"], second["reason"], float(second["cost_usd"])) == ("", "0", "late", 0.0123)
 
 
 def test_plain_text_is_bounded_and_one_line() -> None:

@@ -54,12 +54,6 @@ def stat_fields(pid: int) -> list[str] | None:
         return None
 
 
-def start_ticks(pid: int) -> int | None:
-    """When the kernel started it, in ticks since boot: with the pid a name that is never used twice."""
-    fields = stat_fields(pid)
-    return int(fields[19]) if fields and fields[0] not in "ZX" else None
-
-
 def children(pid: int) -> list[int]:
     """Direct children of every thread of `pid`."""
     found: list[int] = []

@@ -104,11 +104,6 @@ class ClaudeProposer:
         """Close the connections; a call under way in another thread fails."""
         self.api.close()
 
-    @property
-    def priced(self) -> bool:
-        """Whether a limit in dollars can be kept."""
-        return self.price is not None
-
     # -----------------------------------------------------------------------
     # One proposal
     # -----------------------------------------------------------------------

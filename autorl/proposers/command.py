@@ -53,7 +53,6 @@ class CommandProposer:
     """
 
     name = "command"
-    priced = False  # nobody tells what a command costs, so a limit in dollars cannot be kept
 
     def __init__(
         self,

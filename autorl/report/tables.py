@@ -5,7 +5,7 @@ Text that came from a run or a researcher is data: made harmless to terminals an
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,46 +65,6 @@ def results_tsv(rows: Sequence[Row]) -> str:
             )
         )
     return "\n".join(lines) + "\n"
-
-
-def parse_tsv(text: str) -> list[Row]:
-    """Rows of a results.tsv; unknown columns are ignored and missing ones default, so the predecessor's four will do."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
-        return []
-    header = lines[0].split("\t")
-    rows = []
-    for position, line in enumerate(lines[1:]):
-        got = dict(zip(header, line.split("\t"), strict=False))
-
-        def read(name: str, got: Mapping[str, str] = got) -> float | None:
-            return float(got[name]) if got.get(name) else None
-
-        parent = read("parent")
-        rows.append(
-            Row(
-                n=int(got["n"]) if got.get("n") else position,
-                commit=got.get("commit", ""),
-                avg_return=read("avg_return"),
-                status=got.get("status", ""),
-                description=got.get("description", ""),
-                state=got.get("state", ""),
-                runs=int(read("runs") or 0),
-                stderr=read("stderr"),
-                parent=None if parent is None else int(parent),
-                proposer=got.get("proposer", ""),
-                seconds=read("seconds") or 0.0,
-                cost_usd=read("cost_usd") or 0.0,
-                isolation=got.get("isolation", ""),
-                reason=got.get("reason", ""),
-            )
-        )
-    return rows
-
-
-# ---------------------------------------------------------------------------
-# What it comes to
-# ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
