@@ -38,7 +38,7 @@ class Group(click.Group):
     """A command group whose user errors are one plain sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from autorl.records import AutoRLError
+        from autorl.errors import AutoRLError
 
         try:
             return super().invoke(ctx)

@@ -18,7 +18,8 @@ from typing import Any
 
 import modal
 
-from autorl.records import Job, RunRecord, UserError, from_json, to_json
+from autorl.errors import UserError
+from autorl.records import Job, RunRecord, from_json, to_json
 from autorl.runners.modal import ModalRunner, cost_usd, no_account, timeout
 from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, TIME_BUDGET, summary_block
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from autorl import sandbox
+from autorl.errors import UserError
+from autorl.interfaces import Proposer, Runner
 from autorl.judging.facts import affinity
 from autorl.keyboard import start_loop
 from autorl.locks import CoreSlots
@@ -19,7 +21,6 @@ from autorl.looking import print_evidence, print_status
 from autorl.loop import Loop
 from autorl.machine import gpus, partition
 from autorl.proposers.replay import Replay
-from autorl.records import Proposer, Runner, UserError
 from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, kept_settings, open_session, read_ledger
 from autorl.terminal import Terminal
 

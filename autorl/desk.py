@@ -10,12 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from autorl import decision
+from autorl.errors import EditMiss, Paused, ProposerError
 from autorl.inbox import Inbox
+from autorl.interfaces import Proposer, Purse
 from autorl.ledger import Attempt
-from autorl.memory import edits_between, experiment
-from autorl.records import EditMiss, History, Paused, Proposal, Proposer, ProposerError, Purse, apply_edits, to_json
+from autorl.memory import experiment
+from autorl.records import History, Proposal, to_json
 from autorl.session import Session
-from autorl.vet import ast_key, ast_nodes, vet
+from autorl.source.checks import ast_key, ast_nodes, vet
+from autorl.source.edits import apply_edits, edits_between
 
 
 class Desk:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from autorl import sandbox
 from autorl.effects import effect
+from autorl.errors import AutoRLError
 from autorl.judging.facts import affinity
-from autorl.records import GIB, AutoRLError
+from autorl.records import GIB
 
 MIN_FREE_BYTES = 5 * GIB
 

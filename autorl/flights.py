@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autorl import decision
+from autorl.errors import Paused
+from autorl.interfaces import Runner
 from autorl.journal import atomic_write, retry_when_full
 from autorl.judge import control_passed
 from autorl.ledger import Run, run_ticket
 from autorl.machine import gpus, is_steady, partition
 from autorl.purse import JournalPurse
-from autorl.records import Job, Paused, Progress, Runner, RunRecord, from_json, to_json
+from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.session import Session, check_disk
 
 MAX_REPEATS = 3  # of one interrupted run, in a row

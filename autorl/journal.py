@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from autorl.effects import effect, retry_when_full
-from autorl.records import SCHEMA_VERSION, Paused, UserError
+from autorl.errors import Paused, UserError
+from autorl.records import SCHEMA_VERSION
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
 _RESERVED = frozenset({"v", "seq", "at", "type", "crc"})

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autorl.effects import effect, retry_when_full
-from autorl.records import Paused, UserError
+from autorl.errors import Paused, UserError
 
 _held_fds: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
 

@@ -14,12 +14,13 @@ from typing import Any
 import click
 
 from autorl import report
+from autorl.errors import AutoRLError, UserError
 from autorl.journal import atomic_write
 from autorl.judging.files import disk_usage
 from autorl.keyboard import incumbent
 from autorl.ledger import Ledger
 from autorl.locks import holder, holder_pid
-from autorl.records import AutoRLError, UserError, to_json
+from autorl.records import to_json
 from autorl.session import check_env, find_session, journals, read_ledger
 
 MANY = 10_000_000  # files: more are not counted

@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 
 from autorl.ledger import Ledger
-from autorl.records import Edit, Experiment
+from autorl.records import Experiment
 
 LOG_BYTES = 4096
 METRICS_ROWS = 12
@@ -43,23 +43,3 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
             lines = [lines[0], *(lines[int(1 + (i + 1) * step) - 1] for i in range(METRICS_ROWS))]
         metrics = "\n".join(lines)
     return Experiment(ledger.row(attempt), diff, tuple(r.record for r in runs if r.record), attempt.verdict, metrics, log)
-
-
-def edits_between(old: str, new: str) -> tuple[Edit, ...]:
-    """Exact search/replace blocks that turn `old` into `new`, each grown by lines around it until it is unique."""
-    a, b = old.splitlines(True), new.splitlines(True)
-    blocks: list[list[int]] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag == "equal":
-            continue
-        before = after = 0
-        while i1 - before > 0 or i2 + after < len(a):
-            if (text := "".join(a[i1 - before : i2 + after])) and old.count(text) == 1:
-                break
-            before, after = before + (i1 - before > 0), after + (i2 + after < len(a))
-        i1, j1, i2, j2 = i1 - before, j1 - before, i2 + after, j2 + after
-        if blocks and i1 < blocks[-1][1]:  # overlaps the block before: one block for both
-            blocks[-1][1], blocks[-1][3] = max(i2, blocks[-1][1]), max(j2, blocks[-1][3])
-        else:
-            blocks.append([i1, i2, j1, j2])
-    return tuple(Edit("".join(a[i1:i2]), "".join(b[j1:j2])) for i1, i2, j1, j2 in blocks)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autorl.effects import effect, retry_when_full
-from autorl.records import Paused, UserError
+from autorl.errors import Paused, UserError
 
 # What no setting of the user's may change. Objects and refs are fsynced: a night ends in a power cut, too.
 SETTINGS = (

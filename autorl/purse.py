@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any
 
+from autorl.errors import Paused
 from autorl.ledger import Ledger
-from autorl.records import Paused
 
 
 class JournalPurse:
-    """records.Purse on the journal."""
+    """interfaces.Purse on the journal."""
 
     def __init__(self, record: Callable[..., Any], ledger: Ledger, max_usd: float | None, mutex: AbstractContextManager[Any] | None = None):
         self._record, self._ledger, self.max_usd = record, ledger, max_usd

@@ -1,61 +1,19 @@
-"""The values that travel between rooms, the error tree, and the two seams (Proposer, Runner).
+"""The values that travel between rooms: history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history.
 
-The flow is `history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history`. Everything here is a
-frozen value or a Protocol; nothing here touches a disk, a clock or another room.
-
-Errors: the failure of an experiment is a value (`RunRecord.status`); the failure of the loop is one of
-
-    AutoRLError             one plain sentence: what is wrong and what to do
-      UserError             bad flag, unknown env, no git repository, ...      exit code 2
-      Paused                API refused, disk full, budget of money spent      exit code 3, resumable
-      EditMiss              a search block that is not (or not once) in train.py
-      ProposerError         the researcher answered with nothing usable
+Everything here is a frozen value; nothing here touches a disk, a clock or another room.
 
 Units: seconds everywhere, bytes everywhere, US dollars as float.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from autorl.jsonable import from_json as from_json
 from autorl.jsonable import to_json as to_json
 
 SCHEMA_VERSION = 1
-
-# ---------------------------------------------------------------------------
-# Errors
-# ---------------------------------------------------------------------------
-
-
-class AutoRLError(Exception):
-    """The loop cannot go on. The message is one plain sentence that says what to do."""
-
-    exit_code = 1
-
-
-class UserError(AutoRLError):
-    """Refused at the start: a flag, a path, an environment, the repository."""
-
-    exit_code = 2
-
-
-class Paused(AutoRLError):
-    """Stopped without loss; the same command resumes."""
-
-    exit_code = 3
-
-
-class EditMiss(AutoRLError):
-    """A search block does not occur exactly once in train.py."""
-
-
-class ProposerError(AutoRLError):
-    """The researcher gave nothing usable; the reason is fed back to it."""
-
 
 # ---------------------------------------------------------------------------
 # history -> Proposal
@@ -83,42 +41,6 @@ class Proposal:
     params: tuple[tuple[str, float], ...] = ()  # search: the constants it set, by name
     cost_usd: float = 0.0
     seconds: float = 0.0
-
-
-def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
-    """Apply exact search/replace blocks one after another, all or nothing.
-
-    Raises:
-        EditMiss: a block is empty, absent, or occurs more than once; the message quotes the nearest real lines.
-    """
-    for number, edit in enumerate(edits, 1):
-        count = source.count(edit.search) if edit.search else 0
-        if count == 1:
-            source = source.replace(edit.search, edit.replace)
-            continue
-        if not edit.search:
-            raise EditMiss(f"Edit {number} has an empty search block; quote the lines to replace exactly.")
-        if count > 1:
-            raise EditMiss(f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique.")
-        raise EditMiss(
-            f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}"
-        )
-    return source
-
-
-def nearest_lines(source: str, wanted: str) -> str:
-    """The window of `source` most like `wanted`, as many lines as `wanted` has (difflib ratio)."""
-    lines, size = source.splitlines(), max(1, len(wanted.splitlines()))
-    matcher = difflib.SequenceMatcher(autojunk=False)
-    matcher.set_seq2(wanted.strip())
-    best, best_ratio = 0, -1.0
-    for start in range(max(1, len(lines) - size + 1)):
-        matcher.set_seq1("\n".join(lines[start : start + size]).strip())
-        if matcher.real_quick_ratio() <= best_ratio or matcher.quick_ratio() <= best_ratio:
-            continue
-        if (ratio := matcher.ratio()) > best_ratio:
-            best, best_ratio = start, ratio
-    return "\n".join(lines[best : best + size])
 
 
 # ---------------------------------------------------------------------------
@@ -316,64 +238,3 @@ class History:
     vet: Callable[[str], str] = lambda source: ""  # "" when acceptable, else one sentence why not
     params: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)  # search's ledger, by attempt
     seed: int = 0  # for proposers that draw
-
-
-class Purse(Protocol):
-    """Money: the worst case is reserved before a call and settled from the usage after it; both are journaled."""
-
-    def reserve(self, worst_usd: float, what: str) -> str:
-        """Return a ticket. Raises Paused when the limit would be passed."""
-
-    def settle(self, ticket: str, usd: float, usage: Mapping[str, Any]) -> None:
-        """Replace the reservation by what it cost. A ticket never settled counts at its worst case for ever."""
-
-    def note(self, event: str, detail: str) -> None:
-        """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
-
-
-class Screen(Protocol):
-    """What a person sees while the loop works."""
-
-    def say(self, text: str) -> None:
-        """One line that stays."""
-
-    def progress(self, runs: list[tuple[str, Progress | None]], waiting: str) -> None:
-        """What is under way now; called many times a second."""
-
-
-@runtime_checkable
-class Proposer(Protocol):
-    """The researcher."""
-
-    name: str
-
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
-        """The next idea; None when there is nothing left to propose (a replay's end).
-
-        Raises:
-            ProposerError: nothing usable came, and asking again did not help.
-            Paused: only a person can go on (no credit, bad key).
-        """
-
-
-@runtime_checkable
-class Runner(Protocol):
-    """Where runs happen. Never blocks: the loop starts, polls, and may be killed in between."""
-
-    name: str
-    places: int  # how many runs at once
-
-    def start(self, job: Job, folder: Path) -> str:
-        """Begin a run whose artefacts go to `folder`; returns a handle (journaled)."""
-
-    def poll(self, handle: str) -> RunRecord | None:
-        """The record when it is done, else None."""
-
-    def progress(self, handle: str) -> Progress | None:
-        """A look at it, or None."""
-
-    def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        """After a restart: is this run still ours to wait for? False: start it again."""
-
-    def cancel(self, handle: str) -> None:
-        """Stop it and leave nothing behind."""

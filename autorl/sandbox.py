@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autorl.effects import effect
-from autorl.records import GIB, UserError
+from autorl.errors import UserError
+from autorl.records import GIB
 
 Mode = Literal["auto", "bwrap", "off"]
 

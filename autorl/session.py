@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autorl.errors import Paused, UserError
 from autorl.journal import Journal
 from autorl.judging.facts import hardware
 from autorl.ledger import Ledger
 from autorl.locks import TagLock
-from autorl.records import GIB, Paused, SandboxMode, UserError, from_json
-from autorl.vet import ast_key, ast_nodes, vet
+from autorl.records import GIB, SandboxMode, from_json
+from autorl.source.checks import ast_key, ast_nodes, vet
 from autorl.workspace import Workspace
 
 MIN_FREE_BYTES = 2 * GIB  # a run may write 1 GiB

@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from autorl.effects import effect
+from autorl.errors import Paused, UserError
 from autorl.plumbing import REGULAR, Git, GitError
-from autorl.records import MIB, Paused, UserError
+from autorl.records import MIB
 
 TRAIN = "train.py"
 HARNESS = "evaluate.py"

@@ -31,7 +31,7 @@ from autorl.session import Bounds, Settings, open_session  # noqa: E402
 
 
 class Simulated:
-    """A records.Runner whose runs are over when their time has come."""
+    """A interfaces.Runner whose runs are over when their time has come."""
 
     name = "scripted"
 
@@ -79,7 +79,7 @@ class Simulated:
 
 
 class Until:
-    """A records.Screen that stops the loop after a number of runs."""
+    """A interfaces.Screen that stops the loop after a number of runs."""
 
     loop: Loop | None = None
 

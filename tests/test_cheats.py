@@ -35,7 +35,7 @@ from autorl import sandbox
 from autorl.judge import control_passed, sanity_band
 from autorl.judging import tree
 from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
-from autorl.vet import vet
+from autorl.source.checks import vet
 
 CHEATS = sorted((Path(__file__).parent / "cheats").glob("*.py"))
 SECRET = "s3cr3t-canary"

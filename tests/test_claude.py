@@ -4,8 +4,9 @@ import pytest
 from api_server import KEY, ApiServer, Message, propose, thinking, tool
 from researching import GOOD, TRAIN, UNUSABLE, hand_price, history
 
+from autorl.errors import ProposerError
 from autorl.proposers.claude import MAX_MISSES
-from autorl.records import ProposerError, apply_edits
+from autorl.source.edits import apply_edits
 
 # ---------------------------------------------------------------------------
 # One proposal

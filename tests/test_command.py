@@ -11,8 +11,8 @@ import pytest
 from conftest import make_repo
 from researching import Books, history, row
 
+from autorl.errors import Paused, ProposerError, UserError
 from autorl.proposers.command import MAX_SOURCE_BYTES, CommandProposer
-from autorl.records import Paused, ProposerError, UserError
 from autorl.workspace import Workspace
 
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"

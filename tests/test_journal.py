@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from autorl.errors import Paused, UserError
 from autorl.journal import Journal, atomic_write, decode, encode
-from autorl.records import Paused, UserError
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from autorl import judge
+from autorl.interfaces import Runner
 from autorl.judging import facts
 from autorl.judging.controls import band_verdict
-from autorl.records import Job, Runner, RunRecord, to_json
+from autorl.records import Job, RunRecord, to_json
 from autorl.runners.local import LocalRunner
 
 NOTHING = """

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from autorl import judge
+from autorl.errors import UserError
 from autorl.judging import facts, files
 from autorl.judging.child import Log
 from autorl.judging.controls import band_verdict, check_env, plausible_maximum
-from autorl.records import Job, Limits, RunRecord, UserError
+from autorl.records import Job, Limits, RunRecord
 
 NOTHING = """
 import numpy as np

@@ -4,12 +4,13 @@ import math
 
 import pytest
 
+from autorl.errors import EditMiss, Paused
 from autorl.inbox import Inbox
 from autorl.ledger import CONFIRM_SEEDS, Ledger, seed_for
 from autorl.machine import is_steady, partition
-from autorl.memory import edits_between
 from autorl.purse import JournalPurse
-from autorl.records import Edit, EditMiss, MachineShare, Paused, Proposal, RunRecord, Verdict, apply_edits, from_json, to_json
+from autorl.records import Edit, MachineShare, Proposal, RunRecord, Verdict, from_json, to_json
+from autorl.source.edits import apply_edits, edits_between
 
 
 def attempt(n: int, parent: int | None, title: str = "idea") -> dict:

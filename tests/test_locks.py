@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from autorl.errors import Paused, UserError
 from autorl.locks import CoreSlots, TagLock, holder, holder_pid, slots_folder
-from autorl.records import Paused, UserError
 
 ROOT = Path(__file__).parents[1]
 HOLD = """

@@ -14,7 +14,9 @@ import modal.exception as errors
 import pytest
 from modal_stand_in import JOB, StandIn, StandInCall, answer, poll
 
-from autorl.records import Job, Paused, Runner, UserError, from_json
+from autorl.errors import Paused, UserError
+from autorl.interfaces import Runner
+from autorl.records import Job, from_json
 from autorl.runners import modal as runners_modal
 from autorl.runners.modal import GPU_USD, ModalRunner, cost_usd, timeout
 

@@ -172,7 +172,7 @@ def test_modal_run_without_an_account_says_so_with_the_command(tmp_path: Path) -
 
 
 def test_the_fan_out_without_an_account_is_refused_with_the_command(tmp_path: Path) -> None:
-    code = "import modal_app\nfrom autorl.records import UserError\ntry:\n    modal_app.runner(2)\nexcept UserError as e:\n    print('refused:', e)\n"
+    code = "import modal_app\nfrom autorl.errors import UserError\ntry:\n    modal_app.runner(2)\nexcept UserError as e:\n    print('refused:', e)\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("refused: ") and "modal token new" in done.stdout, done.stderr
 

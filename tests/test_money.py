@@ -7,9 +7,9 @@ import pytest
 from api_server import ApiServer, Drop, Status, propose
 from researching import GOOD, TRAIN, UNUSABLE, Books, hand_price, history
 
+from autorl.errors import Paused, ProposerError
 from autorl.proposers.claude import DEFAULT_MODEL
 from autorl.proposers.prices import PRICES, price_of, usage_usd, worst_usd
-from autorl.records import Paused, ProposerError
 
 
 def test_the_price_of_a_call_by_hand():

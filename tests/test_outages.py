@@ -10,7 +10,7 @@ import pytest
 from api_server import KEY, Drop, Message, Status, propose
 from researching import GOOD, hand_price, history
 
-from autorl.records import Paused
+from autorl.errors import Paused
 
 PASSING = {
     "429": Status(429, "rate_limit_error", headers={"retry-after": "0.05"}),

@@ -9,10 +9,11 @@ from ground import ENV_ID, EPISODES, Site
 from modal_stand_in import StandIn, StandInCall
 from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 
+from autorl.errors import Paused
 from autorl.ledger import Ledger
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.records import Job, Paused, Progress, RunRecord, from_json, to_json
+from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.runners.scripted import read_script, scores
 from autorl.session import Bounds, Settings, open_session
 
@@ -41,7 +42,7 @@ def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
 
 
 class Recorder:
-    """A records.Runner that only writes down what it is given, and stops the loop when its places are full."""
+    """A interfaces.Runner that only writes down what it is given, and stops the loop when its places are full."""
 
     def __init__(self, name: str, screen: Quiet):
         self.name, self.places, self.screen = name, 2, screen

@@ -9,9 +9,10 @@ import pytest
 from api_server import ApiServer, Message, propose, tool
 from researching import GOOD, ROOT, TRAIN, UNUSABLE, Books, history, record, row, rows
 
+from autorl.errors import UserError
 from autorl.proposers import prompt
 from autorl.proposers.claude import TOOLS, ClaudeProposer
-from autorl.records import Experiment, UserError, Verdict
+from autorl.records import Experiment, Verdict
 
 
 def messages_of(count: int, claude, server: ApiServer, books: Books, **more) -> dict:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from researching import history
 
+from autorl.errors import ProposerError, UserError
 from autorl.proposers.replay import Replay
-from autorl.records import ProposerError, UserError
 
 TRAIN = "LR = 1e-3\nGAMMA = 0.99\n"
 ROWS = [

@@ -3,7 +3,7 @@
 import pytest
 from conftest import PROJECT, TOYS
 
-from autorl.vet import MAX_BYTES, MAX_NUMBERS, ast_key, ast_nodes, vet
+from autorl.source.checks import MAX_BYTES, MAX_NUMBERS, ast_key, ast_nodes, vet
 
 GOOD = "import numpy as np\nX = 1\n\n\ndef f(a):\n    '''Doc.'''\n    return a + X  # comment\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from plain_git import NOBODY, TRAIN, git, new_repository, one_experiment, picture
 
-from autorl.records import Paused, UserError
+from autorl.errors import Paused, UserError
 from autorl.workspace import Workspace
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from plain_git import NOBODY, ROOT, git, new_repository, one_experiment
 
-from autorl.records import Paused
+from autorl.errors import Paused
 from autorl.workspace import Workspace
 
 
@@ -265,7 +265,7 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
         copy = tmp_path / f"{n}{code}"
         shutil.copytree(repo, copy)
         done = child(copy, AUTORL_FAIL_AT=f"{n}:{code}:ever")
-        assert done.returncode == 1 and "autorl.records.Paused: Git cannot" in done.stderr
+        assert done.returncode == 1 and "autorl.errors.Paused: Git cannot" in done.stderr
         assert child(copy).returncode == 0
 
 

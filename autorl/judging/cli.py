@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autorl.errors import AutoRLError, UserError
 from autorl.judging import launch, private
-from autorl.records import AutoRLError, Job, RunRecord, UserError, to_json
+from autorl.records import Job, RunRecord, to_json
 
 MINUTES = 60
 
@@ -47,7 +48,7 @@ def job_from(options: argparse.Namespace) -> Job:
     Raises:
         UserError: one of them cannot be.
     """
-    from autorl.vet import vet
+    from autorl.source.checks import vet
 
     try:
         source = Path(options.train).read_bytes()

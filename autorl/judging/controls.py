@@ -13,7 +13,8 @@ and behaves gets past both: they are bounded, and SECURITY.md says so.
 import math
 from typing import Any
 
-from autorl.records import RunRecord, UserError
+from autorl.errors import UserError
+from autorl.records import RunRecord
 
 # Where an environment's definition bounds the return, the bound; else well above the best figure known to us.
 PLAUSIBLE = {

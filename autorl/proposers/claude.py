@@ -16,9 +16,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from autorl.errors import EditMiss, ProposerError
+from autorl.interfaces import Purse
 from autorl.proposers import prompt
 from autorl.proposers.messages import Api, Bill
-from autorl.records import Edit, EditMiss, History, Proposal, ProposerError, Purse, apply_edits
+from autorl.records import Edit, History, Proposal
+from autorl.source.edits import apply_edits
 
 DEFAULT_MODEL = "claude-opus-5-5"
 MAX_TOKENS = 32_000  # of one reply, thinking included

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import IO
 
 from autorl.effects import effect
+from autorl.errors import Paused, ProposerError, UserError
+from autorl.interfaces import Purse
 from autorl.proposers import prompt
-from autorl.records import MIB, History, Paused, Proposal, ProposerError, Purse, UserError, to_json
+from autorl.records import MIB, History, Proposal, to_json
 
 ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "TZ")  # passed on where set
 MAX_SOURCE_BYTES = 1 * MIB  # of the train.py taken

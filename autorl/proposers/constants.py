@@ -11,7 +11,6 @@ else from its name and value (`default_dimension`). Pure: text in, values or tex
 """
 
 import ast
-import contextlib
 import functools
 import io
 import math
@@ -21,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from autorl.records import Edit, EditMiss, apply_edits
+from autorl.records import Edit
+from autorl.source.edits import edits_between, lines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def constants(source: str) -> Mapping[str, Constant]:
         comments = {t.start[0] - 1: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
     except (SyntaxError, ValueError, tokenize.TokenError):
         return MappingProxyType({})
-    lines = _lines(source)
+    lines = lines_of(source)
     marks = [match for comment in comments.values() if (match := _FIXED.search(comment))]
     fixed = {name for match in marks for name in re.findall(r"[A-Z][A-Z0-9_]*", match[1] or "")}
     found: dict[str, Constant] = {}
@@ -140,11 +140,6 @@ def _literals(tree: ast.Module) -> dict[str, tuple[int | float, ast.expr]]:
                 found[target.id] = (value, node.value)
             assigned.add(target.id)
     return found
-
-
-def _lines(source: str) -> list[str]:
-    """Lines with their ends, as Python's grammar counts them (str.splitlines also breaks at form feeds and U+2028)."""
-    return re.findall(r"[^\n]*\n|[^\n]+", source)
 
 
 def _number(node: ast.expr) -> int | float | None:
@@ -209,29 +204,12 @@ def show(value: float, integer: bool = False) -> str:
 
 
 def rewrite(source: str, changes: Mapping[str, float]) -> tuple[str, tuple[Edit, ...]]:
-    """`source` with constants set, and the exact edits that lead there.
-
-    Each edit replaces whole lines, grown by neighbouring lines until the block occurs once; blocks that would
-    touch each other become one.
-    """
+    """`source` with constants set, and the exact edits that lead there."""
     known = constants(source)
-    lines = _lines(source)
-    new = list(lines)
+    lines = lines_of(source)
     for constant in sorted((known[name] for name in changes), key=lambda c: -c.start):
         text = show(changes[constant.name], constant.dimension.integer)
-        line = new[constant.line]
-        new[constant.line] = line[: constant.start] + text + line[constant.end :]
-    wanted = "".join(new)
-    spans: list[tuple[int, int]] = []
-    for number in sorted({known[name].line for name in changes}):
-        first, last = number, number + 1
-        while source.count("".join(lines[first:last])) != 1 and last - first < len(lines):
-            first, last = max(0, first - 1), min(len(lines), last + 1)
-        if spans and first < spans[-1][1]:
-            first, last = spans.pop()[0], max(last, number + 1)
-        spans.append((first, last))
-    edits = tuple(Edit("".join(lines[a:b]), "".join(new[a:b])) for a, b in spans)
-    with contextlib.suppress(EditMiss):
-        if apply_edits(source, edits) == wanted:
-            return wanted, edits
-    return wanted, (Edit(source, wanted),)
+        line = lines[constant.line]
+        lines[constant.line] = line[: constant.start] + text + line[constant.end :]
+    wanted = "".join(lines)
+    return wanted, edits_between(source, wanted)

@@ -6,7 +6,9 @@ Whose turn it is follows from the ledger (rows already proposed by each), so a r
 What it does not do: divide money, or retry a researcher that failed.
 """
 
-from autorl.records import History, Proposal, Proposer, ProposerError, Purse
+from autorl.errors import ProposerError
+from autorl.interfaces import Proposer, Purse
+from autorl.records import History, Proposal
 
 
 class HybridProposer:

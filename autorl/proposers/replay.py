@@ -15,7 +15,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from autorl.records import Edit, EditMiss, History, Proposal, ProposerError, Purse, UserError, apply_edits
+from autorl.errors import EditMiss, ProposerError, UserError
+from autorl.interfaces import Purse
+from autorl.records import Edit, History, Proposal
+from autorl.source.edits import apply_edits
 
 
 class Replay:

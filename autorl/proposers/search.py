@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from autorl.errors import ProposerError
+from autorl.interfaces import Purse
 from autorl.proposers.constants import Constant, constants, numbers, rewrite, show
 from autorl.proposers.surrogate import improvement
-from autorl.records import History, Proposal, ProposerError, Purse
+from autorl.records import History, Proposal
 
 MAX_CHANGED = 3  # constants changed at once: a verdict on ten at once teaches nobody anything
 STARTUP = 5  # scored attempts before the models are asked; drawn from the pool until then

@@ -26,7 +26,7 @@ class _Flight:
 
 
 class LocalRunner:
-    """A records.Runner over child processes of this one.
+    """A interfaces.Runner over child processes of this one.
 
     Args:
         places: how many runs at once.

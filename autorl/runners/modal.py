@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autorl.effects import effect
-from autorl.records import AutoRLError, Job, Paused, Progress, RunRecord, UserError, from_json, to_json
+from autorl.errors import AutoRLError, Paused, UserError
+from autorl.records import Job, Progress, RunRecord, from_json, to_json
 
 MINUTES = 60
 SLACK = 10 * MINUTES  # evaluation, start of the container, imports: on top of the training budget
@@ -84,7 +85,7 @@ class Function(Protocol):
 
 
 class ModalRunner:
-    """Fans runs out to Modal; implements `records.Runner`.
+    """Fans runs out to Modal; implements `interfaces.Runner`.
 
     Args:
         function: gives the remote function for a job (its GPU and its timeout follow from the job).

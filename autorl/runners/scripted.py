@@ -63,7 +63,7 @@ if what in ("ok", "nan", "flood"):
 
 
 class ScriptedRunner:
-    """records.Runner over scripts; `places` runs at once, each a real child process."""
+    """interfaces.Runner over scripts; `places` runs at once, each a real child process."""
 
     name = "scripted"
 

@@ -46,7 +46,7 @@ def ideas() -> list[dict]:
 
 
 class Unreliable:
-    """A records.Runner: a scripted one behind a bad post office."""
+    """A interfaces.Runner: a scripted one behind a bad post office."""
 
     name = "scripted"
 
@@ -100,7 +100,7 @@ class Unreliable:
 
 
 class Quiet:
-    """A records.Screen that nobody looks at; may stop the loop after a number of lines."""
+    """A interfaces.Screen that nobody looks at; may stop the loop after a number of lines."""
 
     loop: Loop | None = None
 

@@ -1,0 +1,68 @@
+"""The seams: what the loop asks of a researcher, a place to run, a purse and a screen. Implementations live in their rooms."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from autorl.records import History, Job, Progress, Proposal, RunRecord
+
+
+class Purse(Protocol):
+    """Money: the worst case is reserved before a call and settled from the usage after it; both are journaled."""
+
+    def reserve(self, worst_usd: float, what: str) -> str:
+        """Return a ticket. Raises Paused when the limit would be passed."""
+
+    def settle(self, ticket: str, usd: float, usage: Mapping[str, Any]) -> None:
+        """Replace the reservation by what it cost. A ticket never settled counts at its worst case for ever."""
+
+    def note(self, event: str, detail: str) -> None:
+        """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
+
+
+class Screen(Protocol):
+    """What a person sees while the loop works."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def progress(self, runs: list[tuple[str, Progress | None]], waiting: str) -> None:
+        """What is under way now; called many times a second."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """The researcher."""
+
+    name: str
+
+    def propose(self, history: History, purse: Purse) -> Proposal | None:
+        """The next idea; None when there is nothing left to propose (a replay's end).
+
+        Raises:
+            ProposerError: nothing usable came, and asking again did not help.
+            Paused: only a person can go on (no credit, bad key).
+        """
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Where runs happen. Never blocks: the loop starts, polls, and may be killed in between."""
+
+    name: str
+    places: int  # how many runs at once
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Begin a run whose artefacts go to `folder`; returns a handle (journaled)."""
+
+    def poll(self, handle: str) -> RunRecord | None:
+        """The record when it is done, else None."""
+
+    def progress(self, handle: str) -> Progress | None:
+        """A look at it, or None."""
+
+    def attach(self, handle: str, job: Job, folder: Path) -> bool:
+        """After a restart: is this run still ours to wait for? False: start it again."""
+
+    def cancel(self, handle: str) -> None:
+        """Stop it and leave nothing behind."""
