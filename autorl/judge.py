@@ -26,7 +26,8 @@ from autorl.judging.child import Child, Fault, Log
 from autorl.judging.cli import main
 from autorl.judging.controls import band_verdict as control_passed
 from autorl.judging.controls import plausible_maximum, sanity_band
-from autorl.judging.launch import DEDICATED, collect, isolated_python, judge_env, launch, read_progress
+from autorl.judging.isolated_python import judge_env
+from autorl.judging.launch import collect, launch, read_progress
 from autorl.judging.private import ROOT, is_dead, private_directory, runs_folder, sweep
 from autorl.records import Job, Progress, RunRecord, to_json
 
@@ -38,6 +39,7 @@ SERVER_CPU_SECONDS = 30.0  # of the whole server: importing torch, loading the a
 STALL_SECONDS = 5.0  # a judge that was stopped this long cannot vouch for its deadline
 
 OnProgress = Callable[[Progress], None]
+Stopped = Callable[[], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,13 +61,15 @@ def plan(job: Job) -> Plan:
     return Plan(job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes)
 
 
-def measure(job: Job, folder: Path, on_progress: OnProgress | None = None) -> RunRecord:
+def measure(job: Job, folder: Path, on_progress: OnProgress | None = None, stopped: Stopped | None = None) -> RunRecord:
     """Train and score one train.py.
 
     Args:
         job: everything that matters, as a value.
         folder: is made; receives run.log, metrics.csv (bounded copies) and record.json.
         on_progress: called about once a second.
+        stopped: asked all the time; True ends the run as interrupted. Given only by a process that is a judge and nothing
+            else: whatever lives below it when the run is over is the run's, and is killed.
 
     Returns:
         What was measured. A train.py that fails is a record with a status and a reason and no score, never an exception.
@@ -79,9 +83,9 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None) -> Ru
     if job.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.cores)  # inherited by every child
     try:
-        record = _one(job, folder, box, on_progress)
+        record = _one(job, folder, box, on_progress, stopped)
         if job.kind == "seed_control" and record.status == "ok":
-            record = _other_seed(job, folder, box, on_progress, record)
+            record = _other_seed(job, folder, box, on_progress, stopped, record)
     finally:
         if job.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, previous)
@@ -89,16 +93,20 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None) -> Ru
     return record
 
 
-def _one(job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
+def _one(
+    job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, stopped: Stopped | None, eval_seeds: tuple[int, ...] = ()
+) -> RunRecord:
     tree.new_session_keyring()  # what a run leaves in its own is gone with it
     with private_directory() as private:
-        return _Run(job, folder, private, box, on_progress, eval_seeds).measure()
+        return _Run(job, folder, private, box, on_progress, stopped, eval_seeds).measure()
 
 
-def _other_seed(job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, first: RunRecord) -> RunRecord:
+def _other_seed(
+    job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, stopped: Stopped | None, first: RunRecord
+) -> RunRecord:
     """The same program with another training seed and the same evaluation: `control` tells both."""
     other = dataclasses.replace(job, seed=(job.seed ^ 0x2545F491) & 0x7FFFFFFF)
-    second = _one(other, folder / "other_seed", box, on_progress, first.eval_seeds)
+    second = _one(other, folder / "other_seed", box, on_progress, stopped, first.eval_seeds)
     if second.status != "ok":
         return second
     control = {key: [first.control[key], second.control[key]] for key in first.control}
@@ -109,9 +117,17 @@ class _Run:
     """One run under way."""
 
     def __init__(
-        self, job: Job, folder: Path, private: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, eval_seeds: tuple[int, ...]
+        self,
+        job: Job,
+        folder: Path,
+        private: Path,
+        box: sandbox.Sandbox,
+        on_progress: OnProgress | None,
+        stopped: Stopped | None,
+        eval_seeds: tuple[int, ...],
     ):
         self.job, self.folder, self.box, self.on_progress, self.eval_seeds = job, folder, box, on_progress, eval_seeds
+        self.stopped = stopped
         self.plan = plan(job)
         self.run_dir, self.harness, self.home, self.judge_dir = (private / name for name in ("run", "harness", "home", "judge"))
         for path in (self.run_dir, self.harness, self.home, self.judge_dir):
@@ -141,7 +157,7 @@ class _Run:
             for child in self.children:
                 child.end()
             self.log.close()
-            if DEDICATED:
+            if self.stopped:
                 tree.kill_below(os.getpid())
         machine = self.known.pop("machine", None) or self._machine()
         if machine.suspended_seconds > 1.0 and status == "ok":
@@ -193,7 +209,7 @@ class _Run:
             self._report(child)
         ended = child.ended_at if not child.running else None
         child.end()
-        if DEDICATED:
+        if self.stopped:
             tree.kill_below(os.getpid())
         self.known["machine"] = self._machine()
         if child.breach:
@@ -230,7 +246,7 @@ class _Run:
         share = rollout.THINKING_SHARE * self.plan.time_budget
         thinking = rollout.THINKING_SECONDS + share
         with rollout.Episodes(
-            self.job.env_id, seeds, min(len(self.cores), self.threads), isolated_python(), judge_env(), self.judge_dir, thinking
+            self.job.env_id, seeds, min(len(self.cores), self.threads), judge_env(), self.judge_dir, thinking
         ) as episodes:
             policies, alone = len(episodes.policy_fds), time.monotonic()
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
@@ -319,7 +335,7 @@ class _Run:
         return facts.last_row(files.read_regular(path, 16_384, tail=True) or b"", files.read_regular(path, 4096) or b"")
 
     def _report(self, child: Child) -> None:
-        if launch_stopped():
+        if self.stopped and self.stopped():
             raise Fault("stopped", "the judge was told to stop", "interrupted")
         now = time.monotonic()
         if self.on_progress is None or now < self.next_report:
@@ -341,11 +357,6 @@ class _Run:
 def confined(mode: sandbox.Mode) -> bool:
     """Whether runs with this sandbox setting are confined here."""
     return sandbox.probe(mode).confined
-
-
-def launch_stopped() -> bool:
-    """Whether this process is a judge that was told to stop."""
-    return bool(DEDICATED) and DEDICATED[-1] == "stop"
 
 
 __all__ = [

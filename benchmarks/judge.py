@@ -76,11 +76,12 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
 
 def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
     """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
-    from autorl.judging import facts, launch, rollout
+    from autorl.judging import facts, rollout
+    from autorl.judging.isolated_python import judge_env
 
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
-    with rollout.Episodes(env_id, seeds, len(facts.affinity()), launch.isolated_python(), launch.judge_env(), folder) as envs:
+    with rollout.Episodes(env_id, seeds, len(facts.affinity()), judge_env(), folder) as envs:
         environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=str(ROOT))
         server = subprocess.Popen([sys.executable, "-P", "-c", f"import evaluate; evaluate._serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
                                   env=environment, cwd=folder)  # fmt: skip

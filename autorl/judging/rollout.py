@@ -36,6 +36,7 @@ import numpy as np
 from autorl.effects import effect
 from autorl.judging import tree
 from autorl.judging.child import Fault
+from autorl.judging.isolated_python import isolated_python
 
 READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
@@ -231,12 +232,11 @@ class Episodes:
     """Workers with a share of the rows each, and the descriptors that their policies are to inherit.
 
     Args:
-        python: argv of an isolated interpreter; the code to run is appended to its last item.
         env, cwd: of the workers.
         thinking_seconds: for all answers of one policy together, the first left out.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], workers: int, python: Sequence[str], env: dict[str, str], cwd: Path,
+    def __init__(self, env_id: str, seeds: Sequence[int], workers: int, env: dict[str, str], cwd: Path,
                  thinking_seconds: float = THINKING_SECONDS):  # fmt: skip
         self.num = len(seeds)
         workers = max(1, min(workers, self.num))
@@ -254,7 +254,7 @@ class Episodes:
                     "socket": ours.fileno(),
                     "thinking_seconds": thinking_seconds,
                 }
-                command = [*python[:-1], python[-1] + "from autorl.judging.rollout import worker_main; worker_main()"]
+                command = isolated_python("from autorl.judging.rollout import worker_main; worker_main()")
                 with ours:
                     process = effect("child start", lambda c=command, fd=ours.fileno(): subprocess.Popen(  # type: ignore[misc]
                         c, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=env, cwd=cwd, pass_fds=(fd,)))  # fmt: skip

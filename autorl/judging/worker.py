@@ -1,0 +1,31 @@
+"""The judge as a process of its own, its side: job on standard input, record in its folder, dead with its parent."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from autorl.judge import measure
+from autorl.judging import tree
+from autorl.records import Job, Progress, from_json, to_json
+
+
+def main() -> int:
+    """Measure the one job that standard input names."""
+    tree.prctl(tree.PR_SET_PDEATHSIG, signal.SIGKILL)
+    tree.prctl(tree.PR_SET_CHILD_SUBREAPER, 1)
+    task = json.loads(sys.stdin.readline())
+    if os.getppid() != task["parent"]:
+        return 1  # our parent died before we could ask to die with it
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    folder = Path(task["folder"])
+    measure(from_json(Job, task["job"]), folder, lambda progress: _write_progress(folder, progress), lambda: bool(told))
+    return 0
+
+
+def _write_progress(folder: Path, progress: Progress) -> None:
+    temporary = folder / "progress.tmp"
+    temporary.write_text(json.dumps(to_json(progress)))
+    os.replace(temporary, folder / "progress.json")
