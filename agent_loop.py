@@ -255,7 +255,7 @@ def stop(tag: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only list")
 def clean(yes: bool, dry_run: bool) -> None:
     """List and remove what dead runs left behind; never branches, refs, journals or results."""
-    from autorl.judging.private import remove
+    from autorl.judge.run_dir import remove
     from autorl.looking import dead_folders
 
     dead = dead_folders(ROOT)

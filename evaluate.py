@@ -12,7 +12,6 @@ What this file does not do: import anything of autoRL (but for `main`), choose s
 import csv
 import io
 import os
-import struct
 import sys
 import time
 import warnings
@@ -241,7 +240,7 @@ def evaluate_policy(agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVA
     """
     if HANDOVER:
         _hand_over(agent, device)
-    act = _actor(agent, device)
+    act = actor(agent, device)
     training_seconds = elapsed()
     envs = [gym.make(env_id) for _ in range(num_episodes)]  # one fresh env per episode, stepped in lockstep
     seeds = np.random.SeedSequence(entropy=[SEED, 0x5EED]).generate_state(num_episodes)
@@ -272,22 +271,22 @@ def evaluate_policy(agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVA
     }
 
 
-def summary_block(avg_return: float | None, std_return: float | None, min_return: float | None, max_return: float | None,
-                  total_timesteps: int | None, training_seconds: float | None, total_seconds: float | None, num_updates: int | None) -> str:  # fmt: skip
-    """The stable, greppable block that ends a run; a missing value is left empty."""
-
-    def show(value: float | None, digits: int) -> str:
-        return "" if value is None else f"{value:.{digits}f}"
-
-    rows = [
-        ("avg_return", show(avg_return, 6)), ("std_return", show(std_return, 6)), ("min_return", show(min_return, 6)),
-        ("max_return", show(max_return, 6)), ("total_timesteps", show(total_timesteps, 0)),
-        ("training_seconds", show(training_seconds, 1)), ("total_seconds", show(total_seconds, 1)), ("num_updates", show(num_updates, 0)),
-    ]  # fmt: skip
-    return "\n".join(["---", *(f"{name + ':':<18}{value}".rstrip() for name, value in rows)])
+SUMMARY = {  # what the block at the end of a run holds: name -> digits after the point
+    "avg_return": 6, "std_return": 6, "min_return": 6, "max_return": 6,
+    "total_timesteps": 0, "training_seconds": 1, "total_seconds": 1, "num_updates": 0,
+}  # fmt: skip
 
 
-def _actor(agent: Any, device: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def summary_block(**values: float | None) -> str:
+    """The stable, greppable block that ends a run, with the values of SUMMARY; a missing one is left empty."""
+    lines = ["---"]
+    for name, digits in SUMMARY.items():
+        value = values.get(name)
+        lines.append(f"{name + ':':<18}{'' if value is None else f'{value:.{digits}f}'}".rstrip())
+    return "\n".join(lines)
+
+
+def actor(agent: Any, device: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """(obs (N, obs_dim) float32, reset mask (N,) bool) -> actions (N, act_dim) float32, as the contract says."""
     import torch
 
@@ -306,7 +305,7 @@ def _actor(agent: Any, device: Any) -> Callable[[np.ndarray, np.ndarray], np.nda
 
 
 # ---------------------------------------------------------------------------
-# Harness contract: hand over, serve. Called by the judge only.
+# Harness contract: hand over
 # ---------------------------------------------------------------------------
 
 
@@ -342,74 +341,12 @@ def _picklable(value: Any) -> bool:
     return True
 
 
-def _serve(fds: list[int], seed: int = 0) -> None:
-    """Answer action requests over inherited sockets, in raw frames of known size, until they close.
-
-    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU, which forking would
-    break, in a thread. Server -> judge: `R` when it is about to load the agent. Judge -> server: `<II` (rows n, obs_dim) once; then requests: n bytes of reset mask, n*obs_dim
-    float32. Server -> judge, per request: `<4sII` (dtype, rows, columns), rows*columns float32. The judge checks all it reads.
-    """
-    import cloudpickle
-    import torch
-
-    torch.set_num_threads(1)  # small batches; the other cores are at work too
-    for fd in fds:
-        os.write(fd, b"R")  # ready: from here on it is the agent's time
-    with open(RUN_DIR / "policy.pkl", "rb") as file:
-        handed = cloudpickle.load(file)
-    torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too
-    if str(handed["device"]).startswith("cuda"):
-        import copy
-        import threading
-
-        threads = [threading.Thread(target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])) for fd in fds[1:]]
-        for thread in threads:
-            thread.start()
-        _answer(fds[0], handed["agent"], handed["device"])
-        for thread in threads:
-            thread.join()
-        return
-    children = []
-    for i, fd in enumerate(fds[1:], 1):
-        if (child := os.fork()) == 0:
-            for other in fds[:i] + fds[i + 1 :]:
-                os.close(other)
-            torch.manual_seed(seed + i), np.random.seed(seed + i)
-            _answer(fd, handed["agent"], handed["device"])
-            return
-        os.close(fd)
-        children.append(child)
-    _answer(fds[0], handed["agent"], handed["device"])
-    for child in children:
-        os.waitpid(child, 0)
-
-
-def _answer(fd: int, agent: Any, device: Any) -> None:
-    """Serve one socket until it closes."""
-    act = _actor(agent, device)
-    with open(fd, "rb", buffering=1 << 16) as source:
-        if len(hello := source.read(8)) < 8:
-            return
-        num, obs_dim = struct.unpack("<II", hello)
-        size = num + num * obs_dim * 4
-        while len(frame := source.read(size)) == size:
-            mask = np.frombuffer(frame, bool, num)
-            obs = np.frombuffer(frame, np.float32, num * obs_dim, offset=num).reshape(num, obs_dim).copy()
-            actions = act(obs, mask)
-            rows, columns = actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
-            answer = struct.pack("<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns)
-            if columns and actions.dtype.kind in "fiu":
-                answer += np.ascontiguousarray(actions, np.float32).tobytes()
-            view = memoryview(answer)
-            while view:
-                view = view[os.write(fd, view):]  # fmt: skip
-
-
 def main() -> int:
     """One measured run of the train.py beside this file."""
-    from autorl.judge import main as judge_main  # the one import of ours
+    import runpy
 
-    return judge_main(sys.argv[1:])
+    runpy.run_module("autorl.judge", run_name="__main__", alter_sys=True)  # ends with its own exit code
+    return 0
 
 
 if __name__ == "__main__":

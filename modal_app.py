@@ -21,7 +21,7 @@ import modal
 from autorl.errors import UserError
 from autorl.records import Job, RunRecord, from_json, to_json
 from autorl.runners.modal import ModalRunner, cost_usd, no_account, timeout
-from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, TIME_BUDGET, summary_block
+from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, SUMMARY, TIME_BUDGET, summary_block
 
 # ## What is on the machine
 #
@@ -70,7 +70,7 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
         record: a `RunRecord`; its cost is this call's seconds at list price, the container's start not included.
         files: run.log and metrics.csv, bounded.
     """
-    from autorl import judge
+    import autorl.judge.measure as judge
 
     began = time.monotonic()
     if harness and harness != harness_sha256():
@@ -144,18 +144,10 @@ def main(
     record: RunRecord = from_json(RunRecord, answer["record"])
     print(f"{record.status}  {record.reason}".rstrip())
     print(f"{record.gpu or 'no GPU'}, {record.cores} cores, {record.isolation}, ${record.cost_usd:.2f} at list price")
-    print(block(record))
+    print(summary_block(**{name: getattr(record, name) for name in SUMMARY}))
     if record.status != "ok":
         print(record.log_tail)
         raise SystemExit(1)
-
-
-def block(record: RunRecord) -> str:
-    """The summary block of a record; what it lacks is left empty."""
-    return summary_block(
-        record.avg_return, record.std_return, record.min_return, record.max_return,
-        record.total_timesteps, record.training_seconds, record.total_seconds, record.num_updates,
-    )  # fmt: skip
 
 
 def remote(gpu: str, time_budget: float) -> Any:

@@ -11,17 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autorl import sandbox
+from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.interfaces import Proposer, Runner
-from autorl.judging.facts import affinity
+from autorl.judge import sandbox
+from autorl.judge.machine_share import affinity
 from autorl.keyboard import start_loop
 from autorl.locks import CoreSlots
 from autorl.looking import print_evidence, print_status
 from autorl.loop import Loop
 from autorl.machine import gpus, partition
 from autorl.proposers.replay import Replay
-from autorl.session import Bounds, Session, Settings, check_env, find_session, journals, kept_settings, open_session, read_ledger
+from autorl.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
 from autorl.terminal import Terminal
 
 QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}

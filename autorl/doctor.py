@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autorl import sandbox
 from autorl.effects import effect
 from autorl.errors import AutoRLError
-from autorl.judging.facts import affinity
+from autorl.judge import sandbox
+from autorl.judge.machine_share import affinity
 from autorl.records import GIB
 
 MIN_FREE_BYTES = 5 * GIB

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autorl import decision
+from autorl.decision.controls import band_verdict
 from autorl.errors import Paused
 from autorl.interfaces import Runner
 from autorl.journal import atomic_write, retry_when_full
-from autorl.judge import control_passed
 from autorl.ledger import Run, run_ticket
 from autorl.machine import gpus, is_steady, partition
 from autorl.purse import JournalPurse
@@ -183,7 +183,7 @@ class Flights:
         if run.record is None or run.record.status == "interrupted" or run.run in known:
             return
         trained = self.ledger.row(self.ledger.attempts[run.attempt]).avg_return
-        passed, reason = control_passed(run.kind, run.record, self.ledger.band, trained)
+        passed, reason = band_verdict(run.kind, run.record, self.ledger.band, trained)
         self.record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
 
     def want_of(self, run: Run) -> decision.Want | None:

@@ -14,14 +14,15 @@ from typing import Any
 import click
 
 from autorl import report
+from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.journal import atomic_write
-from autorl.judging.files import disk_usage
 from autorl.keyboard import incumbent
 from autorl.ledger import Ledger
 from autorl.locks import holder, holder_pid
 from autorl.records import to_json
-from autorl.session import check_env, find_session, journals, read_ledger
+from autorl.session import find_session, journals, read_ledger
+from autorl.system.files import disk_usage
 
 MANY = 10_000_000  # files: more are not counted
 
@@ -162,7 +163,7 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
 
 def dead_folders(root: Path) -> list[tuple[Path, int]]:
     """(private run directory, bytes) of runs that no living judge owns."""
-    from autorl.judge import is_dead, runs_folder
+    from autorl.judge.run_dir import is_dead, runs_folder
 
     found = sorted(runs_folder(root).glob("*"))
     return [(p, disk_usage(p, MANY)[0]) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]

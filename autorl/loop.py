@@ -17,11 +17,11 @@ from typing import Any
 
 from autorl import claiming, decision, report
 from autorl.desk import Desk
+from autorl.environments import sanity_band
 from autorl.errors import Paused
 from autorl.flights import Flights
 from autorl.interfaces import Proposer, Runner, Screen
 from autorl.journal import atomic_write
-from autorl.judge import sanity_band
 from autorl.ledger import CONFIRM_SEEDS
 from autorl.purse import JournalPurse
 from autorl.records import Verdict, to_json

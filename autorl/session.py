@@ -5,7 +5,6 @@ reads it back (which is resume) and returns it locked. What it does not do: run 
 """
 
 import datetime
-import difflib
 import hashlib
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any
 
 from autorl.errors import Paused, UserError
 from autorl.journal import Journal
-from autorl.judging.facts import hardware
+from autorl.judge.machine_share import hardware
 from autorl.ledger import Ledger
 from autorl.locks import TagLock
 from autorl.records import GIB, SandboxMode, from_json
@@ -130,32 +129,6 @@ def find_session(root: Path, tag: str | None, env_id: str | None = None, unfinis
             if not read_ledger(path).finished:
                 return path
     return paths[0]
-
-
-def check_env(env_id: str) -> float | None:
-    """Refuse an environment that cannot be trained; returns the return at which gymnasium calls it solved, if it says."""
-    import gymnasium as gym
-
-    import evaluate
-
-    try:
-        env = gym.make(env_id)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{env_id} needs the module {error.name or env_id.partition(':')[0]!r}, which is not installed here: install it into this environment, or choose another --env-id."
-        ) from None
-    except Exception as error:
-        near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"Gymnasium cannot make {env_id} ({(str(error) or type(error).__name__).splitlines()[0]}).{hint}") from None
-    try:
-        evaluate.check_spaces(env, env_id)
-    except SystemExit as refusal:
-        raise UserError(str(refusal)) from None
-    finally:
-        env.close()
-    threshold = env.spec.reward_threshold if env.spec else None
-    return float(threshold) if threshold is not None else None
 
 
 def machine_name() -> str:

@@ -41,7 +41,7 @@ torch.set_num_threads(1)
 env_id, rows, path, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 env = gym.make(env_id)
 handed = cloudpickle.load(open(path, "rb"))
-act = evaluate._actor(handed["agent"], handed["device"])
+act = evaluate.actor(handed["agent"], handed["device"])
 obs = np.repeat(np.asarray(env.reset(seed=1)[0], np.float32)[None], rows, 0)
 mask = np.zeros(rows, bool)
 low, high = env.action_space.low, env.action_space.high
@@ -76,14 +76,14 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
 
 def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
     """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
-    from autorl.judging import facts, rollout
-    from autorl.judging.isolated_python import judge_env
+    from autorl.judge import episodes, machine_share
+    from autorl.judge.isolated_python import judge_env
 
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
-    with rollout.Episodes(env_id, seeds, len(facts.affinity()), judge_env(), folder) as envs:
-        environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=str(ROOT))
-        server = subprocess.Popen([sys.executable, "-P", "-c", f"import evaluate; evaluate._serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
+    with episodes.Episodes(env_id, seeds, len(machine_share.affinity()), judge_env(), folder) as envs:
+        environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge")
+        server = subprocess.Popen([sys.executable, "-P", "-c", f"import policy_server; policy_server.serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
                                   env=environment, cwd=folder)  # fmt: skip
         try:
             played = envs.play(lambda: None)
@@ -101,9 +101,9 @@ def main() -> None:
     options = parser.parse_args()
     import gymnasium as gym
 
-    from autorl.judging import facts
+    from autorl.judge import machine_share
 
-    cores = len(facts.affinity())
+    cores = len(machine_share.affinity())
     print(f"{cores} cores, {options.episodes} episodes")
     print(f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}")
     for env_id in options.env_ids:
@@ -115,9 +115,9 @@ def main() -> None:
             subprocess.run([sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")], check=True)
             rows = -(-options.episodes // cores)
             before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
-            share, cpu = facts.Share(facts.affinity()), facts.own_cpu_seconds()
+            share, cpu = machine_share.Share(machine_share.affinity()), machine_share.own_cpu_seconds()
             steps, seconds, start = judged(env_id, options.episodes, folder)
-            other = share.end(facts.own_cpu_seconds() - cpu, 0).other_load
+            other = share.end(machine_share.own_cpu_seconds() - cpu, 0).other_load
             after = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
         t_env, t_inference = ((a + b) / 2 for a, b in zip(before, after, strict=True))
         ceiling, rate = cores / (t_env + t_inference), steps / seconds

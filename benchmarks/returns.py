@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from autorl import evidence, judge  # noqa: E402
+from autorl import evidence  # noqa: E402
 from autorl.records import Job, from_json, to_json  # noqa: E402
 from autorl.records import RunRecord as Record  # noqa: E402
 
@@ -126,7 +126,7 @@ def main() -> int:
             continue
         print(f"{time.strftime('%H:%M:%S')}  {env_id} seed {seed}, train.py {key(source)}, {options.budget:g} s ...", flush=True)
         with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as folder:
-            record = judge.measure(Job(source, env_id, seed, options.budget, options.episodes), Path(folder) / "run")
+            record = measure(Job(source, env_id, seed, options.budget, options.episodes), Path(folder) / "run")
         row = {"train": key(source), "ended": time.strftime("%Y-%m-%dT%H:%M:%S"), "record": to_json(record)}
         with open(log, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 def start_up(times: int = 30) -> tuple[float, float]:
     """Median milliseconds to start and end /bin/true, (outside, inside)."""
-    from autorl import sandbox
+    from autorl.judge import sandbox
 
     box = sandbox.probe("bwrap")
     seconds: dict[str, list[float]] = {"outside": [], "inside": []}
@@ -57,7 +57,7 @@ print(sum(os.times()[:2]) - before)
 
 def fixed_work(pairs: int) -> tuple[float, float]:
     """Median CPU seconds of the same work, (outside, inside)."""
-    from autorl import sandbox
+    from autorl.judge import sandbox
 
     box, env = sandbox.probe("bwrap"), {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}
     seconds: dict[bool, list[float]] = {False: [], True: []}

@@ -31,9 +31,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from conftest import make_repo
 
-from autorl import sandbox
-from autorl.judge import control_passed, sanity_band
-from autorl.judging import tree
+from autorl.decision.controls import band_verdict as control_passed
+from autorl.environments import sanity_band
+from autorl.judge import process_tree, sandbox
 from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
 from autorl.source.checks import vet
 
@@ -201,7 +201,7 @@ class Clone:
             found.append(f"left {left}")
         if alive := [p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p]:
             found.append(f"alive {alive}")
-        if left_over := [pid for pid in tree.descendants(self.driver.pid)[1:] if tree.alive(pid)]:
+        if left_over := [pid for pid in process_tree.descendants(self.driver.pid)[1:] if process_tree.alive(pid)]:
             found.append(f"alive {left_over}")
         try:
             self.server.accept()[0].close()

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from autorl import judge
+from autorl.decision.controls import band_verdict
 from autorl.interfaces import Runner
-from autorl.judging import facts
-from autorl.judging.controls import band_verdict
+from autorl.judge import machine_share, run_dir
 from autorl.records import Job, RunRecord, to_json
 from autorl.runners.local import LocalRunner
+from autorl.system.files import PROJECT
 
 NOTHING = """
 import numpy as np
@@ -217,7 +217,7 @@ def test_what_a_run_says_of_itself_is_recorded_as_such(records, out: Path) -> No
 
 def test_the_record_names_its_machine(records) -> None:
     record = records["open_loop"]
-    assert record.versions["gymnasium"] == gym.__version__ and record.hardware and record.cores == len(facts.affinity())
+    assert record.versions["gymnasium"] == gym.__version__ and record.hardware and record.cores == len(machine_share.affinity())
     assert 0 < record.training_seconds < record.total_seconds and record.cpu_seconds > 0 and record.peak_memory_bytes > 10 * 2**20
     assert 0 <= record.machine.cpu_share <= 1 and record.machine.suspended_seconds < 1
 
@@ -258,7 +258,7 @@ def test_keys_never_reach_a_run_even_unconfined(records, out: Path) -> None:
 
 
 def test_isolation_is_in_every_record(records) -> None:
-    from autorl import sandbox
+    from autorl.judge import sandbox
 
     assert records["open_loop"].isolation == records["hang"].isolation == "none"
     assert records["auto"].isolation == sandbox.probe("auto").name
@@ -275,7 +275,7 @@ def test_a_double_forked_daemon_is_gone_without_a_pid_namespace_too(records) -> 
 
 
 def test_no_private_directory_is_left(records) -> None:
-    assert [p for p in judge.runs_folder().glob("run-*") if judge.is_dead(p)] == []
+    assert [p for p in run_dir.runs_folder().glob("run-*") if run_dir.is_dead(p)] == []
 
 
 @pytest.mark.parametrize("mode", ["off", "auto"])
@@ -285,7 +285,7 @@ def test_kill_9_of_the_judge_or_of_the_loop_leaves_no_process(mode: str, who: st
     source = HANG.replace("autorl-test-daemon", mark)
     code = f"""
 import sys, time
-sys.path.insert(0, {str(judge.ROOT)!r})
+sys.path.insert(0, {str(PROJECT)!r})
 from pathlib import Path
 from autorl.records import Job
 from autorl.runners.local import LocalRunner
@@ -313,7 +313,7 @@ print(record.status, record.rule, flush=True)
         loop.wait()
         loop.stdout.close()
     LocalRunner()  # the next one sweeps
-    assert [p for p in judge.runs_folder().glob("run-*") if judge.is_dead(p)] == []
+    assert [p for p in run_dir.runs_folder().glob("run-*") if run_dir.is_dead(p)] == []
 
 
 def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) -> None:
@@ -341,6 +341,6 @@ def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) ->
 
 def test_seed_control_tells_a_file_that_uses_the_seed_from_one_that_does_not(records) -> None:
     assert band_verdict("seed_control", records["network"], None)[0]
-    passed, why = judge.control_passed("seed_control", records["network_ignores_seed"], None)
+    passed, why = band_verdict("seed_control", records["network_ignores_seed"], None)
     assert not passed and "ignores the harness's seed" in why
     assert records["network"].control["updates"] == [2, 2]  # the clock goes by updates: both runs are equally long

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from autorl import judge
+from autorl.decision.controls import band_verdict
+from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
-from autorl.judging import facts, files
-from autorl.judging.child import Log
-from autorl.judging.controls import band_verdict, check_env, plausible_maximum
+from autorl.judge import machine_share
+from autorl.judge.child import Log
+from autorl.judge.measure import plan
 from autorl.records import Job, Limits, RunRecord
+from autorl.system import files
+from autorl.system.files import PROJECT
 
 NOTHING = """
 import numpy as np
@@ -45,9 +48,9 @@ def test_a_control_that_crashed_does_not_pass() -> None:
 
 
 def test_sanity_band_of_a_known_environment() -> None:
-    band = judge.sanity_band("InvertedPendulum-v5", 5)
+    band = sanity_band("InvertedPendulum-v5", 5)
     assert 1 <= band["random"]["min"] <= band["random"]["mean"] <= band["random"]["max"] <= band["upper"] < 200
-    assert band == judge.sanity_band("InvertedPendulum-v5", 5)
+    assert band == sanity_band("InvertedPendulum-v5", 5)
 
 
 def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches() -> None:
@@ -87,15 +90,16 @@ def test_a_log_keeps_its_head_and_tail_in_constant_memory(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("tail", [b"a,b\n", b"", b"a,b\n1", b"a,b\nx,y\n", b"\0\r\n,,,\n", b"a,b\n1,2,3\n", b"a,b\n1e999,nan\n"])
 def test_nonsense_in_metrics_is_no_number(tail: bytes) -> None:
-    assert facts.last_row(tail, b"a,b\n") == {}
+    assert machine_share.last_row(tail, b"a,b\n") == {}
 
 
 def test_the_last_whole_row_of_metrics_counts() -> None:
-    assert facts.last_row(b"rn\n1,2\n3,4\n5,", b"a,b\n") == {"a": 3.0, "b": 4.0}
+    assert machine_share.last_row(b"rn\n1,2\n3,4\n5,", b"a,b\n") == {"a": 3.0, "b": 4.0}
 
 
 @pytest.mark.parametrize(
-    ("env_id", "word"), [("Nonsense-v0", "cannot make"), ("CartPole-v1", "1-D Box actions"), ("no_module:X-v0", "cannot make")]
+    ("env_id", "word"),
+    [("Nonsense-v0", "cannot make"), ("CartPole-v1", "1-D Box actions"), ("no_module:X-v0", "needs the module 'no_module'")],
 )
 def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(env_id: str, word: str) -> None:
     with pytest.raises(UserError, match=word) as error:
@@ -107,7 +111,7 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(env_id: s
 
 
 def evaluate_py(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "evaluate.py", *args], cwd=judge.ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "evaluate.py", *args], cwd=PROJECT, capture_output=True, text=True, timeout=120)
 
 
 def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         (("--seed", "-3"), "--seed"),
         (("--train", "no such file.py"), "no such file.py"),
         (("--env-id", "CartPole-v1"), "1-D Box"),
-        (("--train", "README.md" if (judge.ROOT / "README.md").is_file() else "LICENSE"), "not Python"),
+        (("--train", "README.md" if (PROJECT / "README.md").is_file() else "LICENSE"), "not Python"),
     ],
 )
 def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], word: str) -> None:
@@ -144,6 +148,6 @@ def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], wo
 
 
 def test_limits_are_values_that_travel() -> None:
-    assert judge.plan(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
-    assert judge.plan(Job("", "X", 1, 10.0)).late_after == 13.0
+    assert plan(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
+    assert plan(Job("", "X", 1, 10.0)).late_after == 13.0
     assert Limits().processes > 0

@@ -16,6 +16,7 @@ from modal_stand_in import JOB, answer
 import modal_app
 from autorl.records import Job, RunRecord, from_json, to_json
 from autorl.runners.modal import cost_usd, timeout
+from evaluate import SUMMARY, summary_block
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +40,7 @@ def test_the_body_measures_and_says_where(tmp_path: Path) -> None:
     assert record.isolation.startswith("modal") and record.cores == 1
     assert cost_usd("L4", 8, 32, record.total_seconds or 0) <= record.cost_usd <= cost_usd("L4", 8, 32, time.monotonic() - began)
     assert "num_updates" in out["files"]["metrics.csv"]
-    block = modal_app.block(record)
+    block = summary_block(**{name: getattr(record, name) for name in SUMMARY})
     assert re.search(rf"^avg_return: +{record.avg_return:.6f}$", block, re.M) and block.startswith("---\n")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autorl import sandbox
+from autorl.judge import sandbox
+from autorl.system.files import PROJECT
 
 PROBE = r"""
 import json, os, socket, sys
@@ -67,7 +68,7 @@ def seen(box: sandbox.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict
         "/etc/shadow",
         "/proc/sys/kernel/core_pattern",
         "/proc/sysrq-trigger",
-        str(sandbox.ROOT / "train.py"),
+        str(PROJECT / "train.py"),
         "/etc/hosts",
     ]
     argv = sandbox.wrap(
@@ -100,7 +101,7 @@ def test_only_the_private_places_are_writable(seen: dict) -> None:
 
 
 def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
-    assert not seen["reads"][seen["secret"]] and not seen["reads"]["/etc/shadow"] and not seen["reads"][str(sandbox.ROOT / "train.py")]
+    assert not seen["reads"][seen["secret"]] and not seen["reads"]["/etc/shadow"] and not seen["reads"][str(PROJECT / "train.py")]
     assert not any(seen["opens"].values())  # the kernel's switches under /proc/sys too, which root owns
 
 
@@ -148,10 +149,10 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
         (site / "mine.pth").write_text(f"{folder / 'installed'}\n")  # a package installed in place
         inside = f"import os, json, my_module; print(my_module.NAME, os.path.exists({str(folder / 'beside.txt')!r}), json.__name__)"
         code = (
-            "import subprocess, sys; from autorl import sandbox; box = sandbox.probe('bwrap'); "
+            "import subprocess, sys; from autorl.judge import sandbox; box = sandbox.probe('bwrap'); "
             f"sys.exit(subprocess.run(sandbox.wrap(box, [sys.executable, '-I', '-c', {inside!r}], env={{}})).returncode)"
         )
-        done = subprocess.run([str(folder / "venv/bin/python"), "-c", code], cwd=sandbox.ROOT, capture_output=True, text=True)
+        done = subprocess.run([str(folder / "venv/bin/python"), "-c", code], cwd=PROJECT, capture_output=True, text=True)
         assert done.stdout.split() == ["mine", "False", "json"], done.stderr
     finally:
         shutil.rmtree(folder)
@@ -180,15 +181,15 @@ def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
 
 
 def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Path) -> None:
-    code = "from autorl import sandbox; print(sandbox.advice('auto')); sandbox.probe('bwrap')"
+    code = "from autorl.judge import sandbox; print(sandbox.advice('auto')); sandbox.probe('bwrap')"
     for program, word in ((None, "not installed"), ("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n", "does not work")):
         folder = tmp_path / word.replace(" ", "-")
         folder.mkdir()
         if program:
             (folder / "bwrap").write_text(program)
             (folder / "bwrap").chmod(0o755)
-        only = code.replace("from autorl import sandbox;", f"from autorl import sandbox; sandbox.PLACES = ({str(folder)!r},);")
-        done = subprocess.run([sys.executable, "-c", only], cwd=sandbox.ROOT, capture_output=True, text=True, env={"PATH": str(folder)})
+        only = code.replace("from autorl.judge import sandbox;", f"from autorl.judge import sandbox; sandbox.PLACES = ({str(folder)!r},);")
+        done = subprocess.run([sys.executable, "-c", only], cwd=PROJECT, capture_output=True, text=True, env={"PATH": str(folder)})
         assert word in done.stdout and done.stdout.startswith("Runs are not confined (isolation=none)") and done.stdout.count("\n") == 1
         assert "UserError" in done.stderr and "--sandbox bwrap does not work here" in done.stderr
 

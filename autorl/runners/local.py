@@ -1,6 +1,6 @@
 """Runs on this machine: one isolated judge process per run, which dies with the loop.
 
-What this file does not do: measure (autorl/judge.py does), or keep a run alive beyond its loop: `attach` is always False.
+What this file does not do: measure (judge/ does), or keep a run alive beyond its loop: `attach` is always False.
 """
 
 import contextlib
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autorl import judge
+from autorl.judge import run_dir, sandbox
 from autorl.records import Job, Progress, RunRecord
+from autorl.system.files import PROJECT
 
 
 @dataclass
@@ -35,12 +37,12 @@ class LocalRunner:
 
     name = "local"
 
-    def __init__(self, places: int = 1, root: Path = judge.ROOT):
+    def __init__(self, places: int = 1, root: Path = PROJECT):
         self.places, self.root = places, root
         self._flights: dict[str, _Flight] = {}
-        judge.sweep(root)  # what a loop that was killed left behind
+        run_dir.sweep(root)  # what a loop that was killed left behind
         with contextlib.ExitStack() as stack:  # bytecode that only judges write; gone with this object, or at the next sweep
-            self._bytecode = stack.enter_context(judge.private_directory(root, "bytecode"))
+            self._bytecode = stack.enter_context(run_dir.private_directory(root, "bytecode"))
             self._forget = weakref.finalize(self, stack.pop_all().close)
 
     def close(self) -> None:
@@ -52,8 +54,8 @@ class LocalRunner:
 
         Its bytecode cache is one that only judges of this loop write; an unconfined run could reach it, so there it is a fresh one.
         """
-        cache = self._bytecode / ("shared" if judge.confined(job.sandbox) else f"run-{time.monotonic_ns()}")
-        process = judge.launch(job, folder, cache)
+        cache = self._bytecode / ("shared" if sandbox.probe(job.sandbox).confined else f"run-{time.monotonic_ns()}")
+        process = judge.launch(job, folder, cache, self.root)
         handle = f"local:{process.pid}:{time.monotonic_ns()}"
         self._flights[handle] = _Flight(process, job, folder, time.monotonic())
         return handle
@@ -88,4 +90,4 @@ class LocalRunner:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     flight.process.wait(patience)
         judge.collect(flight.process, flight.folder, flight.job)  # takes its scratch files away
-        judge.sweep(self.root)
+        run_dir.sweep(self.root)

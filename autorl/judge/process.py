@@ -11,27 +11,30 @@ import subprocess
 from pathlib import Path
 
 from autorl.effects import effect
-from autorl.judging import facts, files
-from autorl.judging.isolated_python import isolated_python, judge_env
+from autorl.judge import machine_share
+from autorl.judge.isolated_python import isolated_python, judge_env
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
+from autorl.system import files
+from autorl.system.files import PROJECT
 
 
-def launch(job: Job, folder: Path, pycache: Path) -> "subprocess.Popen[bytes]":
+def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "subprocess.Popen[bytes]":
     """Start a judge as a child of this process, in a session of its own and an empty current folder.
 
     Args:
         pycache: an existing empty folder for bytecode, or one that only judges have written to.
+        project: the folder whose evaluate.py the run gets.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("record.json", "progress.json"):
         (folder / name).unlink(missing_ok=True)
-    command = isolated_python("from autorl.judging.worker import main; sys.exit(main())", str(pycache))
+    command = isolated_python("from autorl.judge.worker import main; sys.exit(main())", str(pycache))
     with open(folder / "judge.err", "wb") as errors:
         process = effect("child start", lambda: subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
             env=judge_env(), cwd="/", start_new_session=True))  # fmt: skip
     assert process.stdin is not None
-    task = {"job": to_json(job), "folder": str(folder.resolve()), "parent": os.getpid()}
+    task = {"job": to_json(job), "folder": str(folder.resolve()), "parent": os.getpid(), "project": str(project.resolve())}
     with contextlib.suppress(BrokenPipeError), process.stdin:
         process.stdin.write(json.dumps(task).encode() + b"\n")
     return process
@@ -57,5 +60,5 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
         with contextlib.suppress(ValueError, TypeError, KeyError):
             return from_json(RunRecord, json.loads(data))
     last = complaint.splitlines()[-1] if complaint else "it said nothing"
-    return RunRecord(status="interrupted", rule="judge", reason=facts.sentence(f"the judge {facts.ending(process.returncode)}: {last}"),
+    return RunRecord(status="interrupted", rule="judge", reason=machine_share.sentence(f"the judge {machine_share.ending(process.returncode)}: {last}"),
                      env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, log_tail=complaint[-2000:])  # fmt: skip

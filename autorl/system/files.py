@@ -10,6 +10,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parent.parent.parent  # the folder that holds autorl/
+
 
 def open_regular(path: Path) -> int | None:
     """A descriptor of a regular file, or None for everything else."""

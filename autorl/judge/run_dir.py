@@ -13,18 +13,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from autorl.system.files import PROJECT
+
 YOUNG_SECONDS = 60.0  # a directory without a lock file may still be in the making
 
 
-def runs_folder(root: Path = ROOT) -> Path:
+def runs_folder(root: Path = PROJECT) -> Path:
     """Where private run directories live: $AUTORL_HOME/runs, else <repository>/.autorl/runs."""
     home = os.environ.get("AUTORL_HOME")
     return Path(home).absolute() / "runs" if home else root / ".autorl" / "runs"
 
 
 @contextlib.contextmanager
-def private_directory(root: Path = ROOT, what: str = "runs") -> Iterator[Path]:
+def private_directory(root: Path = PROJECT, what: str = "runs") -> Iterator[Path]:
     """A fresh directory among others of its kind ("runs", "bytecode"), locked until the block ends and removed then."""
     home = runs_folder(root).with_name(what)
     home.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def is_dead(path: Path) -> bool:
         os.close(fd)
 
 
-def sweep(root: Path = ROOT) -> list[Path]:
+def sweep(root: Path = PROJECT) -> list[Path]:
     """Remove what dead judges and loops left: their private directories, and processes that still run in them (unconfined ones)."""
     swept = []
     for path in sorted(p for what in ("runs", "bytecode") for p in runs_folder(root).with_name(what).glob("run-*")):

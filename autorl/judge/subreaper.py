@@ -1,6 +1,6 @@
 """Where there is no PID namespace: stand between the judge and its child, and leave nobody behind.
 
-    python -I -S guard.py LIFELINE -- command ...
+    python -I -S subreaper.py LIFELINE -- command ...
 
 Runs the command as a child and is the subreaper of everything below it, so a double fork does not escape. When the
 command ends, or when the judge at the other end of the LIFELINE descriptor is gone (kill -9 included), it kills all

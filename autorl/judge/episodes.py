@@ -1,7 +1,7 @@
 """Evaluation: trusted workers step the judge's own environments and ask a confined policy for actions.
 
     with Episodes(env_id, seeds, workers=2, ...) as episodes:      # one fresh env per episode
-        server = start(..., pass_fds=episodes.policy_fds)           # evaluate._serve, confined
+        server = start(..., pass_fds=episodes.policy_fds)           # policy_server.serve, confined
         played = episodes.play(attend)                              # returns and lengths, or a Fault
 
 Each worker process has a share of the rows and a socket of its own to a policy of its own, so nothing but the two ends
@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 
 from autorl.effects import effect
-from autorl.judging import tree
-from autorl.judging.child import Fault
-from autorl.judging.isolated_python import isolated_python
+from autorl.judge import process_tree
+from autorl.judge.child import Fault
+from autorl.judge.isolated_python import isolated_python
 
 READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
@@ -82,11 +82,9 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
         envs = [gym.make(env_id) for _ in seeds]
     except Exception as error:
         raise Fault("env", f"the environment cannot be made: {type(error).__name__}: {error}") from None
-    obs_space, act_space = envs[0].observation_space, envs[0].action_space
-    for what, space in (("observations", obs_space), ("actions", act_space)):
-        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-            raise Fault("env", f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}")
-    assert isinstance(act_space, gym.spaces.Box)
+    act_space = envs[0].action_space
+    if not isinstance(act_space, gym.spaces.Box) or len(act_space.shape) != 1:  # whoever asked for it has checked it in full
+        raise Fault("env", f"{env_id} has actions of {act_space}, which this judge cannot clip")
     num = len(envs)
     low, high = act_space.low.astype(np.float32), act_space.high.astype(np.float32)
     obs = np.stack([np.asarray(env.reset(seed=seed)[0], np.float32) for env, seed in zip(envs, seeds, strict=True)])  # (N, obs_dim)
@@ -209,7 +207,7 @@ class Ask:
 
 def worker_main() -> None:
     """Entry of a worker: its task is JSON on standard input, what became of it JSON on standard output."""
-    tree.prctl(tree.PR_SET_PDEATHSIG, signal.SIGKILL)
+    process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
     task = json.loads(sys.stdin.readline())
     result: dict[str, Any]
     with socket.socket(fileno=task["socket"]) as sock:
@@ -254,7 +252,7 @@ class Episodes:
                     "socket": ours.fileno(),
                     "thinking_seconds": thinking_seconds,
                 }
-                command = isolated_python("from autorl.judging.rollout import worker_main; worker_main()")
+                command = isolated_python("from autorl.judge.episodes import worker_main; worker_main()")
                 with ours:
                     process = effect("child start", lambda c=command, fd=ours.fileno(): subprocess.Popen(  # type: ignore[misc]
                         c, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=env, cwd=cwd, pass_fds=(fd,)))  # fmt: skip

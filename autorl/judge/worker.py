@@ -6,22 +6,23 @@ import signal
 import sys
 from pathlib import Path
 
-from autorl.judge import measure
-from autorl.judging import tree
+from autorl.judge import process_tree
+from autorl.judge.measure import measure
 from autorl.records import Job, Progress, from_json, to_json
 
 
 def main() -> int:
     """Measure the one job that standard input names."""
-    tree.prctl(tree.PR_SET_PDEATHSIG, signal.SIGKILL)
-    tree.prctl(tree.PR_SET_CHILD_SUBREAPER, 1)
+    process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
+    process_tree.prctl(process_tree.PR_SET_CHILD_SUBREAPER, 1)
     task = json.loads(sys.stdin.readline())
     if os.getppid() != task["parent"]:
         return 1  # our parent died before we could ask to die with it
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     folder = Path(task["folder"])
-    measure(from_json(Job, task["job"]), folder, lambda progress: _write_progress(folder, progress), lambda: bool(told))
+    job = from_json(Job, task["job"])
+    measure(job, folder, lambda progress: _write_progress(folder, progress), lambda: bool(told), Path(task["project"]))
     return 0
 
 

@@ -13,7 +13,7 @@ import resource
 import time
 from collections.abc import Sequence
 
-from autorl.judging.tree import LINUX, TICK
+from autorl.judge.process_tree import LINUX, TICK
 from autorl.records import MachineShare
 
 

@@ -5,7 +5,7 @@
         child.wait(0.1)
     child.end()
 
-What this file does not do: confine (autorl/sandbox.py makes the argv), know what the child is for, or judge it.
+What this file does not do: confine (autorl/judge/sandbox.py makes the argv), know what the child is for, or judge it.
 """
 
 import os
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from autorl.effects import effect
-from autorl.judging import files, tree
+from autorl.judge import process_tree
 from autorl.records import Limits, Status
+from autorl.system import files
 
 SAMPLE_SECONDS = 0.15  # between two looks at the tree; a limit is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept
@@ -87,7 +88,7 @@ class Child:
 
     Args:
         cores: threads found outside of these are put back; () = not looked at.
-        guarded: not in a PID namespace, so a guard process keeps its tree together (guard.py).
+        guarded: not in a PID namespace, so a guard process keeps its tree together (subreaper.py).
 
     Attributes:
         breach: "" or the name of the limit it broke ("memory", "processes", "disk", "log").
@@ -102,12 +103,12 @@ class Child:
         self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self.breach = self.reason = ""
         self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds, self.processes = 0, 0.0, 0.0, 0
-        self._shared_before = tree.shared_memory_bytes()
+        self._shared_before = process_tree.shared_memory_bytes()
         self.widened = False  # it took cores that were not its own
         self.pipe, write = os.pipe()
         os.set_blocking(self.pipe, False)
-        lifeline, self._lifeline = os.pipe() if guarded and tree.LINUX else (-1, -1)
-        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(lifeline), "--"] if lifeline >= 0 else []
+        lifeline, self._lifeline = os.pipe() if guarded and process_tree.LINUX else (-1, -1)
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("subreaper.py")), str(lifeline), "--"] if lifeline >= 0 else []
         command = ["/bin/sh", "-c", LAUNCH, "sh", str(max(1, limits.disk_bytes // 512)), *guard, *argv]
         inherited = (*pass_fds, *((lifeline,) if lifeline >= 0 else ()))
         try:
@@ -181,7 +182,7 @@ class Child:
         self.max_gap_seconds = max(self.max_gap_seconds, now - self._last_sample)
         self._last_sample, self._next_sample = now, now + SAMPLE_SECONDS
         limits = self.limits
-        used = tree.usage(self.pid, at_most=limits.processes + 8)
+        used = process_tree.usage(self.pid, at_most=limits.processes + 8)
         self.cpu_seconds, self.processes = max(self.cpu_seconds, used.cpu_seconds), len(used.pids)
         if max(used.threads, len(used.pids)) > limits.processes:
             self._break(
@@ -190,10 +191,10 @@ class Child:
             return
         memory = used.rss_bytes
         if memory > min(self.peak_memory_bytes, limits.memory_bytes) and (memory > limits.memory_bytes or now - self._last_pss > 1):
-            memory, self._last_pss = tree.pss_bytes(used.pids) or memory, now
+            memory, self._last_pss = process_tree.pss_bytes(used.pids) or memory, now
             self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
         # memory that no process shows (a descriptor closed or sent away, System V segments) is in the machine's own sum
-        hidden = tree.shared_memory_bytes() - self._shared_before
+        hidden = process_tree.shared_memory_bytes() - self._shared_before
         if hidden > 2 * limits.memory_bytes:
             self._break(
                 "memory", f"the machine's shared memory grew by {_size(hidden)} meanwhile; the limit is {_size(limits.memory_bytes)}"
@@ -235,7 +236,7 @@ class Child:
         """Kill what is left of the tree, take its last words, reap it; returns pids that survived (none, we hope)."""
         if self.pipe < 0:
             return []
-        left = tree.kill_tree(self.pid, namespace=not self._guarded)
+        left = process_tree.kill_tree(self.pid, namespace=not self._guarded)
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:

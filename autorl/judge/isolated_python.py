@@ -6,7 +6,7 @@
 import os
 import sys
 
-from autorl.judging.private import ROOT
+from autorl.system.files import PROJECT
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "AUTORL_HOME")
 
@@ -19,7 +19,7 @@ def isolated_python(code: str, pycache: str | None = None) -> list[str]:
     """
     cache = pycache or sys._xoptions.get("pycache_prefix")
     option = ["-X", f"pycache_prefix={cache}"] if cache else []
-    return [sys.executable, "-I", *option, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+    return [sys.executable, "-I", *option, "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}"]
 
 
 def judge_env() -> dict[str, str]:

@@ -27,11 +27,11 @@ from typing import Any, Literal
 from autorl.effects import effect
 from autorl.errors import UserError
 from autorl.records import GIB
+from autorl.system.files import PROJECT
 
 Mode = Literal["auto", "bwrap", "off"]
 
 RUN, HARNESS, HOME = "/autorl/run", "/autorl/harness", "/tmp/home"  # where things are inside
-ROOT = Path(__file__).resolve().parent.parent
 TMPFS_BYTES = 2 * GIB  # each of /tmp and /dev/shm, at most: they are memory
 
 # From /etc only what loading libraries, time zones and user names needs.
@@ -222,10 +222,10 @@ def python_paths() -> list[str]:
         hop = Path(os.path.normpath(hop.parent / os.readlink(hop)))
     found += [os.path.realpath(p) for p in found]
     for entry in sys.path:  # packages installed in place (.pth files); this repository and the current folder are not packages
-        if entry and os.path.isdir(entry) and not _within(ROOT, entry) and not _within(entry, str(ROOT)):
+        if entry and os.path.isdir(entry) and not _within(PROJECT, entry) and not _within(entry, str(PROJECT)):
             found.append(entry)
     found += [p for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p and os.path.isdir(p)]
-    forbidden = {"/", "/usr", "/home", "/root", "/tmp", "/etc", "/var", str(ROOT), os.path.realpath(os.path.expanduser("~"))}
+    forbidden = {"/", "/usr", "/home", "/root", "/tmp", "/etc", "/var", str(PROJECT), os.path.realpath(os.path.expanduser("~"))}
     kept: list[str] = []
     for path in sorted({os.path.abspath(p) for p in found}, key=len):
         if path not in forbidden and not _within(path, "/usr") and not any(_within(path, k) for k in kept):

@@ -20,22 +20,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autorl import sandbox
-from autorl.judging import facts, files, rollout, tree
-from autorl.judging.child import Child, Fault, Log
-from autorl.judging.cli import main
-from autorl.judging.controls import band_verdict as control_passed
-from autorl.judging.controls import plausible_maximum, sanity_band
-from autorl.judging.isolated_python import judge_env
-from autorl.judging.launch import collect, launch, read_progress
-from autorl.judging.private import ROOT, is_dead, private_directory, runs_folder, sweep
+from autorl.environments import plausible_maximum
+from autorl.judge import episodes, machine_share, process_tree, sandbox
+from autorl.judge.child import Child, Fault, Log
+from autorl.judge.isolated_python import judge_env
+from autorl.judge.run_dir import private_directory
 from autorl.records import Job, Progress, RunRecord, to_json
+from autorl.system import files
+from autorl.system.files import PROJECT
 
 POLICY_BYTES = 512 * 1024 * 1024
 METRICS_BYTES = 4 * 1024 * 1024
 SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's two, or the guard
 STRANGER_SECONDS = 1.0  # a library may ask a program for something while it is imported
-SERVER_CPU_SECONDS = 30.0  # of the whole server: importing torch, loading the agent; on top, rollout.THINKING_SHARE of the budget a policy
+SERVER_CPU_SECONDS = 30.0  # of the whole server: importing torch, loading the agent; on top, episodes.THINKING_SHARE of the budget a policy
 STALL_SECONDS = 5.0  # a judge that was stopped this long cannot vouch for its deadline
 
 OnProgress = Callable[[Progress], None]
@@ -61,7 +59,9 @@ def plan(job: Job) -> Plan:
     return Plan(job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes)
 
 
-def measure(job: Job, folder: Path, on_progress: OnProgress | None = None, stopped: Stopped | None = None) -> RunRecord:
+def measure(
+    job: Job, folder: Path, on_progress: OnProgress | None = None, stopped: Stopped | None = None, project: Path = PROJECT
+) -> RunRecord:
     """Train and score one train.py.
 
     Args:
@@ -70,6 +70,7 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None, stopp
         on_progress: called about once a second.
         stopped: asked all the time; True ends the run as interrupted. Given only by a process that is a judge and nothing
             else: whatever lives below it when the run is over is the run's, and is killed.
+        project: the folder whose evaluate.py the run gets; private run directories live below it.
 
     Returns:
         What was measured. A train.py that fails is a record with a status and a reason and no score, never an exception.
@@ -79,13 +80,19 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None, stopp
     """
     folder.mkdir(parents=True, exist_ok=True)
     box = sandbox.probe(job.sandbox)
-    previous = facts.affinity()
+    previous = machine_share.affinity()
     if job.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.cores)  # inherited by every child
+
+    def one(job: Job, folder: Path, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
+        process_tree.new_session_keyring()  # what a run leaves in its own is gone with it
+        with private_directory(project) as private:
+            return _Run(job, folder, private, box, on_progress, stopped, project, eval_seeds).measure()
+
     try:
-        record = _one(job, folder, box, on_progress, stopped)
+        record = one(job, folder)
         if job.kind == "seed_control" and record.status == "ok":
-            record = _other_seed(job, folder, box, on_progress, stopped, record)
+            record = _other_seed(one, job, folder, record)
     finally:
         if job.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, previous)
@@ -93,20 +100,10 @@ def measure(job: Job, folder: Path, on_progress: OnProgress | None = None, stopp
     return record
 
 
-def _one(
-    job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, stopped: Stopped | None, eval_seeds: tuple[int, ...] = ()
-) -> RunRecord:
-    tree.new_session_keyring()  # what a run leaves in its own is gone with it
-    with private_directory() as private:
-        return _Run(job, folder, private, box, on_progress, stopped, eval_seeds).measure()
-
-
-def _other_seed(
-    job: Job, folder: Path, box: sandbox.Sandbox, on_progress: OnProgress | None, stopped: Stopped | None, first: RunRecord
-) -> RunRecord:
+def _other_seed(one: Callable[..., RunRecord], job: Job, folder: Path, first: RunRecord) -> RunRecord:
     """The same program with another training seed and the same evaluation: `control` tells both."""
     other = dataclasses.replace(job, seed=(job.seed ^ 0x2545F491) & 0x7FFFFFFF)
-    second = _one(other, folder / "other_seed", box, on_progress, stopped, first.eval_seeds)
+    second = one(other, folder / "other_seed", first.eval_seeds)
     if second.status != "ok":
         return second
     control = {key: [first.control[key], second.control[key]] for key in first.control}
@@ -124,6 +121,7 @@ class _Run:
         box: sandbox.Sandbox,
         on_progress: OnProgress | None,
         stopped: Stopped | None,
+        project: Path,
         eval_seeds: tuple[int, ...],
     ):
         self.job, self.folder, self.box, self.on_progress, self.eval_seeds = job, folder, box, on_progress, eval_seeds
@@ -133,9 +131,10 @@ class _Run:
         for path in (self.run_dir, self.harness, self.home, self.judge_dir):
             path.mkdir(mode=0o700)
         (self.run_dir / "train.py").write_text(job.train_source, encoding="utf-8", newline="")
-        shutil.copyfile(ROOT / "evaluate.py", self.harness / "evaluate.py")
-        os.chmod(self.harness / "evaluate.py", 0o444)
-        self.cores = tuple(job.cores) or facts.affinity()
+        for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
+            shutil.copyfile(source, self.harness / source.name)
+            os.chmod(self.harness / source.name, 0o444)
+        self.cores = tuple(job.cores) or machine_share.affinity()
         self.threads = job.threads or len(self.cores)
         folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(folder / "run.log")
@@ -146,7 +145,7 @@ class _Run:
         self.known: dict[str, Any] = {}  # fields of the record, as they become known
 
     def measure(self) -> RunRecord:
-        self.share, self.cpu_before = facts.Share(self.cores), facts.own_cpu_seconds()
+        self.share, self.cpu_before = machine_share.Share(self.cores), machine_share.own_cpu_seconds()
         status, rule, reason = "ok", "", ""
         try:
             self._train()
@@ -158,7 +157,7 @@ class _Run:
                 child.end()
             self.log.close()
             if self.stopped:
-                tree.kill_below(os.getpid())
+                process_tree.kill_below(os.getpid())
         machine = self.known.pop("machine", None) or self._machine()
         if machine.suspended_seconds > 1.0 and status == "ok":
             status, rule, reason = "interrupted", "suspended", f"the machine slept for {machine.suspended_seconds:.0f} s during the run"
@@ -177,11 +176,11 @@ class _Run:
             }
         self.known.pop("actions", None)
         return RunRecord(
-            status=status, rule=rule, reason=facts.sentence(reason), env_id=self.job.env_id, seed=self.job.seed, time_budget=self.plan.time_budget,  # type: ignore[arg-type]
-            total_seconds=time.monotonic() - self.started, total_timesteps=facts.count(last.get("step")), num_updates=facts.count(last.get("num_updates")),
+            status=status, rule=rule, reason=machine_share.sentence(reason), env_id=self.job.env_id, seed=self.job.seed, time_budget=self.plan.time_budget,  # type: ignore[arg-type]
+            total_seconds=time.monotonic() - self.started, total_timesteps=machine_share.count(last.get("step")), num_updates=machine_share.count(last.get("num_updates")),
             diagnostics=last, peak_memory_bytes=max((c.peak_memory_bytes for c in self.children), default=0) or None,
-            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2), isolation=self.box.name, machine=machine, hardware=facts.hardware(),
-            cores=len(self.cores), gpu=self.job.gpu, versions=facts.versions(), log_tail=self.log.tail(), flags=self._flags(), **self.known)  # fmt: skip
+            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2), isolation=self.box.name, machine=machine, hardware=machine_share.hardware(),
+            cores=len(self.cores), gpu=self.job.gpu, versions=machine_share.versions(), log_tail=self.log.tail(), flags=self._flags(), **self.known)  # fmt: skip
 
     def _flags(self) -> tuple[str, ...]:
         """What a person should look at."""
@@ -210,7 +209,7 @@ class _Run:
         ended = child.ended_at if not child.running else None
         child.end()
         if self.stopped:
-            tree.kill_below(os.getpid())
+            process_tree.kill_below(os.getpid())
         self.known["machine"] = self._machine()
         if child.breach:
             raise Fault(child.breach, f"the run was stopped: {child.reason}")
@@ -223,7 +222,8 @@ class _Run:
         seconds = self.known["training_seconds"] = ended - self.started
         if child.exit_code != 0:
             raise Fault(
-                "exit", f"train.py {facts.ending(child.exit_code)} after {seconds:.1f} s: {self.log.last_line() or 'it said nothing'}"
+                "exit",
+                f"train.py {machine_share.ending(child.exit_code)} after {seconds:.1f} s: {self.log.last_line() or 'it said nothing'}",
             )
         fd = files.open_regular(self.run_dir / "policy.pkl")
         if fd is None:
@@ -243,14 +243,14 @@ class _Run:
         self.phase = "evaluating"
         seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
         self.known["eval_seeds"] = seeds
-        share = rollout.THINKING_SHARE * self.plan.time_budget
-        thinking = rollout.THINKING_SECONDS + share
-        with rollout.Episodes(
+        share = episodes.THINKING_SHARE * self.plan.time_budget
+        thinking = episodes.THINKING_SECONDS + share
+        with episodes.Episodes(
             self.job.env_id, seeds, min(len(self.cores), self.threads), judge_env(), self.judge_dir, thinking
-        ) as episodes:
-            policies, alone = len(episodes.policy_fds), time.monotonic()
+        ) as workers:
+            policies, alone = len(workers.policy_fds), time.monotonic()
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
-            server = self._start(["-c", f"import evaluate; evaluate._serve({episodes.policy_fds})"], {}, episodes.policy_fds)
+            server = self._start(["-c", f"import policy_server; policy_server.serve({workers.policy_fds})"], {}, workers.policy_fds)
 
             def attend() -> None:
                 server.attend()
@@ -271,11 +271,11 @@ class _Run:
                     raise Fault(server.breach, f"the run was stopped during evaluation: {server.reason}")
 
             try:
-                played = episodes.play(attend)
-            except rollout.HungUp:
+                played = workers.play(attend)
+            except episodes.HungUp:
                 server.wait_for_end(0.5)
                 attend()
-                how = "hung up" if server.running else facts.ending(server.exit_code)
+                how = "hung up" if server.running else machine_share.ending(server.exit_code)
                 raise Fault("exit", f"the policy's process {how} during evaluation: {self.log.last_line() or 'it said nothing'}") from None
         server.end()
         self.known["evaluation_seconds"] = time.monotonic() - began
@@ -327,12 +327,12 @@ class _Run:
         return env | ({"CUDA_VISIBLE_DEVICES": job.gpu} if job.gpu else {})
 
     def _machine(self) -> Any:
-        ours = max(facts.own_cpu_seconds() - self.cpu_before, sum(c.cpu_seconds for c in self.children))
+        ours = max(machine_share.own_cpu_seconds() - self.cpu_before, sum(c.cpu_seconds for c in self.children))
         return self.share.end(ours, max((c.max_gap_seconds for c in self.children), default=0.0))
 
     def _last_metrics(self) -> dict[str, float]:
         path = self.run_dir / "metrics.csv"
-        return facts.last_row(files.read_regular(path, 16_384, tail=True) or b"", files.read_regular(path, 4096) or b"")
+        return machine_share.last_row(files.read_regular(path, 16_384, tail=True) or b"", files.read_regular(path, 4096) or b"")
 
     def _report(self, child: Child) -> None:
         if self.stopped and self.stopped():
@@ -347,19 +347,8 @@ class _Run:
                 self.phase,
                 now - self.started,
                 self.plan.time_budget,
-                facts.count(row.get("step")),
+                machine_share.count(row.get("step")),
                 row.get("sps"),
                 row.get("episode_return"),
             )
         )
-
-
-def confined(mode: sandbox.Mode) -> bool:
-    """Whether runs with this sandbox setting are confined here."""
-    return sandbox.probe(mode).confined
-
-
-__all__ = [
-    "ROOT", "Plan", "collect", "confined", "control_passed", "is_dead", "launch", "main", "measure", "plan", "plausible_maximum", "read_progress", "runs_folder",
-    "sanity_band", "sweep",
-]  # fmt: skip

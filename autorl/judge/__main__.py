@@ -1,0 +1,144 @@
+"""`python evaluate.py`: one measured run of the train.py beside it.
+
+Exit code 0 when it was scored, 1 when it was not (the reason on standard error), 2 when it was not started.
+"""
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import evaluate
+from autorl.environments import check_env
+from autorl.errors import AutoRLError, UserError
+from autorl.judge import collect, launch, read_progress, run_dir, sandbox
+from autorl.records import Job, RunRecord, to_json
+from autorl.source.checks import vet
+
+MINUTES = 60
+PROJECT = Path(evaluate.__file__).resolve().parent
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--train", default=str(PROJECT / "train.py"), show_default="train.py", help="the file to train and score")
+@click.option("--env-id", default=evaluate.ENV_ID, help="a Gymnasium environment with 1-D Box spaces")
+@click.option("--seed", default=evaluate.SEED, help="training seed")
+@click.option("--budget", default=float(evaluate.TIME_BUDGET), help="seconds of training")
+@click.option("--episodes", default=evaluate.NUM_EVAL_EPISODES, help="episodes of evaluation")
+@click.option("--sandbox", "mode", type=click.Choice(["auto", "bwrap", "off"]), default="auto", help="how train.py is confined")
+@click.option("--json", "as_json", is_flag=True, help="print the whole record instead of the summary block")
+def main(train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode, as_json: bool) -> None:
+    """One measured run of train.py: train under the judge's clock, hand over, score."""
+    try:
+        job = _job(train, env_id, seed, budget, episodes, mode)
+        if line := sandbox.advice(mode):
+            click.echo(line, err=True)
+        record = run(job)
+    except AutoRLError as error:
+        click.echo(error, err=True)
+        sys.exit(error.exit_code)
+    if as_json:
+        click.echo(json.dumps(to_json(record), indent=1))
+    if not record.scored:
+        click.echo(record.reason, err=True)
+        sys.exit(1)
+    for flag in record.flags:
+        click.echo(f"look at this: {flag}", err=True)
+    if not as_json:
+        click.echo(evaluate.summary_block(**{name: getattr(record, name) for name in evaluate.SUMMARY}))
+
+
+def _job(train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode) -> Job:
+    """The options as a job.
+
+    Raises:
+        UserError: one of them cannot be.
+    """
+    try:
+        source = Path(train).read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE.") from None
+    if why := vet(source):
+        raise UserError(f"{train} is not run: {why}")
+    if not 0 < budget < float("inf"):
+        raise UserError(f"--budget {budget:g} is no time to train in; give a number of seconds above 0.")
+    if episodes < 1:
+        raise UserError(f"--episodes {episodes} would score nothing; give a number of at least 1.")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**31 - 1}.")
+    check_env(env_id)
+    return Job(source.decode(), env_id, seed, budget, episodes, sandbox=mode)
+
+
+def run(job: Job) -> RunRecord:
+    """Start a judge and wait for it, with a bar on a terminal; Ctrl-C ends the run and everything below it."""
+    with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch, _bar(job) as show:
+        folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
+        judge = launch(job, folder, pycache, PROJECT)
+        try:
+            while (record := collect(judge, folder, job)) is None:
+                show(read_progress(folder))
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            judge.terminate()
+            with contextlib.suppress(Exception):
+                judge.wait(5)
+            raise AutoRLError("Stopped; nothing was scored.") from None
+        finally:
+            if judge.poll() is None:
+                judge.kill()
+                judge.wait()
+                run_dir.sweep(PROJECT)
+        return record
+
+
+@contextlib.contextmanager
+def _bar(job: Job) -> Iterator[Any]:
+    """A progress bar with time left, return and steps per second; a plain line a minute where there is no terminal."""
+    if not sys.stderr.isatty():
+        last = [time.monotonic()]
+
+        def line(progress: Any) -> None:
+            if progress and time.monotonic() - last[0] >= MINUTES:
+                last[0] = time.monotonic()
+                print(
+                    f"{progress.phase}: {progress.elapsed:.0f} of {job.time_budget:.0f} s, {_figures(progress)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=job.time_budget, figures="")
+
+        def show(progress: Any) -> None:
+            if progress:
+                bar.update(task, description=progress.phase, completed=min(progress.elapsed, job.time_budget), figures=_figures(progress))
+
+        yield show
+
+
+def _figures(progress: Any) -> str:
+    parts = []
+    if progress.episode_return is not None:
+        parts.append(f"return {progress.episode_return:.1f}")
+    if progress.step is not None:
+        parts.append(f"{progress.step:,} steps")
+    if progress.steps_per_second is not None:
+        parts.append(f"{progress.steps_per_second:,.0f} steps/s")
+    return "  ".join(parts)
+
+
+if __name__ == "__main__":
+    main(prog_name="evaluate.py")

@@ -1,0 +1,79 @@
+"""The confined end of an evaluation: loads the agent that train.py handed over and answers what the judge asks.
+
+A copy of this file lies beside evaluate.py in a run; it imports that and nothing of autoRL. The wire, on each socket:
+
+    server -> judge   R                                  about to load the agent
+    judge -> server   <II rows n, obs_dim                once
+    judge -> server   n bytes of reset mask, n * obs_dim float32
+    server -> judge   <4sII dtype, rows, columns, then rows * columns float32
+
+The judge checks all that it reads (judge/episodes.py).
+"""
+
+import copy
+import os
+import struct
+import threading
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+
+import evaluate
+
+
+def serve(fds: list[int], seed: int = 0) -> None:
+    """Answer action requests over inherited sockets, in raw frames of known size, until they close.
+
+    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU, which forking would
+    break, in a thread.
+    """
+    torch.set_num_threads(1)  # small batches; the other cores are at work too
+    for fd in fds:
+        os.write(fd, b"R")  # ready: from here on it is the agent's time
+    with open(evaluate.RUN_DIR / "policy.pkl", "rb") as file:
+        handed = cloudpickle.load(file)
+    torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too
+    if str(handed["device"]).startswith("cuda"):
+        threads = [threading.Thread(target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])) for fd in fds[1:]]
+        for thread in threads:
+            thread.start()
+        _answer(fds[0], handed["agent"], handed["device"])
+        for thread in threads:
+            thread.join()
+        return
+    children = []
+    for i, fd in enumerate(fds[1:], 1):
+        if (child := os.fork()) == 0:
+            for other in fds[:i] + fds[i + 1 :]:
+                os.close(other)
+            torch.manual_seed(seed + i), np.random.seed(seed + i)
+            _answer(fd, handed["agent"], handed["device"])
+            return
+        os.close(fd)
+        children.append(child)
+    _answer(fds[0], handed["agent"], handed["device"])
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _answer(fd: int, agent: Any, device: Any) -> None:
+    """Serve one socket until it closes."""
+    act = evaluate.actor(agent, device)
+    with open(fd, "rb", buffering=1 << 16) as source:
+        if len(hello := source.read(8)) < 8:
+            return
+        num, obs_dim = struct.unpack("<II", hello)
+        size = num + num * obs_dim * 4
+        while len(frame := source.read(size)) == size:
+            mask = np.frombuffer(frame, bool, num)
+            obs = np.frombuffer(frame, np.float32, num * obs_dim, offset=num).reshape(num, obs_dim).copy()
+            actions = act(obs, mask)
+            rows, columns = actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
+            answer = struct.pack("<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns)
+            if columns and actions.dtype.kind in "fiu":
+                answer += np.ascontiguousarray(actions, np.float32).tobytes()
+            view = memoryview(answer)
+            while view:
+                view = view[os.write(fd, view):]  # fmt: skip
