@@ -21,6 +21,7 @@ import modal
 from autorl.errors import UserError
 from autorl.records import Job, RunRecord, from_json, to_json
 from autorl.runners.modal import ModalRunner, cost_usd, no_account, timeout
+from autorl.system.files import read_text
 from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, SUMMARY, TIME_BUDGET, summary_block
 
 # ## What is on the machine
@@ -45,7 +46,7 @@ image = (
 # Environments step on the CPU, so the cores are asked for explicitly: Modal gives a fraction of one otherwise.
 
 APP, GPU, CORES, MEMORY_GIB = "autorl", "H100!", 8.0, 32.0
-LOG_CHARACTERS = 256 * 1024  # of run.log and metrics.csv each, to bring home
+LOG_BYTES = 256 * 1024  # of run.log and metrics.csv each, to bring home
 
 app = modal.App(APP, image=image)
 
@@ -88,7 +89,7 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
         except Exception as error:  # an exception of ours must not look like a lost network at the other end
             reason = f"The judge failed: {type(error).__name__}: {error}"
             record = RunRecord(status="interrupted", rule="judge", reason=reason, env_id=ours.env_id, seed=ours.seed)
-        files = {name: tail(Path(folder) / name) for name in ("run.log", "metrics.csv")}
+        files = {name: read_text(Path(folder) / name, LOG_BYTES, tail=True) for name in ("run.log", "metrics.csv")}
     record = dataclasses.replace(
         record,
         isolation="modal" if record.isolation == "none" else f"modal+{record.isolation}",
@@ -111,15 +112,6 @@ def gpu_name() -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-
-
-def tail(path: Path) -> str:
-    """The last LOG_CHARACTERS of a file, "" when there is none. The run is over: nothing writes to it any more."""
-    if path.is_symlink() or not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_CHARACTERS))
-        return file.read(LOG_CHARACTERS).decode("utf-8", "replace")
 
 
 # ## How to ask for it from here: once

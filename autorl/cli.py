@@ -15,14 +15,13 @@ from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
-from autorl.judge.machine_share import affinity
 from autorl.keyboard import start_loop
-from autorl.locks import CoreSlots
 from autorl.looking import print_evidence, print_status
 from autorl.loop import Loop
-from autorl.machine import gpus, partition
 from autorl.proposers.replay import Replay
 from autorl.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
+from autorl.system.hardware import affinity, gpus, partition
+from autorl.system.locks import CoreSlots
 from autorl.terminal import Terminal
 
 QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autorl.effects import effect
 from autorl.errors import AutoRLError
 from autorl.judge import sandbox
-from autorl.judge.machine_share import affinity
 from autorl.records import GIB
+from autorl.system.faults import effect
+from autorl.system.hardware import affinity
 
 MIN_FREE_BYTES = 5 * GIB
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from autorl import decision
 from autorl.decision.controls import band_verdict
+from autorl.decision.pooling import is_steady
 from autorl.errors import Paused
 from autorl.interfaces import Runner
-from autorl.journal import atomic_write, retry_when_full
 from autorl.ledger import Run, run_ticket
-from autorl.machine import gpus, is_steady, partition
 from autorl.purse import JournalPurse
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.session import Session, check_disk
+from autorl.system.faults import retry_when_full
+from autorl.system.files import atomic_write
+from autorl.system.hardware import gpus, partition
 
 MAX_REPEATS = 3  # of one interrupted run, in a row
 PEERS = 7  # newest runs that a run's share of the machine is compared with

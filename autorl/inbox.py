@@ -10,8 +10,9 @@ import secrets
 import time
 from pathlib import Path
 
-from autorl.effects import effect
 from autorl.records import Proposal, from_json, to_json
+from autorl.system.faults import effect
+from autorl.system.files import atomic_write
 
 
 class Inbox:
@@ -21,12 +22,9 @@ class Inbox:
         self.folder = folder
 
     def leave(self, proposal: Proposal) -> str:
-        """Store a proposal whole (temporary file, then rename); returns its ticket."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Store a proposal, whole and durable; returns its ticket."""
         ticket = f"t{time.time_ns():x}{secrets.token_hex(1)}"
-        temporary = self.folder / f".{ticket}"
-        temporary.write_text(json.dumps(to_json(proposal)), encoding="utf-8")
-        os.replace(temporary, self.folder / f"{ticket}.json")
+        atomic_write(self.folder / f"{ticket}.json", json.dumps(to_json(proposal)).encode())
         return ticket
 
     def waiting(self) -> list[tuple[str, Proposal]]:

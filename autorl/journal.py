@@ -25,9 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autorl.effects import effect, retry_when_full
 from autorl.errors import Paused, UserError
 from autorl.records import SCHEMA_VERSION
+from autorl.system.faults import effect, retry_when_full
+from autorl.system.files import atomic_write, disk_trouble, fsync_folder, make_folder
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
 _RESERVED = frozenset({"v", "seq", "at", "type", "crc"})
@@ -274,88 +275,6 @@ def _is_json(piece: bytes) -> bool:
         return isinstance(json.loads(piece), dict)
     except ValueError:
         return False
-
-
-# ---------------------------------------------------------------------------
-# Files
-# ---------------------------------------------------------------------------
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Replace a file whole: temporary file, fsync, rename, fsync of the folder. A reader sees the old or the new one.
-
-    Raises:
-        Paused: the disk is full (after two more tries), failing or read-only; the old file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def write() -> None:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.fchmod(fd, mode)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        fsync_folder(path.parent)
-
-    try:
-        make_folder(path.parent)
-        _remove_leftovers(path)
-        retry_when_full(lambda: effect("file write", write))
-    except OSError as error:
-        raise Paused(disk_trouble(error, path)) from error
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Temporary files of writers that were killed between writing and renaming."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        pid = leftover.name.split(".")[-2]
-        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
-            with contextlib.suppress(OSError):
-                leftover.unlink()
-
-
-def disk_trouble(error: OSError, path: Path) -> str:
-    """One sentence about a failed write, with what to do."""
-    what = {
-        errno.ENOSPC: "the disk is full: free some space",
-        errno.EDQUOT: "your disk quota is used up: free some space",
-        errno.EROFS: "the file system is read-only: make it writable",
-        errno.EACCES: "permission denied: make it writable",
-        errno.EPERM: "permission denied: make it writable",
-        errno.EIO: "the disk reports an I/O error: check it",
-    }.get(error.errno or 0, f"{error.strerror or error}: mend that")
-    return f"Cannot write {path}: {what}, then run the same command; everything up to here is kept."
-
-
-def make_folder(folder: Path) -> None:
-    """mkdir -p, durable: the parent of each new folder is fsynced."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(exist_ok=True)
-        fsync_folder(new.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames and creations in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -14,10 +14,10 @@ from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.inbox import Inbox
 from autorl.ledger import Attempt, Ledger
-from autorl.locks import holder, holder_pid
 from autorl.records import Proposal, from_json
 from autorl.session import Settings, find_session, journals, open_session, read_ledger
 from autorl.source.checks import ast_key, vet
+from autorl.system.locks import holder, holder_pid
 from autorl.workspace import Workspace
 
 

@@ -16,13 +16,12 @@ import click
 from autorl import report
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
-from autorl.journal import atomic_write
 from autorl.keyboard import incumbent
 from autorl.ledger import Ledger
-from autorl.locks import holder, holder_pid
 from autorl.records import to_json
 from autorl.session import find_session, journals, read_ledger
-from autorl.system.files import disk_usage
+from autorl.system.files import atomic_write, disk_usage
+from autorl.system.locks import holder, holder_pid
 
 MANY = 10_000_000  # files: more are not counted
 

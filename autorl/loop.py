@@ -21,11 +21,12 @@ from autorl.environments import sanity_band
 from autorl.errors import Paused
 from autorl.flights import Flights
 from autorl.interfaces import Proposer, Runner, Screen
-from autorl.journal import atomic_write
 from autorl.ledger import CONFIRM_SEEDS
 from autorl.purse import JournalPurse
 from autorl.records import Verdict, to_json
-from autorl.session import Bounds, Session, machine_name
+from autorl.session import Bounds, Session
+from autorl.system.files import atomic_write
+from autorl.system.hardware import machine_name
 
 POLL_SECONDS = 0.1
 TOLD = {"checkout changed", "outage", "waiting"}  # notes that a person should see at once

@@ -8,19 +8,10 @@ from pathlib import Path
 
 from autorl.ledger import Ledger
 from autorl.records import Experiment
+from autorl.system.files import read_text
 
 LOG_BYTES = 4096
 METRICS_ROWS = 12
-
-
-def read_bounded(path: Path, limit: int, tail: bool = False) -> str:
-    """At most `limit` bytes of a regular file as valid UTF-8; "" when there is none."""
-    if path.is_symlink() or not path.is_file():
-        return ""
-    with open(path, "rb") as file:
-        if tail:
-            file.seek(max(0, path.stat().st_size - limit))
-        return file.read(limit).decode("utf-8", errors="replace")
 
 
 def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
@@ -36,8 +27,8 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
     metrics = log = ""
     if runs:
         folder = root / runs[-1].folder
-        log = read_bounded(folder / "run.log", LOG_BYTES, tail=True)
-        lines = read_bounded(folder / "metrics.csv", 1 << 20).splitlines()
+        log = read_text(folder / "run.log", LOG_BYTES, tail=True)
+        lines = read_text(folder / "metrics.csv", 1 << 20).splitlines()
         if len(lines) > METRICS_ROWS + 1:
             step = (len(lines) - 1) / METRICS_ROWS
             lines = [lines[0], *(lines[int(1 + (i + 1) * step) - 1] for i in range(METRICS_ROWS))]

@@ -17,8 +17,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from autorl.effects import effect, retry_when_full
 from autorl.errors import Paused, UserError
+from autorl.system.faults import effect, retry_when_full
 
 # What no setting of the user's may change. Objects and refs are fsynced: a night ends in a power cut, too.
 SETTINGS = (

@@ -15,11 +15,11 @@ from typing import Any
 
 from autorl.errors import Paused, UserError
 from autorl.journal import Journal
-from autorl.judge.machine_share import hardware
 from autorl.ledger import Ledger
-from autorl.locks import TagLock
 from autorl.records import GIB, SandboxMode, from_json
 from autorl.source.checks import ast_key, ast_nodes, vet
+from autorl.system.hardware import machine_name
+from autorl.system.locks import TagLock
 from autorl.workspace import Workspace
 
 MIN_FREE_BYTES = 2 * GIB  # a run may write 1 GiB
@@ -129,11 +129,6 @@ def find_session(root: Path, tag: str | None, env_id: str | None = None, unfinis
             if not read_ledger(path).finished:
                 return path
     return paths[0]
-
-
-def machine_name() -> str:
-    """The machine in words, stable from start to start: processor and core count."""
-    return f"{hardware()}, {os.cpu_count() or 1} cores"
 
 
 def check_disk(folder: Path) -> None:

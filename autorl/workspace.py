@@ -21,10 +21,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from autorl.effects import effect
 from autorl.errors import Paused, UserError
 from autorl.plumbing import REGULAR, Git, GitError
 from autorl.records import MIB
+from autorl.system.faults import effect
 
 TRAIN = "train.py"
 HARNESS = "evaluate.py"

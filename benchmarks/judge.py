@@ -76,12 +76,13 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
 
 def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
     """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
-    from autorl.judge import episodes, machine_share
+    from autorl.judge import episodes
     from autorl.judge.isolated_python import judge_env
+    from autorl.system import hardware
 
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
-    with episodes.Episodes(env_id, seeds, len(machine_share.affinity()), judge_env(), folder) as envs:
+    with episodes.Episodes(env_id, seeds, len(hardware.affinity()), judge_env(), folder) as envs:
         environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge")
         server = subprocess.Popen([sys.executable, "-P", "-c", f"import policy_server; policy_server.serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
                                   env=environment, cwd=folder)  # fmt: skip
@@ -102,8 +103,9 @@ def main() -> None:
     import gymnasium as gym
 
     from autorl.judge import machine_share
+    from autorl.system import hardware
 
-    cores = len(machine_share.affinity())
+    cores = len(hardware.affinity())
     print(f"{cores} cores, {options.episodes} episodes")
     print(f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}")
     for env_id in options.env_ids:
@@ -115,7 +117,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")], check=True)
             rows = -(-options.episodes // cores)
             before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
-            share, cpu = machine_share.Share(machine_share.affinity()), machine_share.own_cpu_seconds()
+            share, cpu = machine_share.Share(hardware.affinity()), machine_share.own_cpu_seconds()
             steps, seconds, start = judged(env_id, options.episodes, folder)
             other = share.end(machine_share.own_cpu_seconds() - cpu, 0).other_load
             after = one_core(env_id, rows, folder / "policy.pkl", options.seconds)

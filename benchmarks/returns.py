@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from autorl import evidence  # noqa: E402
+from autorl.judge.measure import measure  # noqa: E402
 from autorl.records import Job, from_json, to_json  # noqa: E402
 from autorl.records import RunRecord as Record  # noqa: E402
 

@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from autorl import evidence  # noqa: E402
-from autorl.machine import partition  # noqa: E402
 from autorl.records import Job  # noqa: E402
 from autorl.runners.local import LocalRunner  # noqa: E402
+from autorl.system.hardware import partition  # noqa: E402
 
 OUT = ROOT / "results" / "benchmarks" / "slots.json"
 

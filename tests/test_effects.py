@@ -1,4 +1,4 @@
-"""autorl/effects.py: the counted seam stops a real process at a chosen effect. Run: uv run pytest tests/test_effects.py"""
+"""autorl/system/faults.py: the counted seam stops a real process at a chosen effect. Run: uv run pytest tests/test_effects.py"""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 THREE = """
 from pathlib import Path
-from autorl.effects import effect
+from autorl.system.faults import effect
 for n in (1, 2, 3):
     effect(f"write {n}", lambda: Path(f"effect{n}").write_text("done"))
 """

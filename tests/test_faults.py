@@ -18,7 +18,7 @@ from ground import ENV_ID, Site, git, types
 from sweep import IDEAS, MORE, Sweep, table
 
 from autorl.journal import encode
-from autorl.locks import CoreSlots
+from autorl.system.locks import CoreSlots
 
 pytestmark = pytest.mark.timeout(3600)
 

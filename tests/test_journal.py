@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from autorl.errors import Paused, UserError
-from autorl.journal import Journal, atomic_write, decode, encode
+from autorl.journal import Journal, decode, encode
+from autorl.system.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,9 +17,10 @@ import torch
 
 from autorl.decision.controls import band_verdict
 from autorl.interfaces import Runner
-from autorl.judge import machine_share, run_dir
+from autorl.judge import run_dir
 from autorl.records import Job, RunRecord, to_json
 from autorl.runners.local import LocalRunner
+from autorl.system import hardware
 from autorl.system.files import PROJECT
 
 NOTHING = """
@@ -217,7 +218,7 @@ def test_what_a_run_says_of_itself_is_recorded_as_such(records, out: Path) -> No
 
 def test_the_record_names_its_machine(records) -> None:
     record = records["open_loop"]
-    assert record.versions["gymnasium"] == gym.__version__ and record.hardware and record.cores == len(machine_share.affinity())
+    assert record.versions["gymnasium"] == gym.__version__ and record.hardware and record.cores == len(hardware.affinity())
     assert 0 < record.training_seconds < record.total_seconds and record.cpu_seconds > 0 and record.peak_memory_bytes > 10 * 2**20
     assert 0 <= record.machine.cpu_share <= 1 and record.machine.suspended_seconds < 1
 

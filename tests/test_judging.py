@@ -70,8 +70,11 @@ def test_what_a_child_leaves_is_read_as_a_regular_file_or_not_at_all(tmp_path: P
         file.truncate(1 << 40)
     assert files.read_regular(tmp_path / "file", 4) == b"0123" and files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
     for name in ("link", "fifo", "folder", "absent"):
-        assert files.read_regular(tmp_path / name, 10) is None
-    assert files.read_regular(Path("/dev/zero"), 10) is None
+        with pytest.raises(OSError):
+            files.read_regular(tmp_path / name, 10)
+        assert files.read_text(tmp_path / name, 10) == ""
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read_regular("/dev/zero", 10)
     assert files.read_regular(tmp_path / "sparse", 1000) == b"\0" * 1000
     assert files.disk_usage(tmp_path)[0] < 1 << 20 and files.disk_usage(tmp_path)[1] == 5
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import clean_env, git, make_repo
 
 from autorl.inbox import Inbox
-from autorl.locks import holder_pid
 from autorl.records import Proposal
+from autorl.system.locks import holder_pid
 
 SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'
 

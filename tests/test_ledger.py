@@ -4,13 +4,14 @@ import math
 
 import pytest
 
+from autorl.decision.pooling import is_steady
 from autorl.errors import EditMiss, Paused
 from autorl.inbox import Inbox
 from autorl.ledger import CONFIRM_SEEDS, Ledger, seed_for
-from autorl.machine import is_steady, partition
 from autorl.purse import JournalPurse
 from autorl.records import Edit, MachineShare, Proposal, RunRecord, Verdict, from_json, to_json
 from autorl.source.edits import apply_edits, edits_between
+from autorl.system.hardware import partition
 
 
 def attempt(n: int, parent: int | None, title: str = "idea") -> dict:

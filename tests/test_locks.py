@@ -1,4 +1,4 @@
-"""autorl/locks.py: one loop per tag, one measured run per core, and both die with their holder.
+"""autorl/system/locks.py: one loop per tag, one measured run per core, and both die with their holder.
 
 Real processes and real flocks. Run: uv run pytest tests/test_locks.py
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from autorl.errors import Paused, UserError
-from autorl.locks import CoreSlots, TagLock, holder, holder_pid, slots_folder
+from autorl.system.locks import CoreSlots, TagLock, holder, holder_pid, slots_folder
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from autorl.locks import *
+from autorl.system.locks import *
 what, path = sys.argv[1], Path(sys.argv[2])
 held = TagLock(path, "demo").acquire() if what == "tag" else CoreSlots(path).acquire((0, 1))
 if "child" in sys.argv:
@@ -107,7 +107,7 @@ def test_a_forked_childs_exit_does_not_free_the_parents_lock(tmp_path, hold):
     if (pid := os.fork()) == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    code = "import sys\nfrom pathlib import Path\nfrom autorl.locks import *\nprint(holder_pid(Path(sys.argv[1])))"
+    code = "import sys\nfrom pathlib import Path\nfrom autorl.system.locks import *\nprint(holder_pid(Path(sys.argv[1])))"
     other = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "session.lock")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -155,7 +155,7 @@ def test_many_processes_fighting_for_one_core_never_overlap(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
-from autorl.locks import *
+from autorl.system.locks import *
 folder, slots, won = Path(sys.argv[1]), CoreSlots(Path(sys.argv[1]) / "slots"), 0
 end = time.monotonic() + 1.5
 while time.monotonic() < end:

@@ -55,13 +55,6 @@ def test_another_harness_on_the_other_end_measures_nothing() -> None:
     assert record.status == "interrupted" and record.rule == "harness" and not record.scored
 
 
-def test_the_log_that_comes_home_is_bounded_and_no_link(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"x" * 10 + b"y" * modal_app.LOG_CHARACTERS)
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    assert modal_app.tail(tmp_path / "log") == "y" * modal_app.LOG_CHARACTERS
-    assert modal_app.tail(tmp_path / "link") == "" and modal_app.tail(tmp_path / "none") == ""
-
-
 # -- the page, through the real client, to a server on loopback -----------------------------------------------------
 
 

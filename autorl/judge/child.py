@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from autorl.effects import effect
 from autorl.judge import process_tree
 from autorl.records import Limits, Status
 from autorl.system import files
+from autorl.system.faults import effect
 
 SAMPLE_SECONDS = 0.15  # between two looks at the tree; a limit is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept

@@ -33,10 +33,10 @@ from typing import Any
 
 import numpy as np
 
-from autorl.effects import effect
 from autorl.judge import process_tree
 from autorl.judge.child import Fault
 from autorl.judge.isolated_python import isolated_python
+from autorl.system.faults import effect
 
 READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in

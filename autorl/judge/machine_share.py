@@ -7,19 +7,12 @@ import contextlib
 import csv
 import io
 import math
-import os
-import platform
 import resource
 import time
 from collections.abc import Sequence
 
 from autorl.judge.process_tree import LINUX, TICK
 from autorl.records import MachineShare
-
-
-def affinity() -> tuple[int, ...]:
-    """The cores this process may use."""
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
 
 
 def clocks() -> tuple[float, float]:
@@ -109,26 +102,6 @@ def _cells(line: str) -> list[str]:
 def count(value: float | None) -> int | None:
     """A self-reported count, if it can be one."""
     return int(value) if value is not None and 0 <= value < 1e15 else None
-
-
-def hardware() -> str:
-    """The processor's name."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """What a score depends on."""
-    from importlib import metadata
-
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("torch", "numpy", "gymnasium", "envpool", "mujoco", "box2d", "box2d-py", "cloudpickle"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def ending(code: int | None) -> str:

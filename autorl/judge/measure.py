@@ -26,7 +26,7 @@ from autorl.judge.child import Child, Fault, Log
 from autorl.judge.isolated_python import judge_env
 from autorl.judge.run_dir import private_directory
 from autorl.records import Job, Progress, RunRecord, to_json
-from autorl.system import files
+from autorl.system import files, hardware
 from autorl.system.files import PROJECT
 
 POLICY_BYTES = 512 * 1024 * 1024
@@ -80,7 +80,7 @@ def measure(
     """
     folder.mkdir(parents=True, exist_ok=True)
     box = sandbox.probe(job.sandbox)
-    previous = machine_share.affinity()
+    previous = hardware.affinity()
     if job.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.cores)  # inherited by every child
 
@@ -96,7 +96,7 @@ def measure(
     finally:
         if job.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, previous)
-    files.write_atomic(folder / "record.json", (json.dumps(to_json(record), indent=1) + "\n").encode())
+    files.atomic_write(folder / "record.json", (json.dumps(to_json(record), indent=1) + "\n").encode())
     return record
 
 
@@ -134,7 +134,7 @@ class _Run:
         for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
             shutil.copyfile(source, self.harness / source.name)
             os.chmod(self.harness / source.name, 0o444)
-        self.cores = tuple(job.cores) or machine_share.affinity()
+        self.cores = tuple(job.cores) or hardware.affinity()
         self.threads = job.threads or len(self.cores)
         folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(folder / "run.log")
@@ -164,7 +164,7 @@ class _Run:
         if status != "ok":
             for name in ("avg_return", "std_return", "min_return", "max_return", "returns", "lengths"):
                 self.known.pop(name, None)
-        metrics = files.read_regular(self.run_dir / "metrics.csv", METRICS_BYTES) or b""
+        metrics = _left_behind(self.run_dir / "metrics.csv", METRICS_BYTES)
         if metrics:
             (self.folder / "metrics.csv").write_bytes(metrics)
         last = self._last_metrics()
@@ -179,8 +179,8 @@ class _Run:
             status=status, rule=rule, reason=machine_share.sentence(reason), env_id=self.job.env_id, seed=self.job.seed, time_budget=self.plan.time_budget,  # type: ignore[arg-type]
             total_seconds=time.monotonic() - self.started, total_timesteps=machine_share.count(last.get("step")), num_updates=machine_share.count(last.get("num_updates")),
             diagnostics=last, peak_memory_bytes=max((c.peak_memory_bytes for c in self.children), default=0) or None,
-            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2), isolation=self.box.name, machine=machine, hardware=machine_share.hardware(),
-            cores=len(self.cores), gpu=self.job.gpu, versions=machine_share.versions(), log_tail=self.log.tail(), flags=self._flags(), **self.known)  # fmt: skip
+            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2), isolation=self.box.name, machine=machine, hardware=hardware.processor(),
+            cores=len(self.cores), gpu=self.job.gpu, versions=hardware.versions(), log_tail=self.log.tail(), flags=self._flags(), **self.known)  # fmt: skip
 
     def _flags(self) -> tuple[str, ...]:
         """What a person should look at."""
@@ -225,12 +225,13 @@ class _Run:
                 "exit",
                 f"train.py {machine_share.ending(child.exit_code)} after {seconds:.1f} s: {self.log.last_line() or 'it said nothing'}",
             )
-        fd = files.open_regular(self.run_dir / "policy.pkl")
-        if fd is None:
+        try:
+            fd = files.open_regular(self.run_dir / "policy.pkl")
+        except OSError:
             raise Fault(
                 "no_policy",
                 f"train.py ended after {seconds:.1f} s without handing an agent over: it must end with evaluate_policy(agent, device)",
-            )
+            ) from None
         size = os.fstat(fd).st_size
         os.close(fd)
         if size > POLICY_BYTES:
@@ -332,7 +333,7 @@ class _Run:
 
     def _last_metrics(self) -> dict[str, float]:
         path = self.run_dir / "metrics.csv"
-        return machine_share.last_row(files.read_regular(path, 16_384, tail=True) or b"", files.read_regular(path, 4096) or b"")
+        return machine_share.last_row(_left_behind(path, 16_384, tail=True), _left_behind(path, 4096))
 
     def _report(self, child: Child) -> None:
         if self.stopped and self.stopped():
@@ -352,3 +353,11 @@ class _Run:
                 row.get("episode_return"),
             )
         )
+
+
+def _left_behind(path: Path, at_most: int, tail: bool = False) -> bytes:
+    """What the run left under this name; b"" when it is no regular file."""
+    try:
+        return files.read_regular(path, at_most, tail)
+    except OSError:
+        return b""

@@ -10,12 +10,13 @@ import os
 import subprocess
 from pathlib import Path
 
-from autorl.effects import effect
 from autorl.judge import machine_share
 from autorl.judge.isolated_python import isolated_python, judge_env
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
-from autorl.system import files
-from autorl.system.files import PROJECT
+from autorl.system.faults import effect
+from autorl.system.files import PROJECT, read_regular, read_text
+
+RECORD_BYTES = 16 * 1024 * 1024
 
 
 def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "subprocess.Popen[bytes]":
@@ -42,9 +43,9 @@ def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "s
 
 def read_progress(folder: Path) -> Progress | None:
     """The judge's last look at a run under way."""
-    data = files.read_regular(folder / "progress.json", 4096)
-    with contextlib.suppress(ValueError, TypeError):
-        return from_json(Progress, json.loads(data)) if data else None
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        look: Progress = from_json(Progress, json.loads(read_regular(folder / "progress.json", 4096)))
+        return look
     return None
 
 
@@ -52,13 +53,13 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
     """The record of a judge that has ended, None while it works. A judge that died is an interrupted run, not a crash."""
     if process.poll() is None:
         return None
-    data = files.read_regular(folder / "record.json", 16 * 1024 * 1024)
-    complaint = (files.read_regular(folder / "judge.err", 4000, tail=True) or b"").decode("utf-8", "replace").strip()
-    for name in ("progress.json", "progress.tmp", "judge.err"):
+    complaint = read_text(folder / "judge.err", 4000, tail=True).strip()
+    for name in ("progress.json", "judge.err"):
         (folder / name).unlink(missing_ok=True)
-    if data and process.returncode == 0:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            return from_json(RunRecord, json.loads(data))
+    if process.returncode == 0:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            record: RunRecord = from_json(RunRecord, json.loads(read_regular(folder / "record.json", RECORD_BYTES)))
+            return record
     last = complaint.splitlines()[-1] if complaint else "it said nothing"
     return RunRecord(status="interrupted", rule="judge", reason=machine_share.sentence(f"the judge {machine_share.ending(process.returncode)}: {last}"),
                      env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, log_tail=complaint[-2000:])  # fmt: skip

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autorl.effects import effect
 from autorl.errors import UserError
 from autorl.records import GIB
+from autorl.system.faults import effect
 from autorl.system.files import PROJECT
 
 Mode = Literal["auto", "bwrap", "off"]

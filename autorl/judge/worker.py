@@ -9,6 +9,7 @@ from pathlib import Path
 from autorl.judge import process_tree
 from autorl.judge.measure import measure
 from autorl.records import Job, Progress, from_json, to_json
+from autorl.system.files import atomic_write
 
 
 def main() -> int:
@@ -27,6 +28,4 @@ def main() -> int:
 
 
 def _write_progress(folder: Path, progress: Progress) -> None:
-    temporary = folder / "progress.tmp"
-    temporary.write_text(json.dumps(to_json(progress)))
-    os.replace(temporary, folder / "progress.json")
+    atomic_write(folder / "progress.json", json.dumps(to_json(progress)).encode(), durable=False)

@@ -18,7 +18,6 @@ import os
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -26,11 +25,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from autorl.effects import effect
 from autorl.errors import Paused, ProposerError, UserError
 from autorl.interfaces import Purse
 from autorl.proposers import prompt
 from autorl.records import MIB, History, Proposal, to_json
+from autorl.system.faults import effect
+from autorl.system.files import read_regular
 
 ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "TZ")  # passed on where set
 MAX_SOURCE_BYTES = 1 * MIB  # of the train.py taken
@@ -207,16 +207,9 @@ def read_train_py(where: int) -> str:
 
 def _read(where: int, name: str, limit: int) -> bytes:
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=where)
+        data = read_regular(name, limit + 1, dir_fd=where)
     except OSError as error:
         raise ProposerError(f"{name} is no file that can be read ({error.strerror}).") from error
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ProposerError(f"{name} is not a regular file.")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    finally:
-        os.close(fd)
     if len(data) > limit:
         raise ProposerError(f"{name} is larger than {limit} bytes.")
     return data

@@ -17,11 +17,11 @@ from typing import Any
 
 import anthropic
 
-from autorl.effects import effect
 from autorl.errors import Paused, UserError
 from autorl.interfaces import Purse
 from autorl.proposers import prompt
 from autorl.proposers.prices import price_of, usage_usd, worst_usd
+from autorl.system.faults import effect
 
 MINUTES, HOURS = 60.0, 3600.0
 OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above

@@ -19,9 +19,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from autorl.effects import effect
 from autorl.errors import AutoRLError, Paused, UserError
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
+from autorl.system.faults import effect
 
 MINUTES = 60
 SLACK = 10 * MINUTES  # evaluation, start of the container, imports: on top of the training budget

@@ -27,8 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autorl.effects import effect
 from autorl.records import Job, MachineShare, Progress, RunRecord, from_json, to_json
+from autorl.system.faults import effect
 
 LOG_BYTES = 64 * 1024  # of a run's output that are kept, head and tail
 

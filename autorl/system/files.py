@@ -1,6 +1,7 @@
-"""Reading what a confined child left behind: regular files only, no link followed, never blocking, bounded.
+"""Files: read what somebody else may have left there, write what a reader never sees half.
 
-A child may leave a symlink, a FIFO, a device or a sparse terabyte under any name the judge knows.
+Reading takes regular files only, follows no link, never blocks and is bounded: a confined child may leave a symlink, a
+FIFO, a device or a sparse terabyte under any name we know. Writing is atomic and durable.
 """
 
 import contextlib
@@ -10,26 +11,33 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from autorl.errors import Paused
+from autorl.system.faults import effect, retry_when_full
+
 PROJECT = Path(__file__).resolve().parent.parent.parent  # the folder that holds autorl/
 
 
-def open_regular(path: Path) -> int | None:
-    """A descriptor of a regular file, or None for everything else."""
+def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
+    """A descriptor of a regular file; no link is followed, nothing blocks.
+
+    Raises:
+        OSError: there is none, or it is something else; `strerror` says which.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError:
-        return None
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link", str(path)) from None
+        raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        return None
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return fd
 
 
-def read_regular(path: Path, at_most: int, tail: bool = False) -> bytes | None:
-    """The first (or last) `at_most` bytes of a regular file; None when there is none to read."""
-    fd = open_regular(path)
-    if fd is None:
-        return None
+def read_regular(path: Path | str, at_most: int, tail: bool = False, dir_fd: int | None = None) -> bytes:
+    """The first (or last) `at_most` bytes of a regular file. Raises OSError as `open_regular` does."""
+    fd = open_regular(path, dir_fd)
     try:
         offset = max(0, os.fstat(fd).st_size - at_most) if tail else 0
         chunks, left = [], at_most
@@ -37,10 +45,16 @@ def read_regular(path: Path, at_most: int, tail: bool = False) -> bytes | None:
             chunks.append(chunk)
             offset, left = offset + len(chunk), left - len(chunk)
         return b"".join(chunks)
-    except OSError:
-        return None
     finally:
         os.close(fd)
+
+
+def read_text(path: Path | str, at_most: int, tail: bool = False) -> str:
+    """The same as valid UTF-8; "" when there is no such file."""
+    try:
+        return read_regular(path, at_most, tail).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
@@ -92,11 +106,83 @@ def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
     return ours, sum(seen.values()) - ours
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Old or new, whole: a temporary beside it, synced, renamed over."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace a file whole: temporary file, fsync, rename, fsync of the folder. A reader sees the old or the new one.
+
+    Args:
+        durable: False leaves the fsyncs out, for what may be lost in a power cut.
+
+    Raises:
+        Paused: the disk is full (after two more tries), failing or read-only; the old file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def write() -> None:
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fchmod(fd, mode)
+                if durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            fsync_folder(path.parent)
+
+    try:
+        make_folder(path.parent)
+        _remove_leftovers(path)
+        retry_when_full(lambda: effect("file write", write))
+    except OSError as error:
+        raise Paused(disk_trouble(error, path)) from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary files of writers that were killed between writing and renaming."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        pid = leftover.name.split(".")[-2]
+        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def disk_trouble(error: OSError, path: Path) -> str:
+    """One sentence about a failed write, with what to do."""
+    what = {
+        errno.ENOSPC: "the disk is full: free some space",
+        errno.EDQUOT: "your disk quota is used up: free some space",
+        errno.EROFS: "the file system is read-only: make it writable",
+        errno.EACCES: "permission denied: make it writable",
+        errno.EPERM: "permission denied: make it writable",
+        errno.EIO: "the disk reports an I/O error: check it",
+    }.get(error.errno or 0, f"{error.strerror or error}: mend that")
+    return f"Cannot write {path}: {what}, then run the same command; everything up to here is kept."
+
+
+def make_folder(folder: Path) -> None:
+    """mkdir -p, durable: the parent of each new folder is fsynced."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        fsync_folder(new.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and creations in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

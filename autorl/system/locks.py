@@ -25,8 +25,8 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
-from autorl.effects import effect, retry_when_full
 from autorl.errors import Paused, UserError
+from autorl.system.faults import effect, retry_when_full
 
 _held_fds: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
 

@@ -1,0 +1,24 @@
+"""Which runs may be compared: a run that got much less (or more) of the machine than its peers is repeated, not pooled."""
+
+import statistics
+from collections.abc import Sequence
+
+from autorl.records import MachineShare
+
+TOLERANCE = 0.90  # of the peers' median share; 30 runs of a quiet machine got .99 to 1.00 (benchmarks/LOG.md)
+MAX_GAP = 30.0  # seconds without a sample: the judge itself was stopped
+
+
+def is_steady(share: MachineShare, peers: Sequence[MachineShare]) -> tuple[bool, str]:
+    """Whether a run may be pooled with its peers (counted runs on the same machine), and if not, why."""
+    if share.suspended_seconds > 1.0:
+        return False, f"the machine slept for {share.suspended_seconds:.0f} s during it"
+    if share.max_gap_seconds > MAX_GAP:
+        return False, f"the judge was stopped for {share.max_gap_seconds:.0f} s during it"
+    known = [p.cpu_share for p in peers if p.cpu_share is not None]
+    if share.cpu_share is None or len(known) < 2:
+        return True, ""
+    usual = statistics.median(known)
+    if not TOLERANCE * usual <= share.cpu_share <= usual / TOLERANCE:
+        return False, f"it got {share.cpu_share:.0%} of its cores where the others got {usual:.0%}"
+    return True, ""
