@@ -7,8 +7,8 @@ draws fresh evaluation seeds for each run anyway. What it does not do: start a r
 from typing import Any
 
 import autorl.evidence as evidence
-from autorl.ledger import Ledger, Run
 from autorl.records import to_json
+from autorl.session.state import Ledger, Run
 
 
 def arms(ledger: Ledger, champion: int, claims: int) -> dict[int, list[Run]]:

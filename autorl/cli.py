@@ -19,7 +19,7 @@ from autorl.keyboard import start_loop
 from autorl.looking import print_evidence, print_status
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
+from autorl.session.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots
 from autorl.terminal import Terminal

@@ -11,12 +11,12 @@ from typing import Any
 
 from autorl import decision
 from autorl.errors import EditMiss, Paused, ProposerError
-from autorl.inbox import Inbox
 from autorl.interfaces import Proposer, Purse
-from autorl.ledger import Attempt
-from autorl.memory import experiment
 from autorl.records import History, Proposal, to_json
-from autorl.session import Session
+from autorl.session.experiment import experiment
+from autorl.session.inbox import Inbox
+from autorl.session.session import Session
+from autorl.session.state import Attempt
 from autorl.source.checks import ast_key, ast_nodes, vet
 from autorl.source.edits import apply_edits, edits_between
 

@@ -162,7 +162,7 @@ def _run(argv: list[str], environment: dict[str, str]) -> Callable[[], "subproce
 
 
 def _git(root: Path) -> Check:
-    from autorl.workspace import Workspace
+    from autorl.git.repository import Workspace
 
     try:
         Workspace(root)

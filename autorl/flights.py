@@ -14,10 +14,10 @@ from autorl.decision.controls import band_verdict
 from autorl.decision.pooling import is_steady
 from autorl.errors import Paused
 from autorl.interfaces import Runner
-from autorl.ledger import Run, run_ticket
 from autorl.purse import JournalPurse
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
-from autorl.session import Session, check_disk
+from autorl.session.session import Session, check_disk
+from autorl.session.state import Run, run_ticket
 from autorl.system.faults import retry_when_full
 from autorl.system.files import atomic_write
 from autorl.system.hardware import gpus, partition

@@ -12,13 +12,13 @@ from typing import Any
 
 from autorl.environments import check_env
 from autorl.errors import UserError
-from autorl.inbox import Inbox
-from autorl.ledger import Attempt, Ledger
+from autorl.git.repository import Workspace
 from autorl.records import Proposal, from_json
-from autorl.session import Settings, find_session, journals, open_session, read_ledger
+from autorl.session.inbox import Inbox
+from autorl.session.session import Settings, find_session, journals, open_session, read_ledger
+from autorl.session.state import Attempt, Ledger
 from autorl.source.checks import ast_key, vet
 from autorl.system.locks import holder, holder_pid
-from autorl.workspace import Workspace
 
 
 def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from autorl import report
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.keyboard import incumbent
-from autorl.ledger import Ledger
 from autorl.records import to_json
-from autorl.session import find_session, journals, read_ledger
+from autorl.session.session import find_session, journals, read_ledger
+from autorl.session.state import Ledger
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
 

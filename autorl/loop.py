@@ -21,10 +21,10 @@ from autorl.environments import sanity_band
 from autorl.errors import Paused
 from autorl.flights import Flights
 from autorl.interfaces import Proposer, Runner, Screen
-from autorl.ledger import CONFIRM_SEEDS
 from autorl.purse import JournalPurse
 from autorl.records import Verdict, to_json
-from autorl.session import Bounds, Session
+from autorl.session.session import Bounds, Session
+from autorl.session.state import CONFIRM_SEEDS
 from autorl.system.files import atomic_write
 from autorl.system.hardware import machine_name
 

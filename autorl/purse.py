@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from autorl.errors import Paused
-from autorl.ledger import Ledger
+from autorl.session.state import Ledger
 
 
 class JournalPurse:

@@ -27,7 +27,7 @@ from autorl.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, MachineShare, Progress, RunRecord  # noqa: E402
 from autorl.runners.scripted import read_script, scores  # noqa: E402
-from autorl.session import Bounds, Settings, open_session  # noqa: E402
+from autorl.session.session import Bounds, Settings, open_session  # noqa: E402
 
 
 class Simulated:

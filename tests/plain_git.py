@@ -1,11 +1,11 @@
-"""The user's own git and a repository of theirs, for the tests of autorl/workspace.py."""
+"""The user's own git and a repository of theirs, for the tests of autorl/git/repository.py."""
 
 import hashlib
 import os
 import subprocess
 from pathlib import Path
 
-from autorl.workspace import Workspace
+from autorl.git.repository import Workspace
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from api_server import Message, broken_tool, propose, text, thinking, tool
 
-from autorl.journal import Journal
-from autorl.ledger import Ledger
 from autorl.purse import JournalPurse
 from autorl.records import Experiment, History, Row, RunRecord, Verdict
+from autorl.session.event_log import Journal
+from autorl.session.state import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = "import evaluate\n\nLEARNING_RATE = 3e-4  # [1e-5, 1e-2] log\nGAMMA = 0.99\n\nprint(LEARNING_RATE, GAMMA)\n"

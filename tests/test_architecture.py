@@ -26,9 +26,9 @@ ALLOWED = {
     "autorl/judge": {"autorl.environments", "evaluate"},
     "autorl/decision": {"autorl.environments"},
     "autorl/runners": {"autorl.judge", "modal_app"},
-    "autorl/workspace.py": {"autorl.plumbing"},  # what git is used for, and git itself
-    "autorl/purse.py": {"autorl.ledger"},
-    "autorl/memory.py": {"autorl.ledger"},
+    "autorl/git/repository.py": {"autorl.git.plumbing"},  # what git is used for, and git itself
+    "autorl/purse.py": {"autorl.session.state"},
+    "autorl/session/experiment.py": {"autorl.session.state"},
 }
 
 
@@ -90,7 +90,7 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/runners/local.py",
         "autorl/runners/scripted.py",
         "autorl/proposers/command.py",
-        "autorl/plumbing.py",
+        "autorl/git/plumbing.py",
         "autorl/keyboard.py",
         "autorl/doctor.py",
     )

@@ -12,8 +12,8 @@ from conftest import make_repo
 from researching import Books, history, row
 
 from autorl.errors import Paused, ProposerError, UserError
+from autorl.git.repository import Workspace
 from autorl.proposers.command import MAX_SOURCE_BYTES, CommandProposer
-from autorl.workspace import Workspace
 
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
 

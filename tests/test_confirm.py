@@ -12,7 +12,7 @@ import pytest
 from forge import Forge
 from ground import Site, script
 
-from autorl.ledger import CONFIRM_SEEDS
+from autorl.session.state import CONFIRM_SEEDS
 
 IDEAS = [{"title": "worse", "source": script(8.0)}, {"title": "far better", "source": script(20.0)}]
 

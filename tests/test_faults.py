@@ -17,7 +17,7 @@ from conftest import PROJECT
 from ground import ENV_ID, Site, git, types
 from sweep import IDEAS, MORE, Sweep, table
 
-from autorl.journal import encode
+from autorl.session.event_log import encode
 from autorl.system.locks import CoreSlots
 
 pytestmark = pytest.mark.timeout(3600)
@@ -285,7 +285,7 @@ from pathlib import Path
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.runners.scripted import ScriptedRunner
-from autorl.session import Bounds, Settings, open_session
+from autorl.session.session import Bounds, Settings, open_session
 began = time.process_time()  # a machine that does other things as well is not what is measured
 session = open_session(Path(sys.argv[1]), "t", Settings())
 class Silent:

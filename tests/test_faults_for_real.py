@@ -12,7 +12,7 @@ from conftest import TOYS, clean_env, make_repo
 from ground import Site, git, until
 from sweep import IDEAS
 
-from autorl.journal import Journal
+from autorl.session.event_log import Journal
 
 HERE = Path(__file__).resolve().parent
 

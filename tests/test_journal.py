@@ -1,4 +1,4 @@
-"""autorl/journal.py: what was acknowledged is never lost, what was torn is cut, what is damaged is refused.
+"""autorl/session/event_log.py: what was acknowledged is never lost, what was torn is cut, what is damaged is refused.
 
 Real files, real kills, real short writes (RLIMIT_FSIZE). Run: uv run pytest tests/test_journal.py
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from autorl.errors import Paused, UserError
-from autorl.journal import Journal, decode, encode
+from autorl.session.event_log import Journal, decode, encode
 from autorl.system.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,12 @@ ROOT = Path(__file__).parents[1]
 
 def child(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a process of its own, with the effect variables of `env`."""
-    argv = [sys.executable, "-c", "from pathlib import Path\nfrom autorl.journal import *\n" + textwrap.dedent(code), *map(str, args)]
+    argv = [
+        sys.executable,
+        "-c",
+        "from pathlib import Path\nfrom autorl.session.event_log import *\n" + textwrap.dedent(code),
+        *map(str, args),
+    ]
     return subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=60)
 
 
@@ -293,7 +298,7 @@ def test_a_real_short_write_leaves_no_half_row(tmp_path):
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(data) + 30, len(data) + 30))
 
-    code = f"from pathlib import Path\nfrom autorl.journal import *\n{APPEND}"
+    code = f"from pathlib import Path\nfrom autorl.session.event_log import *\n{APPEND}"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j")], env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=limit, capture_output=True, text=True, timeout=60)  # fmt: skip
     assert "PAUSED" in done.stdout, done.stderr
     assert (tmp_path / "j").read_bytes() == data

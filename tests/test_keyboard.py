@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import clean_env, git, make_repo
 
-from autorl.inbox import Inbox
 from autorl.records import Proposal
+from autorl.session.inbox import Inbox
 from autorl.system.locks import holder_pid
 
 SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'

@@ -6,10 +6,10 @@ import pytest
 
 from autorl.decision.pooling import is_steady
 from autorl.errors import EditMiss, Paused
-from autorl.inbox import Inbox
-from autorl.ledger import CONFIRM_SEEDS, Ledger, seed_for
 from autorl.purse import JournalPurse
 from autorl.records import Edit, MachineShare, Proposal, RunRecord, Verdict, from_json, to_json
+from autorl.session.inbox import Inbox
+from autorl.session.state import CONFIRM_SEEDS, Ledger, seed_for
 from autorl.source.edits import apply_edits, edits_between
 from autorl.system.hardware import partition
 

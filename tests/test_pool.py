@@ -10,12 +10,12 @@ from modal_stand_in import StandIn, StandInCall
 from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 
 from autorl.errors import Paused
-from autorl.ledger import Ledger
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.runners.scripted import read_script, scores
-from autorl.session import Bounds, Settings, open_session
+from autorl.session.session import Bounds, Settings, open_session
+from autorl.session.state import Ledger
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""autorl/workspace.py: every commit resolves for ever, and the user's checkout is never touched, whatever state it is in.
+"""autorl/git/repository.py: every commit resolves for ever, and the user's checkout is never touched, whatever state it is in.
 
 Real git in temporary folders.
 """
@@ -13,7 +13,7 @@ import pytest
 from plain_git import NOBODY, TRAIN, git, new_repository, one_experiment, picture
 
 from autorl.errors import Paused, UserError
-from autorl.workspace import Workspace
+from autorl.git.repository import Workspace
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""autorl/workspace.py: refs, notes and locks, beside a user at work, kills and full disks. Real git in temporary folders."""
+"""autorl/git/repository.py: refs, notes and locks, beside a user at work, kills and full disks. Real git in temporary folders."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from plain_git import NOBODY, ROOT, git, new_repository, one_experiment
 
 from autorl.errors import Paused
-from autorl.workspace import Workspace
+from autorl.git.repository import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ def test_without_stale_locks_there_is_no_wait(repo):
 EXPERIMENT = """
 import sys
 from pathlib import Path
-from autorl.workspace import Workspace
+from autorl.git.repository import Workspace
 workspace = Workspace(Path(sys.argv[1]))
 workspace.clear_stale_locks("demo")
 base = workspace.head()
@@ -271,7 +271,7 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
-    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.workspace import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
     done = subprocess.run(
         [sys.executable, "-c", code, str(repo)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
     )

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autorl.journal import Journal
-from autorl.ledger import Ledger
 from autorl.records import to_json
+from autorl.session.event_log import Journal
+from autorl.session.state import Ledger
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ENV_ID = "Pendulum-v1"

@@ -24,7 +24,7 @@ from autorl.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, Progress, RunRecord  # noqa: E402
 from autorl.runners.scripted import ScriptedRunner  # noqa: E402
-from autorl.session import Bounds, Settings, open_session  # noqa: E402
+from autorl.session.session import Bounds, Settings, open_session  # noqa: E402
 
 PLACES, EXPERIMENTS = 4, 30
 BASELINE = 'SCRIPT = {\n    "return": 10.0,\n    "noise": 1.0,\n    "seconds": 0.1,\n    "end": "ok",\n}\n' + "".join(

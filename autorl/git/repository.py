@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from autorl.errors import Paused, UserError
-from autorl.plumbing import REGULAR, Git, GitError
+from autorl.git.plumbing import REGULAR, Git, GitError
 from autorl.records import MIB
 from autorl.system.faults import effect
 

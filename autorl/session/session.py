@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from autorl.errors import Paused, UserError
-from autorl.journal import Journal
-from autorl.ledger import Ledger
+from autorl.git.repository import Workspace
 from autorl.records import GIB, SandboxMode, from_json
+from autorl.session.event_log import Journal
+from autorl.session.state import Ledger
 from autorl.source.checks import ast_key, ast_nodes, vet
 from autorl.system.hardware import machine_name
 from autorl.system.locks import TagLock
-from autorl.workspace import Workspace
 
 MIN_FREE_BYTES = 2 * GIB  # a run may write 1 GiB
 

@@ -6,8 +6,8 @@ Reads the files of runs that are over, bounded, as data. What it does not do: tr
 import difflib
 from pathlib import Path
 
-from autorl.ledger import Ledger
 from autorl.records import Experiment
+from autorl.session.state import Ledger
 from autorl.system.files import read_text
 
 LOG_BYTES = 4096
