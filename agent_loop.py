@@ -5,7 +5,7 @@
     uv run python agent_loop.py --help
 
 Exit codes: 0 done; 1 cannot go on; 2 something you can mend (one sentence says what); 3 paused, resumable;
-4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research (autorl/loop.py).
+4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research (autorl/loop/loop.py).
 """
 
 import errno

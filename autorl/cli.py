@@ -17,7 +17,7 @@ from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
 from autorl.keyboard import start_loop
 from autorl.looking import print_evidence, print_status
-from autorl.loop import Loop
+from autorl.loop.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.session.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
 from autorl.system.hardware import affinity, gpus, partition

@@ -27,11 +27,11 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-import run_statistics  # noqa: E402
-from simulation import BUDGETS, NOISE, RULES, STRESS, WORLDS, Nature, Night, World, real_world, simulate  # noqa: E402
+import run_statistics
+from simulation import BUDGETS, NOISE, RULES, STRESS, WORLDS, Nature, Night, World, real_world, simulate
 
-from autorl import evidence  # noqa: E402
-from autorl.decision import AttemptFact, Control, ControlFact, Propose, Rules, RunFact, State, champion, observe, start, wants  # noqa: E402
+from autorl.confirm import stats
+from autorl.decision import AttemptFact, Control, ControlFact, Propose, Rules, RunFact, State, champion, observe, start, wants
 
 # ---------------------------------------------------------------------------
 # Gains
@@ -115,7 +115,7 @@ def null(nights: int) -> None:
             if n.keeps > 0:
                 claims += 1
                 nature = Nature(world, rng)
-                shown += evidence.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
+                shown += stats.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
         low, high = run_statistics.wilson(shown, len(done))
         print(
             f"{noise:<20} {len(done):>7} {claims:>7} {shown:>6} {100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %",
@@ -166,7 +166,7 @@ def coverage(trials: int) -> None:
             held = shown = boot = 0
             for _ in range(trials):
                 a, b = draw(rng, 5), draw(rng, 5) * scale
-                c = evidence.claim(a.tolist(), b.tolist())
+                c = stats.claim(a.tolist(), b.tolist())
                 assert c.low is not None and c.high is not None
                 held += c.low <= 0.0 <= c.high
                 shown += c.shown
@@ -225,7 +225,7 @@ def noise(path: Path) -> None:
     pooled = run_statistics.spread(scores)
     if pooled is None:
         raise SystemExit("two runs of one file are the least to measure a spread from")
-    standard = [(x - evidence.mean(a)) / math.sqrt(evidence.variance(a)) for a in scores if len(a) > 2 for x in a]
+    standard = [(x - stats.mean(a)) / math.sqrt(stats.variance(a)) for a in scores if len(a) > 2 for x in a]
     skew = run_statistics.skewness(standard)
     shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
     pair = run_statistics.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2])) if len(files) > 1 else None
@@ -235,7 +235,7 @@ def noise(path: Path) -> None:
         "skewness": skew[0] if skew else 0.0, "skewness_stderr": skew[1] if skew else None,
         "seed_correlation": pair[0] if pair else None, "seed_correlation_interval": list(pair[1:]) if pair else None,
         "evaluation_share": share, "runs": {f: len(arms[f]) for f in files},
-        "crashes": sum(r["avg_return"] is None for r in rows), "means": {f: evidence.mean(a) for f, a in zip(files, scores, strict=True) if a},
+        "crashes": sum(r["avg_return"] is None for r in rows), "means": {f: stats.mean(a) for f, a in zip(files, scores, strict=True) if a},
     }  # fmt: skip
     NOISE.parent.mkdir(parents=True, exist_ok=True)
     NOISE.write_text(json.dumps(found, indent=1))

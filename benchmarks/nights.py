@@ -21,10 +21,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from noops import TAG, repository, research, runs, verdicts  # noqa: E402
+from noops import TAG, repository, research, runs, verdicts
 
-from autorl.looking import print_evidence  # noqa: E402
-from autorl.proposers.constants import constants, rewrite  # noqa: E402
+from autorl.looking import print_evidence
+from autorl.proposers.constants import constants, rewrite
 
 ENV_ID = "InvertedDoublePendulum-v5"
 BAD = {"LEARNING_RATE": 2e-5, "UPDATE_EPOCHS": 1, "NUM_STEPS": 256}

@@ -21,7 +21,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
-from run_statistics import wilson  # noqa: E402
+from run_statistics import wilson
 
 ENV_ID = "InvertedPendulum-v5"
 TAG = "night"

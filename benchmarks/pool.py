@@ -21,13 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
 
-from ground import ENV_ID, EPISODES, Site  # noqa: E402
+from ground import ENV_ID, EPISODES, Site
 
-from autorl.loop import Loop  # noqa: E402
-from autorl.proposers.replay import Replay  # noqa: E402
-from autorl.records import Job, MachineShare, Progress, RunRecord  # noqa: E402
-from autorl.runners.scripted import read_script, scores  # noqa: E402
-from autorl.session.session import Bounds, Settings, open_session  # noqa: E402
+from autorl.loop.loop import Loop
+from autorl.proposers.replay import Replay
+from autorl.records import Job, MachineShare, Progress, RunRecord
+from autorl.runners.scripted import read_script, scores
+from autorl.session.session import Bounds, Settings, open_session
 
 
 class Simulated:

@@ -24,10 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from autorl import evidence  # noqa: E402
-from autorl.judge.measure import measure  # noqa: E402
-from autorl.records import Job, from_json, to_json  # noqa: E402
-from autorl.records import RunRecord as Record  # noqa: E402
+from autorl.confirm import stats
+from autorl.judge.measure import measure
+from autorl.records import Job, from_json, to_json
+from autorl.records import RunRecord as Record
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 FOLDER = ROOT / "results" / "benchmarks"
@@ -62,7 +62,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         means = [r.avg_return for r in scored if r.avg_return is not None]
         half = None
         if len(means) > 1:
-            half = evidence.t_quantile(0.975, len(means) - 1) * math.sqrt(evidence.variance(means) / len(means))
+            half = stats.t_quantile(0.975, len(means) - 1) * math.sqrt(stats.variance(means) / len(means))
         steps = [r.total_timesteps for r in scored if r.total_timesteps]
         rates = [r.total_timesteps / r.training_seconds for r in scored if r.total_timesteps and r.training_seconds]
         memory = [r.peak_memory_bytes for r in scored if r.peak_memory_bytes]
@@ -70,11 +70,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                    if r.training_seconds and r.evaluation_seconds and r.total_seconds]  # fmt: skip
         table.append({
             "train": train, "time_budget": budget, "env_id": env_id, "runs": len(records), "scored": len(scored), "means": means,
-            "mean": evidence.mean(means) if means else None,
-            "iqm": evidence.iqm([x for r in scored for x in r.returns]) if scored else None,
-            "low": None if half is None else evidence.mean(means) - half, "high": None if half is None else evidence.mean(means) + half,
+            "mean": stats.mean(means) if means else None,
+            "iqm": stats.iqm([x for r in scored for x in r.returns]) if scored else None,
+            "low": None if half is None else stats.mean(means) - half, "high": None if half is None else stats.mean(means) + half,
             "worst_episode": min((r.min_return for r in scored if r.min_return is not None), default=None),
-            "steps": evidence.mean(steps) if steps else None, "steps_per_second": evidence.mean(rates) if rates else None,
+            "steps": stats.mean(steps) if steps else None, "steps_per_second": stats.mean(rates) if rates else None,
             "peak_memory_bytes": max(memory, default=None), "outside_share": max(outside, default=None),
             "cpu_share": min((r.machine.cpu_share for r in scored if r.machine.cpu_share is not None), default=None),
             "crashes": [r.reason for r in records if r.avg_return is None],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from autorl import evidence
+from autorl.confirm.stats import mean, variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def spread(arms: Sequence[Sequence[float]]) -> Spread | None:
     df = sum(len(arm) - 1 for arm in arms if len(arm) > 1)
     if df < 1:
         return None
-    squares = (evidence.variance(arm) * (len(arm) - 1) for arm in arms if len(arm) > 1)
+    squares = (variance(arm) * (len(arm) - 1) for arm in arms if len(arm) > 1)
     s = math.sqrt(math.fsum(squares) / df)
     return Spread(s, s / math.sqrt(2 * df), df)
 
@@ -70,4 +70,4 @@ def evaluation_share(std_returns: Sequence[float], episodes: int, s: float) -> f
     """
     if s <= 0.0 or not std_returns or episodes < 1:
         return None
-    return evidence.mean([std * std / episodes for std in std_returns]) / (s * s)
+    return mean([std * std / episodes for std in std_returns]) / (s * s)

@@ -24,10 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from autorl import evidence  # noqa: E402
-from autorl.records import Job  # noqa: E402
-from autorl.runners.local import LocalRunner  # noqa: E402
-from autorl.system.hardware import partition  # noqa: E402
+from autorl.confirm import stats
+from autorl.records import Job
+from autorl.runners.local import LocalRunner
+from autorl.system.hardware import partition
 
 OUT = ROOT / "results" / "benchmarks" / "slots.json"
 
@@ -75,10 +75,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         rates, scores = [r["steps_per_second"] for r in chosen], [r["avg_return"] for r in chosen]
         if len(chosen) < 2:
             continue
-        share = evidence.mean([r["cpu_share"] for r in chosen if r["cpu_share"] is not None])
+        share = stats.mean([r["cpu_share"] for r in chosen if r["cpu_share"] is not None])
         lines.append(
-            f"{where:<8}{file:<26}{len(chosen):>5}{evidence.mean(rates):>9,.0f}{math.sqrt(evidence.variance(rates)):>8,.0f}"
-            f"{evidence.mean(scores):>10.2f}{math.sqrt(evidence.variance(scores)):>9.2f}{share:>11.2f}"
+            f"{where:<8}{file:<26}{len(chosen):>5}{stats.mean(rates):>9,.0f}{math.sqrt(stats.variance(rates)):>8,.0f}"
+            f"{stats.mean(scores):>10.2f}{math.sqrt(stats.variance(scores)):>9.2f}{share:>11.2f}"
         )
     return "\n".join(lines)
 

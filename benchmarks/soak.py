@@ -26,9 +26,9 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "faults")]
 
-from api_server import ApiServer  # noqa: E402
-from forge import Forge  # noqa: E402
-from soak_faults import Faults  # noqa: E402
+from api_server import ApiServer
+from forge import Forge
+from soak_faults import Faults
 
 MINUTES = 60.0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from api_server import Message, broken_tool, propose, text, thinking, tool
 
-from autorl.purse import JournalPurse
+from autorl.loop.budget import JournalPurse
 from autorl.records import Experiment, History, Row, RunRecord, Verdict
 from autorl.session.event_log import Journal
 from autorl.session.state import Ledger

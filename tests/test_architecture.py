@@ -27,7 +27,7 @@ ALLOWED = {
     "autorl/decision": {"autorl.environments"},
     "autorl/runners": {"autorl.judge", "modal_app"},
     "autorl/git/repository.py": {"autorl.git.plumbing"},  # what git is used for, and git itself
-    "autorl/purse.py": {"autorl.session.state"},
+    "autorl/loop/budget.py": {"autorl.session.state"},
     "autorl/session/experiment.py": {"autorl.session.state"},
 }
 

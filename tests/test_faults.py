@@ -282,7 +282,7 @@ def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, for
 RESUME = """
 import sys, time
 from pathlib import Path
-from autorl.loop import Loop
+from autorl.loop.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.runners.scripted import ScriptedRunner
 from autorl.session.session import Bounds, Settings, open_session

@@ -6,7 +6,7 @@ import pytest
 
 from autorl.decision.pooling import is_steady
 from autorl.errors import EditMiss, Paused
-from autorl.purse import JournalPurse
+from autorl.loop.budget import JournalPurse
 from autorl.records import Edit, MachineShare, Proposal, RunRecord, Verdict, from_json, to_json
 from autorl.session.inbox import Inbox
 from autorl.session.state import CONFIRM_SEEDS, Ledger, seed_for

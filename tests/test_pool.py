@@ -10,7 +10,7 @@ from modal_stand_in import StandIn, StandInCall
 from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 
 from autorl.errors import Paused
-from autorl.loop import Loop
+from autorl.loop.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.runners.scripted import read_script, scores

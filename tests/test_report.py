@@ -280,11 +280,11 @@ def test_the_page_claims_nothing_unless_confirm_did() -> None:
 
 
 def test_evidence_is_shown_with_every_run_and_a_crash_without_a_score() -> None:
-    from autorl import evidence
+    from autorl.confirm import stats
 
     runs = [{"arm": "baseline", "seed": 7, "avg_return": -12.5, "returns": [-12.0, -13.0], "status": "ok"}]
     runs += [{"arm": "champion", "seed": 8, "avg_return": None, "returns": [], "status": "crash", "reason": "late"}]
-    figures = dataclasses.asdict(evidence.claim([1.0, 2.0, 3.0], [5.0, 6.5, 7.0]))
+    figures = dataclasses.asdict(stats.claim([1.0, 2.0, 3.0], [5.0, 6.5, 7.0]))
     arms, gain, listed = evidence_tables({"claim": figures, "runs": runs, "commits": {"baseline": "abcdef0123", "champion": "1234567890"}})
     assert arms.rows[0][:5] == ("baseline", "abcdef0", "3", "0", "2.00") and arms.rows[1][4] == "6.17" and arms.note == figures["sentence"]
     assert gain.rows[0][0] == "4.17" and gain.rows[0][2] == "95 % Welch's t"

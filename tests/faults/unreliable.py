@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from ground import ENV_ID, EPISODES, Site  # noqa: E402
 
-from autorl.loop import Loop  # noqa: E402
+from autorl.loop.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, Progress, RunRecord  # noqa: E402
 from autorl.runners.scripted import ScriptedRunner  # noqa: E402

@@ -1,12 +1,12 @@
 """The claim at the end of a session: which fresh-seed runs are still owed, and what they amount to. Pure.
 
 Baseline and champion are measured in turn on training seeds that no decision has used (CONFIRM_SEEDS on); the judge
-draws fresh evaluation seeds for each run anyway. What it does not do: start a run, or the statistics (evidence.py).
+draws fresh evaluation seeds for each run anyway. What it does not do: start a run, or the statistics (stats.py).
 """
 
 from typing import Any
 
-import autorl.evidence as evidence
+from autorl.confirm import stats
 from autorl.records import to_json
 from autorl.session.state import Ledger, Run
 
@@ -20,13 +20,13 @@ def arms(ledger: Ledger, champion: int, claims: int) -> dict[int, list[Run]]:
     return runs
 
 
-def owed(runs: dict[int, list[Run]], want: int) -> int | None:
+def next_arm(runs: dict[int, list[Run]], want: int) -> int | None:
     """The arm that needs a run next: whichever has fewer, the baseline first; None when both are full."""
     n = min(runs, key=lambda a: (len(runs[a]), a))
     return n if len(runs[n]) < want else None
 
 
-def claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int = 0) -> dict[str, Any]:
+def make_claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int = 0) -> dict[str, Any]:
     """Everything a sceptic needs: the statistics, every seed, every return, what was repeated, versions and hardware."""
     base, champ = runs[0], runs[champion]
     repeated = [r for r in ledger.runs.values() if r.purpose == f"confirm {claims}" and r.record is not None and r not in base + champ]
@@ -50,7 +50,7 @@ def claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int
             "returns": list(record.returns),
         }
 
-    figures = to_json(evidence.claim([score(r) for r in base], [score(r) for r in champ]))
+    figures = to_json(stats.claim([score(r) for r in base], [score(r) for r in champ]))
     if repeated:
         figures["sentence"] += (
             f" {len(repeated)} {'run was' if len(repeated) == 1 else 'runs were'} repeated, and {'is' if len(repeated) == 1 else 'are'} listed."

@@ -15,13 +15,14 @@ import threading
 import time
 from typing import Any
 
-from autorl import claiming, decision, report
-from autorl.desk import Desk
+from autorl import decision, report
+from autorl.confirm.claim import arms, make_claim, next_arm
 from autorl.environments import sanity_band
 from autorl.errors import Paused
-from autorl.flights import Flights
 from autorl.interfaces import Proposer, Runner, Screen
-from autorl.purse import JournalPurse
+from autorl.loop.active_runs import Flights
+from autorl.loop.budget import JournalPurse
+from autorl.loop.proposal_queue import Desk
 from autorl.records import Verdict, to_json
 from autorl.session.session import Bounds, Session
 from autorl.session.state import CONFIRM_SEEDS
@@ -333,13 +334,13 @@ class Loop:
                     self.flights.start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
                     break
             return
-        runs = claiming.arms(self.ledger, champion, len(self.session.journal.of("claim")))
-        owed = claiming.owed(runs, self.bounds.confirm_runs)
+        runs = arms(self.ledger, champion, len(self.session.journal.of("claim")))
+        owed = next_arm(runs, self.bounds.confirm_runs)
         if owed is not None and self.flights.room:
             purpose = f"confirm {len(self.session.journal.of('claim'))}"
             self.flights.start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
         elif owed is None and not self.flights:
-            claim = claiming.claim(self.ledger, champion, runs, len(self.session.journal.of("claim")))
+            claim = make_claim(self.ledger, champion, runs, len(self.session.journal.of("claim")))
             self._record("claim", claim=claim)
             self.screen.say(str(claim["claim"].get("sentence", "")))
 

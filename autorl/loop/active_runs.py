@@ -14,7 +14,7 @@ from autorl.decision.controls import band_verdict
 from autorl.decision.pooling import is_steady
 from autorl.errors import Paused
 from autorl.interfaces import Runner
-from autorl.purse import JournalPurse
+from autorl.loop.budget import JournalPurse
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.session.session import Session, check_disk
 from autorl.session.state import Run, run_ticket
