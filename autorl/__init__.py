@@ -1,1 +1,17 @@
-"""autoRL: autoresearch for reinforcement learning. The rooms; `loop.py` is the only file that knows their order."""
+"""Autoresearch for reinforcement learning.
+
+history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history
+
+cli         what a person types
+loop        the order: what is proposed, what runs, what it costs
+confirm     baseline against champion on fresh seeds: the claim
+session     what a session knows: the event log and the state that follows from it
+runners     where runs happen: this machine, Modal
+judge       one measured run of one train.py, in a sandbox
+decision    what to run next, what to keep
+proposers   where ideas come from: Claude, a command, search
+git         proposals as commits on a branch that is never checked out
+source      train.py as text;  report: tables, pictures, pages;  system: files, locks, hardware
+"""
+
+__version__ = "0.2.0"

@@ -6,9 +6,15 @@ plausible_maximum(env_id)                 above it a person should look
 """
 
 import difflib
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from autorl.errors import UserError
+from autorl.system.files import PROJECT
 
 # Where an environment's definition bounds the return, the bound; else well above the best figure known to us.
 PLAUSIBLE = {
@@ -29,7 +35,26 @@ def plausible_maximum(env_id: str) -> float | None:
     return None if best is None else best + 1e-6 * max(1.0, abs(best))
 
 
-def check_env(env_id: str) -> float | None:
+@functools.cache
+def load_harness(root: Path) -> ModuleType:
+    """The evaluate.py of the project in `root`, as a module: by its path, since other packages have that name too.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = root / "evaluate.py"
+    there = sys.modules.get("evaluate")
+    if there is not None and there.__file__ and Path(there.__file__).resolve() == path.resolve():
+        return there
+    spec = importlib.util.spec_from_file_location("evaluate", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"There is no evaluate.py in {root}: start in the folder of a project, or make one with `autorl init`.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def check_env(env_id: str, root: Path = PROJECT) -> float | None:
     """Refuse an environment that cannot be trained; returns the return at which Gymnasium calls it solved, if it says.
 
     Raises:
@@ -37,8 +62,7 @@ def check_env(env_id: str) -> float | None:
     """
     import gymnasium as gym
 
-    import evaluate
-
+    harness = load_harness(root)
     try:
         env = gym.make(env_id)
     except ModuleNotFoundError as error:
@@ -52,7 +76,7 @@ def check_env(env_id: str) -> float | None:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"Gymnasium cannot make {env_id} ({why}).{hint}") from None
     try:
-        evaluate.check_spaces(env, env_id)
+        harness.check_spaces(env, env_id)
     except SystemExit as refusal:
         raise UserError(str(refusal)) from None
     finally:

@@ -23,7 +23,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
 from noops import TAG, repository, research, runs, verdicts
 
-from autorl.looking import print_evidence
+from autorl.cli.status import print_evidence
 from autorl.proposers.constants import constants, rewrite
 
 ENV_ID = "InvertedDoublePendulum-v5"

@@ -22,9 +22,9 @@ def commands() -> list[str]:
 def options() -> dict[str, set[str]]:
     """Command -> its flags, as click knows them."""
     sys.path.insert(0, str(PROJECT))
-    import agent_loop
+    from autorl.cli.main import cli
 
-    return {name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"} for name, command in agent_loop.cli.commands.items()}
+    return {name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"} for name, command in cli.commands.items()}
 
 
 def test_the_layout_exists() -> None:
@@ -47,9 +47,9 @@ def test_links_to_files_lead_somewhere() -> None:
 
 
 def test_every_command_explains_itself(options: dict[str, set[str]]) -> None:
-    import agent_loop
+    from autorl.cli.main import cli
 
-    for name, command in agent_loop.cli.commands.items():
+    for name, command in cli.commands.items():
         assert command.help and len(command.help) > 30, name
         assert all(p.help or p.param_type_name == "argument" or p.hidden for p in command.params), name
 

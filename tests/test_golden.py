@@ -31,11 +31,11 @@ def compare(name: str, text: str) -> None:
 
 
 def test_help_of_every_command() -> None:
-    import agent_loop
+    from autorl.cli.main import cli
 
     runner, pages = CliRunner(), []
-    for words in ([], *([name] for name in sorted(agent_loop.cli.commands))):
-        done = runner.invoke(agent_loop.cli, [*words, "--help"], prog_name="agent_loop.py", terminal_width=110)
+    for words in ([], *([name] for name in sorted(cli.commands))):
+        done = runner.invoke(cli, [*words, "--help"], prog_name="agent_loop.py", terminal_width=110)
         assert done.exit_code == 0
         pages.append(done.output)
     compare("help.txt", "\n".join(pages))

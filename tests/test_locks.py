@@ -58,7 +58,7 @@ def hold():
 
 def test_a_second_loop_on_a_tag_is_refused_naming_the_pid(tmp_path, hold):
     first, _ = hold("tag", tmp_path / "demo" / "session.lock")
-    with pytest.raises(UserError, match=rf"demo is being worked on by pid {first.pid} .*agent_loop.py stop --tag demo"):
+    with pytest.raises(UserError, match=rf"demo is being worked on by pid {first.pid} .*stop --tag demo"):
         TagLock(tmp_path / "demo" / "session.lock", "demo").acquire()
     assert holder_pid(tmp_path / "demo" / "session.lock") == first.pid
 

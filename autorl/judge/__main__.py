@@ -20,6 +20,7 @@ from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, to_json
 from autorl.source.checks import vet
+from autorl.system.bytecode import compile_packages
 
 MINUTES = 60
 PROJECT = Path(evaluate.__file__).resolve().parent
@@ -72,12 +73,13 @@ def _job(train: str, env_id: str, seed: int, budget: float, episodes: int, mode:
         raise UserError(f"--episodes {episodes} would score nothing; give a number of at least 1.")
     if not 0 <= seed < 2**31:
         raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**31 - 1}.")
-    check_env(env_id)
+    check_env(env_id, PROJECT)
     return Job(source.decode(), env_id, seed, budget, episodes, sandbox=mode)
 
 
 def run(job: Job) -> RunRecord:
     """Start a judge and wait for it, with a bar on a terminal; Ctrl-C ends the run and everything below it."""
+    compile_packages()
     with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch, _bar(job) as show:
         folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
         judge = launch(job, folder, pycache, PROJECT)

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from autorl.errors import UserError
 from autorl.records import GIB
 from autorl.system.faults import effect
-from autorl.system.files import PROJECT
+from autorl.system.files import PROJECT, STARTER
 
 Mode = Literal["auto", "bwrap", "off"]
 
@@ -221,11 +221,12 @@ def python_paths() -> list[str]:
             break
         hop = Path(os.path.normpath(hop.parent / os.readlink(hop)))
     found += [os.path.realpath(p) for p in found]
+    checkout = "" if STARTER.is_dir() else str(PROJECT)  # an installed autoRL lies among the packages
     for entry in sys.path:  # packages installed in place (.pth files); this repository and the current folder are not packages
-        if entry and os.path.isdir(entry) and not _within(PROJECT, entry) and not _within(entry, str(PROJECT)):
+        if entry and os.path.isdir(entry) and not (checkout and (_within(checkout, entry) or _within(entry, checkout))):
             found.append(entry)
     found += [p for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p and os.path.isdir(p)]
-    forbidden = {"/", "/usr", "/home", "/root", "/tmp", "/etc", "/var", str(PROJECT), os.path.realpath(os.path.expanduser("~"))}
+    forbidden = {"/", "/usr", "/home", "/root", "/tmp", "/etc", "/var", checkout, os.path.realpath(os.path.expanduser("~"))}
     kept: list[str] = []
     for path in sorted({os.path.abspath(p) for p in found}, key=len):
         if path not in forbidden and not _within(path, "/usr") and not any(_within(path, k) for k in kept):

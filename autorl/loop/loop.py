@@ -24,7 +24,7 @@ from autorl.loop.active_runs import Flights
 from autorl.loop.budget import JournalPurse
 from autorl.loop.proposal_queue import Desk
 from autorl.records import Verdict, to_json
-from autorl.session.session import Bounds, Session
+from autorl.session.session import Bounds, Session, program
 from autorl.session.state import CONFIRM_SEEDS
 from autorl.system.files import atomic_write
 from autorl.system.hardware import machine_name
@@ -306,7 +306,7 @@ class Loop:
         )
         flags = "" if self.confirm_only else self.session.extras.get("flags", "")
         self.screen.say(
-            f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: uv run python agent_loop.py {what} {flags}".rstrip()
+            f"Stopped ({self.stopping}); the branch stands at the best commit. Resume with: {program(self.session.root)} {what} {flags}".rstrip()
         )
         return 130
 

@@ -66,7 +66,7 @@ class Journal:
         data = _read_bytes(path)
         events, length = parse(data, path) if data else ([], 0)
         if not events and meta is None:
-            raise UserError(f"There is no session at {path.parent}: start one with `agent_loop.py run`.")
+            raise UserError(f"There is no session at {path.parent}: start one with the command `run`.")
         journal = cls(path, events, length)
         if not events:  # the first event comes with the file, whole: there is never an empty journal to wonder about
             line = journal._line("session", meta or {})

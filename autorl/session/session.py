@@ -83,6 +83,11 @@ class Session:
         self.lock.release()
 
 
+def program(root: Path) -> str:
+    """What a person types to start autoRL on the project in `root`: a checkout has agent_loop.py."""
+    return "uv run python agent_loop.py" if (root / "agent_loop.py").is_file() else "autorl"
+
+
 def safe_name(env_id: str) -> str:
     """The folder name of an environment: `my_module:MyEnv-v0` and `ALE/Pong-v5` hold characters paths should not."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
@@ -121,9 +126,7 @@ def find_session(root: Path, tag: str | None, env_id: str | None = None, unfinis
     ]
     if not paths:
         what = f"with the tag {tag!r} " if tag else ""
-        raise UserError(
-            f"There is no session {what}under results/; start one with: uv run python agent_loop.py run{f' --tag {tag}' if tag else ''}"
-        )
+        raise UserError(f"There is no session {what}under results/; start one with: {program(root)} run{f' --tag {tag}' if tag else ''}")
     if tag is None and unfinished:
         for path in paths:
             if not read_ledger(path).finished:

@@ -14,7 +14,8 @@ from pathlib import Path
 from autorl.errors import Paused
 from autorl.system.faults import effect, retry_when_full
 
-PROJECT = Path(__file__).resolve().parent.parent.parent  # the folder that holds autorl/
+PROJECT = Path(__file__).resolve().parent.parent.parent  # the folder that holds autorl/: a checkout, or site-packages
+STARTER = PROJECT / "autorl" / "starter"  # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
 
 
 def open_regular(path: Path | str, dir_fd: int | None = None) -> int:

@@ -123,7 +123,7 @@ class TagLock:
         except OSError as error:
             raise Paused(f"Cannot lock {self.path}: {error.strerror}; make its folder writable, then run the same command.") from error
         who = holder(self.path) or "another loop"
-        stop = f" (stop it with `agent_loop.py stop --tag {self.tag}`)" if self.tag else ""
+        stop = f" (stop it with the command `stop --tag {self.tag}`)" if self.tag else ""
         raise UserError(f"Tag {self.tag or self.path.parent.name} is being worked on by {who}{stop}.")
 
     def release(self) -> None:

@@ -24,7 +24,7 @@ import json, os, runpy, select, signal, sys
 sys.path[:0] = [{project!r}]
 import evaluate, gymnasium, matplotlib.figure, optuna, rich.console
 import anthropic, autorl.proposers.claude
-import autorl.cli, autorl.keyboard, autorl.looking, autorl.proposers.replay, autorl.proposers.search, autorl.report, autorl.runners.scripted
+import autorl.cli.run, autorl.cli.experiment, autorl.cli.status, autorl.proposers.replay, autorl.proposers.search, autorl.report, autorl.runners.scripted
 from autorl import report
 from autorl.records import Row
 report.progress_png((Row(0, "0" * 40, 1.0, "keep", "warm"),), "Toy-v0")

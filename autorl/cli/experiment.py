@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from autorl.environments import check_env
+from autorl.environments import check_env, load_harness
 from autorl.errors import UserError
 from autorl.git.repository import Workspace
 from autorl.records import Proposal, from_json
 from autorl.session.inbox import Inbox
-from autorl.session.session import Settings, find_session, journals, open_session, read_ledger
+from autorl.session.session import Settings, find_session, journals, open_session, program, read_ledger
 from autorl.session.state import Attempt, Ledger
 from autorl.source.checks import ast_key, vet
 from autorl.system.locks import holder, holder_pid
@@ -35,9 +35,8 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "runner": o["runner"],
     }
     asked = {k: v for k, v in given.items() if v is not None}
-    import evaluate
-
-    defaults = {"env_id": evaluate.ENV_ID, "time_budget": evaluate.TIME_BUDGET, "num_eval_episodes": evaluate.NUM_EVAL_EPISODES}
+    harness = load_harness(root)
+    defaults = {"env_id": harness.ENV_ID, "time_budget": harness.TIME_BUDGET, "num_eval_episodes": harness.NUM_EVAL_EPISODES}
     settings = from_json(Settings, defaults | asked)
     try:
         path = find_session(root, o["tag"], o["env_id"])
@@ -45,7 +44,7 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
             raise UserError("finished")
         ledger = read_ledger(path)
     except UserError:
-        check_env(settings.env_id)
+        check_env(settings.env_id, root)
         if not 0 < settings.time_budget < float("inf"):
             raise UserError(f"The budget must be more than 0 seconds, not {settings.time_budget:g}.") from None
         if settings.num_eval_episodes < 1:
@@ -80,7 +79,7 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "takes": f"about {minutes:.0f} minutes a run; the first experiment of a session waits for 4 runs of the baseline"
         if runs < 4
         else f"about {minutes:.0f} minutes a run, up to 6 runs",
-        "next": f"uv run python agent_loop.py wait {ticket} --timeout 540",
+        "next": f"{program(root)} wait {ticket} --timeout 540",
     }
 
 
@@ -92,7 +91,7 @@ def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
     """
     with open(folder / "loop.log", "ab") as log:
         loop = subprocess.Popen(
-            [sys.executable, str(root / "agent_loop.py"), "run", "--tag", folder.name, "--inbox-only"],
+            [sys.executable, *_program_file(root), "run", "--tag", folder.name, "--inbox-only"],
             cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     end = time.monotonic() + patience
@@ -103,6 +102,12 @@ def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
                 raise UserError(f"The loop for {folder.name!r} could not start: {lines[-1].removeprefix('autorl: ')}")
             return
         time.sleep(0.05)
+
+
+def _program_file(root: Path) -> list[str]:
+    """Arguments of Python that start the command line on this project."""
+    script = root / "agent_loop.py"
+    return [str(script)] if script.is_file() else ["-c", "from autorl.cli import main; main()"]
 
 
 def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
@@ -126,9 +131,9 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
         if refused is not None:
             return answer | {"state": "refused", "reason": refused["reason"], "next": "mend ./train.py and try again"}, 0
         alive = holder(path.parent / "session.lock")
-        resume = f"uv run python agent_loop.py run --tag {tag} --inbox-only"
+        resume, again = f"{program(root)} run --tag {tag} --inbox-only", f"{program(root)} wait {ticket} --timeout 540"
         if attempt is None:
-            return _under_way(answer | {"state": "queued"}, alive, ended, resume, ticket)
+            return _under_way(answer | {"state": "queued"}, alive, ended, resume, again)
         row, tip = ledger.row(attempt), incumbent(ledger)
         best = ledger.row(tip) if tip else None
         answer |= {
@@ -149,14 +154,14 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
             pending = [r for r in ledger.pending()]
             if pending:
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
-            return _under_way(answer, alive, ended, resume, ticket)
+            return _under_way(answer, alive, ended, resume, again)
         answer |= {"state": "decided", "outcome": row.status, "seconds": row.seconds, "reason": row.reason}
         answer["next"] = (
             "kept: go on from this ./train.py" if attempt is kept
             else f"the best one is another: git show autoresearch/{tag}:./train.py > train.py.best && mv train.py.best train.py; then the next idea"
         )  # fmt: skip
         return answer, 0
-    raise UserError(f"No session knows the id {ticket}; `agent_loop.py history` lists what there is.")
+    raise UserError(f"No session knows the id {ticket}; `{program(root)} history` lists what there is.")
 
 
 def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
@@ -166,10 +171,10 @@ def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
     return (live or found)[-1] if found else None
 
 
-def _under_way(answer: dict[str, Any], alive: str, ended: str, resume: str, ticket: str) -> tuple[dict[str, Any], int]:
+def _under_way(answer: dict[str, Any], alive: str, ended: str, resume: str, again: str) -> tuple[dict[str, Any], int]:
     if not alive:
         return answer | {"state": "waiting for a loop", "reason": f"no loop works on this session{ended}", "next": resume}, 1
-    return answer | {"next": f"uv run python agent_loop.py wait {ticket} --timeout 540"}, 4
+    return answer | {"next": again}, 4
 
 
 def incumbent(ledger: Ledger) -> Attempt | None:

@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from autorl import report
+from autorl.cli.experiment import incumbent
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
-from autorl.keyboard import incumbent
 from autorl.records import to_json
-from autorl.session.session import find_session, journals, read_ledger
+from autorl.session.session import find_session, journals, program, read_ledger
 from autorl.session.state import Ledger
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
@@ -117,7 +117,7 @@ def write_report(root: Path, tag: str | None) -> list[str]:
     ledger = read_ledger(path)
     rows, folder, env_id = ledger.rows(), path.parent, ledger.session["env_id"]
     try:
-        solved_at = check_env(env_id)
+        solved_at = check_env(env_id, root)
     except AutoRLError:
         solved_at = None
     png = report.progress_png(rows, env_id, solved_at=solved_at)
@@ -155,7 +155,7 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
-            return f"Stopped {path.parent.name}; resume with: uv run python agent_loop.py run --tag {path.parent.name}"
+            return f"Stopped {path.parent.name}; resume with: {program(root)} run --tag {path.parent.name}"
         time.sleep(0.1)
     raise AutoRLError(f"The loop (pid {pid}) has not ended within {patience:.0f} s; a second `stop` ends it at once.")
 

@@ -3,26 +3,29 @@
 What it does not do: define flags (agent_loop.py) or research (loop.py).
 """
 
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from autorl.environments import check_env
+from autorl.cli.console import Terminal
+from autorl.cli.experiment import start_loop
+from autorl.cli.status import print_evidence, print_status
+from autorl.environments import check_env, load_harness
 from autorl.errors import UserError
 from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
-from autorl.keyboard import start_loop
-from autorl.looking import print_evidence, print_status
 from autorl.loop.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.session.session import Bounds, Session, Settings, find_session, journals, kept_settings, open_session, read_ledger
+from autorl.system.bytecode import compile_packages
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots
-from autorl.terminal import Terminal
 
 QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}
 QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 4.6 / 60, 2
@@ -33,14 +36,13 @@ QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 4.6 / 60, 2
 # ---------------------------------------------------------------------------
 
 
-def settings_from(o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]:
+def settings_from(root: Path, o: dict[str, Any], given: set[str]) -> tuple[Settings, Bounds]:
     """Flags as values; what cannot be is refused in one sentence."""
-    import evaluate
-
+    harness = load_harness(root)
     values: dict[str, Any] = {
-        "env_id": evaluate.ENV_ID,
-        "time_budget": evaluate.TIME_BUDGET,
-        "num_eval_episodes": evaluate.NUM_EVAL_EPISODES,
+        "env_id": harness.ENV_ID,
+        "time_budget": harness.TIME_BUDGET,
+        "num_eval_episodes": harness.NUM_EVAL_EPISODES,
     }
     if o.get("quick"):
         values |= QUICK
@@ -144,16 +146,25 @@ def researcher(name: str, o: dict[str, Any], session: Session) -> Proposer:
 def make_runner(settings: Settings, root: Path) -> Runner:
     """Where the runs of a session happen."""
     if settings.runner == "modal":
-        import modal_app
-
-        return modal_app.runner(settings.slots, *((settings.gpu,) if settings.gpu else ()))
+        return modal_app(root).runner(settings.slots, *((settings.gpu,) if settings.gpu else ()))  # type: ignore[no-any-return]
     if settings.runner == "scripted":
         from autorl.runners.scripted import ScriptedRunner
 
         return ScriptedRunner(places=settings.slots)
     from autorl.runners.local import LocalRunner
 
+    compile_packages()
     return LocalRunner(places=settings.slots, root=root)
+
+
+def modal_app(root: Path) -> ModuleType:
+    """The modal_app.py of the project in `root`."""
+    spec = importlib.util.spec_from_file_location("modal_app", root / "modal_app.py")
+    if not (root / "modal_app.py").is_file() or spec is None or spec.loader is None:
+        raise UserError(f"--runner modal needs modal_app.py in {root}: copy it there from autoRL's repository.")
+    sys.modules["modal_app"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def sit(
@@ -165,7 +176,7 @@ def sit(
     _missing_dependencies()
     solved_at = None
     if tag is None or "env_id" in given or not any(p.parent.name == tag for p in journals(root)):
-        solved_at = check_env(settings.env_id)
+        solved_at = check_env(settings.env_id, root)
     slots = runner = None
     kept = kept_settings(root, tag, settings, new) or settings
     if kept.runner == "local":
@@ -180,7 +191,7 @@ def sit(
     session = open_session(root, tag, settings, new=new, seed=seed, given=given)
     before, session.extras["flags"] = session.ledger.claim, flags
     try:
-        session.extras["solved_at"] = solved_at if session.new else check_env(session.settings.env_id)
+        session.extras["solved_at"] = solved_at if session.new else check_env(session.settings.env_id, root)
         if confirm_only and all(v.outcome != "keep" for v in session.ledger.verdicts):
             raise UserError(f"Nothing was kept in {session.tag!r} yet, so there is no champion to confirm: let it run first.")
         if settings.sandbox != session.settings.sandbox and "sandbox" in given:

@@ -1,0 +1,315 @@
+"""autoRL on the command line: research until stopped, and everything around it.
+
+    uv run python agent_loop.py run --quick      # the whole loop in about 5 minutes
+    uv run python agent_loop.py run              # the main job: research until stopped; the same command resumes
+    uv run python agent_loop.py --help
+
+Exit codes: 0 done; 1 cannot go on; 2 something you can mend (one sentence says what); 3 paused, resumable;
+4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research (autorl/loop/loop.py).
+"""
+
+import errno
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from autorl import __version__
+
+LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
+MODELS_HELP = "model of the claude researcher"
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; nan is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number or abs(number) == float("inf"):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Group(click.Group):
+    """A command group whose user errors are one plain sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from autorl.errors import AutoRLError
+
+        try:
+            return super().invoke(ctx)
+        except AutoRLError as error:
+            self.refuse(str(error), error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            self.refuse(f"{where}{error.strerror or error}; see to that, then run the same command.", 1)
+
+    @staticmethod
+    def refuse(sentence: str, code: int) -> NoReturn:
+        """Say it, to a program that asked for --json as an object too, and leave."""
+        click.echo(f"autorl: {sentence}", err=True)
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"error": sentence, "exit_code": code}))
+        sys.stdout.flush()
+        os._exit(code)  # a researcher's thread may still be waiting for an answer
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="autoRL")
+def cli() -> None:
+    """Autoresearch for reinforcement learning: a better train.py, and the evidence that it is better."""
+
+
+# ---------------------------------------------------------------------------
+# run
+# ---------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--tag", help="name of the session and its branch autoresearch/TAG; an existing one is continued")
+@click.option("--new", is_flag=True, help="start a new session even if an unfinished one exists")
+@click.option("--quick", is_flag=True, help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run, --rigor bold")
+@click.option("--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]")
+@click.option("--budget", "time_budget", type=float, help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]")
+@click.option("--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]")
+@click.option(
+    "--proposer",
+    type=click.Choice(["auto", "claude", "search", "command", "replay"]),
+    default="auto",
+    show_default=True,
+    help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
+)
+@click.option("--model", help=MODELS_HELP)
+@click.option("--command", help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'")
+@click.option("--command-timeout", type=Number(0.0, min_open=True), default=1800.0, show_default=True, help="seconds the command may take")
+@click.option("--pass-env", multiple=True, metavar="NAME", help="environment variable to hand to --command (repeatable)")
+@click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals, for --proposer replay")
+@click.option("--hybrid", type=Number(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command")
+@click.option(
+    "--rigor", type=click.Choice(["bold", "standard", "strict"]), default="standard", show_default=True, help="how sure a keep must be"
+)
+@click.option("--experiments", "--max-experiments", type=click.IntRange(0), help="stop after this many experiments in all, then confirm")
+@click.option("--hours", type=float, help="stop after this long, the confirmation included")
+@click.option("--max-usd", type=float, help="never spend more than this in all (API and compute)")
+@click.option(
+    "--confirm-runs",
+    type=click.IntRange(0),
+    help="fresh runs per arm at the end  [default: 5 with --experiments; 2 to 5 with --hours, a third of the time; else none]",
+)
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "modal", "scripted"]),
+    default="local",
+    show_default=True,
+    help="where runs happen; scripted invents scores, for tests",
+)
+@click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="runs at once, on disjoint cores")
+@click.option("--cores", help="CPU cores to use, e.g. 0,1  [default: all]")
+@click.option("--gpu", default="", help="CUDA device (local) or GPU name (modal)")
+@click.option("--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default="auto", show_default=True, help="how train.py is confined")
+@click.option("--seed", type=int, help="root of all training seeds, for a repeatable new session  [default: random]")
+@click.option("--inbox-only", is_flag=True, hidden=True)
+@click.pass_context
+def run(ctx: click.Context, **o: Any) -> None:
+    """Research until stopped. Ctrl-C ends it cleanly; the same command goes on where it stopped."""
+    from autorl.cli.run import researcher, settings_from, sit, who
+
+    given = {n for n in o if ctx.get_parameter_source(n) is not None and ctx.get_parameter_source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
+    settings, bounds = settings_from(ctx.obj, o, given)
+    name = who(o)
+    typed: list[str] = []
+    for parameter in ctx.command.params:  # what a person has to type again to go on as before
+        if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (flag := max(parameter.opts, key=len)):
+            if (value := o[str(parameter.name)]) is None:  # --quick sets what was not typed
+                continue
+            values = value if isinstance(value, tuple) else (value,)
+            typed += [flag] if value is True else [word for v in values for word in (flag, str(v))]
+    sit(
+        ctx.obj,
+        o["tag"],
+        settings,
+        bounds,
+        lambda session: researcher(name, o, session),
+        new=o["new"],
+        seed=o["seed"],
+        given=frozenset(given),
+        inbox_only=o["inbox_only"],
+        flags=shlex.join(typed),
+    )
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest unfinished one]")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="fresh runs of the baseline and of the champion, each")
+@click.pass_obj
+def confirm(root: Path, tag: str | None, runs: int) -> None:
+    """Baseline against champion on fresh seeds: the only thing a session claims."""
+    from autorl.cli.run import confirm_session
+
+    confirm_session(root, tag, runs)
+
+
+# ---------------------------------------------------------------------------
+# try / wait: a person or a coding agent at the keyboard
+# ---------------------------------------------------------------------------
+
+
+@cli.command("try")
+@click.option("-m", "--message", required=True, help="what was changed and why; the first line is the title")
+@click.option("--tag", help="which session  [default: the newest unfinished one, else a new one]")
+@click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
+@click.option("--budget", type=float, help="seconds of training per run, for a new session")
+@click.option("--episodes", type=int, help="evaluation episodes per run, for a new session")
+@click.option("--rigor", type=click.Choice(["bold", "standard", "strict"]), default=None, help="for a new session")
+@click.option("--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session")
+@click.option("--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.pass_obj
+def try_(root: Path, as_json: bool, **o: Any) -> None:
+    """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
+    from autorl.cli.experiment import leave
+
+    answer = leave(root, o)
+    click.echo(json.dumps(answer) if as_json else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())]))
+
+
+@cli.command()
+@click.argument("id_")
+@click.option("--timeout", type=Number(0.0), default=540.0, show_default=True, help="seconds to wait")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.pass_obj
+def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
+    """Wait for an experiment. Exit code 0: decided; 4: still running; 1: nobody is working on it."""
+    from autorl.cli.experiment import look_at
+
+    end = time.monotonic() + timeout
+    alone = 0.0  # seconds without a loop at work; one that ends as an experiment arrives starts again, which takes a moment
+    while True:
+        answer, code = look_at(root, id_)
+        if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
+            break
+        pause = min(1.0, max(0.0, end - time.monotonic()))
+        alone = alone + pause if code == 1 else 0.0
+        time.sleep(pause)
+    click.echo(
+        json.dumps(answer)
+        if as_json
+        else "\n".join(["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())])
+    )
+    sys.exit(code)
+
+
+# ---------------------------------------------------------------------------
+# Looking
+# ---------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest]")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.pass_obj
+def status(root: Path, tag: str | None, as_json: bool) -> None:
+    """Where a session stands: every experiment, what runs now, money and disk."""
+    from autorl.cli.status import print_status
+
+    print_status(root, tag, as_json)
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest]")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.pass_obj
+def history(root: Path, tag: str | None, as_json: bool) -> None:
+    """Every experiment of a session, refused ones and reasons included."""
+    from autorl.cli.status import print_history
+
+    print_history(root, tag, as_json)
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest]")
+@click.pass_obj
+def report(root: Path, tag: str | None) -> None:
+    """Write results.tsv, progress.png and report.html anew and say where they are."""
+    from autorl.cli.status import write_report
+
+    for path in write_report(root, tag):
+        click.echo(path)
+
+
+# ---------------------------------------------------------------------------
+# Keeping house
+# ---------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest unfinished one]")
+@click.pass_obj
+def stop(root: Path, tag: str | None) -> None:
+    """Stop the loop that works on a session, as Ctrl-C in its terminal would."""
+    from autorl.cli.status import stop_session
+
+    click.echo(stop_session(root, tag))
+
+
+@cli.command()
+@click.option("--yes", is_flag=True, help="remove without asking")
+@click.option("--dry-run", is_flag=True, help="only list")
+@click.pass_obj
+def clean(root: Path, yes: bool, dry_run: bool) -> None:
+    """List and remove what dead runs left behind; never branches, refs, journals or results."""
+    from autorl.cli.status import dead_folders
+    from autorl.judge.run_dir import remove
+
+    dead = dead_folders(root)
+    for path, size in dead:
+        click.echo(f"{size / 1e6:8.1f} MB  {path.relative_to(root) if path.is_relative_to(root) else path}")
+    if not dead:
+        click.echo("Nothing to clean.")
+    elif not dry_run and (yes or click.confirm(f"Remove {len(dead)} folders?")):
+        for path, _ in dead:
+            remove(path)
+            if path.exists():
+                click.echo(f"{path} could not be removed: delete it by hand.", err=True)
+
+
+@cli.command()
+@click.pass_obj
+def doctor(root: Path) -> None:
+    """Check Python, torch, environments, sandbox, git, disk, keys and Modal: one line each."""
+    from autorl.cli.doctor import checks
+
+    bad = 0
+    for check in checks(root):
+        mark = "ok  " if check.ok else ("FAIL" if check.needed else "warn")
+        bad += check.needed and not check.ok
+        click.echo(f"{mark}  {check.name:<14} {check.sentence}")
+    sys.exit(1 if bad else 0)
+
+
+@cli.command()
+@click.pass_obj
+def init(root: Path) -> None:
+    """Put evaluate.py, train.py and program.md into this folder; a file that is there is left as it is."""
+    from autorl.system.files import PROJECT, STARTER
+
+    source = STARTER if STARTER.is_dir() else PROJECT
+    for name in ("evaluate.py", "train.py", "program.md"):
+        if (root / name).exists():
+            click.echo(f"{name} is here already")
+        else:
+            (root / name).write_bytes((source / name).read_bytes())
+            click.echo(f"{name} written")
+    click.echo("Next: commit them (git init; git add .; git commit -m start), then: autorl run")
+
+
+def main(root: Path | None = None) -> None:
+    """The command line on the project in `root`; the current folder, when that is not said."""
+    cli(obj=root or Path.cwd(), prog_name="agent_loop.py" if root else "autorl")
