@@ -63,6 +63,9 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
     """Autoresearch for reinforcement learning: a better train.py, and the evidence that it is better."""
+    from autorl.plumbing import drop_git_variables
+
+    drop_git_variables()  # before anything imports GitPython
 
 
 # ---------------------------------------------------------------------------
