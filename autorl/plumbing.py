@@ -59,7 +59,7 @@ REFUSALS = {
     "must be run in a work tree": "{0} is a bare repository or the inside of one: clone it and run "
     "autoRL in the clone.",
 }
-AGAIN = "then run the same command"
+REPAIR = "fix that, then run the same command"
 NOBODY = (
     'Git does not know who you are: run `git config --global user.name "Your Name"` and '
     "`git config --global user.email you@example.org`."
@@ -143,7 +143,7 @@ class Git:
                 argv, istream=PIPE, as_process=True, env=OWN_VARIABLES, process_group=0
             )
         except GitCommandNotFound:
-            raise GitError(f"Git is gone: install it, {AGAIN}.") from None
+            raise GitError("Git is gone: install it, then run the same command.") from None
         out, err = process.communicate(data)
         if process.returncode not in ((0,) if check else (0, 1)):
             text = err.decode("utf-8", "replace").strip() or f"exit code {process.returncode}"
@@ -151,7 +151,7 @@ class Git:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.top))
             lines = text.splitlines()
             why = next((x for x in lines if x.startswith(("fatal:", "error:"))), lines[-1])
-            raise GitError(f"Git failed in {self.top} ({why}): fix that, {AGAIN}.")
+            raise GitError(f"Git failed in {self.top} ({why}): {REPAIR}.")
         return bytes(out)
 
     def _write(self, kind: str, *args: str, data: bytes = b"") -> str:
@@ -160,7 +160,7 @@ class Git:
             return retry_when_full(lambda: effect(kind, run)).decode().strip()
         except OSError as error:
             why = f"Git cannot write to {self.common_dir} ({error.strerror})"
-            raise Paused(f"{why}: fix that, {AGAIN}.") from error
+            raise Paused(f"{why}: {REPAIR}.") from error
 
     def ref(self, name: str) -> str | None:
         """What a ref or revision names, or None."""

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autorl.effects import effect
-from autorl.plumbing import AGAIN, REGULAR, Git, GitError
+from autorl.plumbing import REGULAR, Git, GitError
 from autorl.records import MIB, Paused, UserError
 
 TRAIN = "train.py"
@@ -31,6 +31,7 @@ MAX_SOURCE_BYTES = 1 * MIB
 NOTES = "refs/notes/autorl"
 # Seconds that a living git may hold the lock of a ref (gc packs refs, a killed loop's last child).
 LOCK_PATIENCE = 2.0
+AGAIN = "then run the same command"
 DIFF = (
     "--patch", "-r", "--unified=3", "--text", "--no-ext-diff", "--no-textconv", "--no-color",
     "--no-renames", "--src-prefix=a/", "--dst-prefix=b/",
