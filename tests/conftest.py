@@ -12,6 +12,8 @@ import pytest
 from api_server import KEY, ApiServer
 from researching import Books
 
+from autorl.git.plumbing import drop_git_variables
+
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 TOYS = HERE / "toys"
@@ -21,6 +23,8 @@ IDENTITY = {
     "GIT_COMMITTER_NAME": "Ada",
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
+
+drop_git_variables()  # as the command line does: an editor's terminal may set GIT_EDITOR
 
 
 def git(repo: Path, *args: str) -> str:

@@ -35,6 +35,12 @@ def new_repository(folder: Path, *init: str) -> Path:
     return folder
 
 
+def train_of(folder: Path, commit: str) -> bytes:
+    """train.py of a commit, byte for byte."""
+    command = ["git", "cat-file", "blob", f"{commit}:./train.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout
+
+
 def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Everything a user could notice: every file of the checkout and HEAD, index, config, branches but ours."""
     seen = {}
@@ -53,14 +59,14 @@ def one_experiment(folder: Path, tag: str = "demo") -> str:
     workspace = Workspace(folder)
     workspace.open_tag(tag)
     base = workspace.head()
-    sha = workspace.commit(workspace.head_source() + "# better\n", base, "Better\n\nBecause.", when=1_700_000_000)
+    sha = workspace.commit(workspace.head_source() + "# better\n", base, "Better\n\nBecause.", when="2023-11-14T22:13:20Z")
     workspace.pin(tag, 0, base)
     workspace.pin(tag, 1, sha)
     workspace.move_branch(tag, base, None)
     workspace.move_branch(tag, sha, base)
     workspace.note(sha, "kept: +31 over 3 runs")
     assert workspace.branch(tag) == sha and workspace.pinned(tag) == {0: base, 1: sha}
-    assert workspace.source_at(sha) == workspace.head_source() + "# better\n"
+    assert train_of(folder, sha).decode() == workspace.head_source() + "# better\n"
     assert "+# better" in workspace.diff(base, sha)
     assert git(folder, "log", "-1", "--notes=autorl", "--format=%s|%N", sha) == "Better|kept: +31 over 3 runs"
     assert git(folder, "fsck", "--strict", "--no-dangling") == ""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_git import NOBODY, ROOT, git, new_repository, one_experiment
+from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, train_of
 
 from autorl.errors import Paused
 from autorl.git.repository import Workspace
@@ -43,7 +43,7 @@ def test_a_pin_is_made_once_and_never_moved(repo):
     workspace.pin("demo", 10, b)
     assert workspace.pinned("demo") == {1: a, 10: b} and workspace.pinned("dem") == {}
     git(repo, "gc", "-q", "--prune=now")
-    assert workspace.pinned("demo") == {1: a, 10: b} and workspace.source_at(b) == "a = 2\n"  # packed, and alive
+    assert workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"  # packed, and alive
 
 
 @pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
@@ -100,7 +100,7 @@ def test_notes_replace_and_live_beside_the_users_own(repo):
 
 def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
     workspace = Workspace(repo)
-    shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea", when=i) for i in range(3)]
+    shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(3)]
     blob = git(repo, "hash-object", "-w", "program.md")
     fanned = f"{shas[0][:2]}/{shas[0][2:]}"
     inner = subprocess.run(
@@ -203,7 +203,7 @@ from autorl.git.repository import Workspace
 workspace = Workspace(Path(sys.argv[1]))
 workspace.clear_stale_locks("demo")
 base = workspace.head()
-sha = workspace.commit("a = 1\\n", base, "Idea", when=1)
+sha = workspace.commit("a = 1\\n", base, "Idea", when="2026-01-31T02:03:04Z")
 workspace.pin("demo", 1, sha)
 workspace.move_branch("demo", base, None) if workspace.branch("demo") is None else None
 workspace.move_branch("demo", sha, base)

@@ -65,6 +65,9 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="autoRL")
 def cli() -> None:
     """Autoresearch for reinforcement learning: a better train.py, and the evidence that it is better."""
+    from autorl.git.plumbing import drop_git_variables
+
+    drop_git_variables()  # before anything imports GitPython
 
 
 # ---------------------------------------------------------------------------
