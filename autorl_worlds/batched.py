@@ -74,8 +74,8 @@ class BatchedWorld(worlds.World):
         before, action, begins = self.state, self._within_bounds(actions), self._ended
         after = self.array(self.physics(before, action))
         reward = self.reward_function(before, action, after)
-        if reward.shape != begins.shape:
-            came, due = tuple(reward.shape), tuple(begins.shape)
+        came, due = tuple(getattr(reward, "shape", ())), (self.num_envs,)
+        if came != due:
             raise ValueError(f"{self.env_id}: reward_function gave shape {came}, it must be {due}.")
         reward = self.true_reward = reward.masked_fill(begins, 0)
         registered = WORLDS.get(self.env_id, type(self)).reward_function

@@ -436,18 +436,24 @@ def test_what_is_wrong_is_said_in_one_sentence() -> None:
         def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
             return torch.zeros(4, 1)
 
+    class Single(Pendulum):
+        def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
+            return -1.0
+
     envs = Pendulum(4)
     with pytest.raises(RuntimeError, match=r"call reset\(\) before step\(\)"):
         envs.step(torch.zeros(4))
     envs.reset()
     with pytest.raises(ValueError, match=r"actions \(4, 2\) for 4 environments"):
         envs.step(torch.zeros(4, 2))
-    poles, wide = CartPole(4), Wide(4)
-    poles.reset(), wide.reset()
+    poles, wide, single = CartPole(4), Wide(4), Single(4)
+    poles.reset(), wide.reset(), single.reset()
     with pytest.raises(ValueError, match=r"whole numbers, torch.float32 came"):
         poles.step(torch.zeros(4))
     with pytest.raises(ValueError, match=r"reward_function gave shape \(4, 1\), it must be \(4,\)"):
         wide.step(torch.zeros(4))
+    with pytest.raises(ValueError, match=r"reward_function gave shape \(\), it must be \(4,\)"):
+        single.step(torch.zeros(4))
 
 
 @pytest.mark.parametrize("env_id", IDS)
