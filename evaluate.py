@@ -34,22 +34,32 @@ def _from_environment(name: str, usual: float) -> float:
             raise ValueError
         return value
     except ValueError:
-        raise SystemExit(f"{name}={os.environ[name]} is not a number; set it to one (usually {usual:g}), or unset it.") from None
+        raise SystemExit(
+            f"{name}={os.environ[name]} is not a number; set it to one (usually {usual:g}), or unset it."
+        ) from None
 
 
-TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)  # seconds, from process start to hand-over
+TIME_BUDGET = _from_environment(
+    "AUTORL_TIME_BUDGET", 720
+)  # seconds, from process start to hand-over
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
 NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
 if NUM_EVAL_EPISODES < 1:
     raise SystemExit(
         f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; set it to one or more, or unset it."
     )
-SEED = int(_from_environment("AUTORL_SEED", 1))  # the training seed belongs to the harness, never to train.py
+SEED = int(
+    _from_environment("AUTORL_SEED", 1)
+)  # the training seed belongs to the harness, never to train.py
 THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
 
-RUN_DIR = Path(os.environ.get("AUTORL_RUN_DIR", "."))  # metrics.csv and, under the judge, policy.pkl
+RUN_DIR = Path(
+    os.environ.get("AUTORL_RUN_DIR", ".")
+)  # metrics.csv and, under the judge, policy.pkl
 HANDOVER = os.environ.get("AUTORL_HANDOVER") == "1"  # set by the judge
-CLOCK_UPDATES = int(os.environ.get("AUTORL_CLOCK_UPDATES", 0))  # set by the judge for controls: updates in a budget
+CLOCK_UPDATES = int(
+    os.environ.get("AUTORL_CLOCK_UPDATES", 0)
+)  # set by the judge for controls: updates in a budget
 
 
 # ---------------------------------------------------------------------------
@@ -76,7 +86,9 @@ def elapsed() -> float:
     """Seconds since the process started (monotonic). In a control run the clock goes by updates: calls of `log_metrics`."""
     seconds = time.monotonic() - _START
     if CLOCK_UPDATES:
-        return max(_updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET)  # one that logs nothing ends too
+        return max(
+            _updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET
+        )  # one that logs nothing ends too
     return seconds
 
 
@@ -113,7 +125,9 @@ def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.En
     return thunk
 
 
-def make_vec_env(num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS) -> "VecEnv":
+def make_vec_env(
+    num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
+) -> "VecEnv":
     """The fast way to train: EnvPool where it knows the env and has a wheel, Gymnasium's own otherwise."""
     return VecEnv(num_envs, env_id, seed, threads)
 
@@ -130,9 +144,13 @@ class VecEnv:
         single_observation_space, single_action_space: 1-D Boxes.   backend: "envpool" or "gymnasium".
     """
 
-    def __init__(self, num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS):
+    def __init__(
+        self, num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
+    ):
         self.num_envs = num_envs
-        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)  # so that seeds 1 and 2 share no env
+        self._seed = int(
+            np.random.SeedSequence(seed).generate_state(1)[0] >> 1
+        )  # so that seeds 1 and 2 share no env
         self._ended = np.zeros(num_envs, bool)
         self._actions = np.zeros(0)
         self.backend = "envpool" if _envpool_knows(env_id) else "gymnasium"
@@ -142,25 +160,45 @@ class VecEnv:
             with warnings.catch_warnings():  # Gymnasium warns that float64 bounds become float32
                 warnings.simplefilter("ignore", UserWarning)
                 threads = min(threads, num_envs)
-                self._envs: Any = envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, seed=self._seed, num_threads=threads)
-                self.single_observation_space, self.single_action_space = self._envs.observation_space, self._envs.action_space
+                self._envs: Any = envpool.make(
+                    env_id,
+                    env_type="gymnasium",
+                    num_envs=num_envs,
+                    seed=self._seed,
+                    num_threads=threads,
+                )
+                self.single_observation_space, self.single_action_space = (
+                    self._envs.observation_space,
+                    self._envs.action_space,
+                )
             check_spaces(self, env_id)
         else:
             try:
                 check_spaces(probe := make_env(env_id)(), env_id)
             except (gym.error.Error, ImportError) as error:
-                raise SystemExit(f"Gymnasium cannot make {env_id!r}: {str(error).splitlines()[0]}") from None
+                raise SystemExit(
+                    f"Gymnasium cannot make {env_id!r}: {str(error).splitlines()[0]}"
+                ) from None
             probe.close()
-            self._envs = gym.vector.SyncVectorEnv([make_env(env_id, i, self._seed) for i in range(num_envs)])
-            self.single_observation_space, self.single_action_space = self._envs.single_observation_space, self._envs.single_action_space
+            self._envs = gym.vector.SyncVectorEnv(
+                [make_env(env_id, i, self._seed) for i in range(num_envs)]
+            )
+            self.single_observation_space, self.single_action_space = (
+                self._envs.single_observation_space,
+                self._envs.single_action_space,
+            )
 
     def reset(self) -> np.ndarray:
         """First observations, float32 (N, obs_dim)."""
         self._ended[:] = False
-        obs, _ = self._envs.reset() if self.backend == "envpool" else self._envs.reset(seed=self._seed)
+        obs, _ = (
+            self._envs.reset() if self.backend == "envpool" else self._envs.reset(seed=self._seed)
+        )
         return np.array(obs, np.float32)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """actions (N, act_dim) within bounds -> obs (N, obs_dim) float32, rewards (N,), terminated, truncated, valid (N,) bool."""
         self.send(actions)
         return self.recv()
@@ -174,11 +212,19 @@ class VecEnv:
 
     def recv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Wait for that step; what it returned, as `step` does."""
-        obs, rewards, terminated, truncated, _ = self._envs.recv() if self.backend == "envpool" else self._envs.step(self._actions)
+        obs, rewards, terminated, truncated, _ = (
+            self._envs.recv() if self.backend == "envpool" else self._envs.step(self._actions)
+        )
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid = ~self._ended
         self._ended = terminated | truncated
-        return np.asarray(obs, np.float32), np.asarray(rewards, np.float32), terminated, truncated, valid
+        return (
+            np.asarray(obs, np.float32),
+            np.asarray(rewards, np.float32),
+            terminated,
+            truncated,
+            valid,
+        )
 
 
 def _envpool_knows(env_id: str) -> bool:
@@ -209,12 +255,18 @@ def log_metrics(step: int, **scalars: float) -> None:
     """
     global _updates_seen
     _updates_seen += 1
-    row = {"seconds": round(elapsed(), 3), "step": int(step), **{k: float(v) for k, v in scalars.items()}}
+    row = {
+        "seconds": round(elapsed(), 3),
+        "step": int(step),
+        **{k: float(v) for k, v in scalars.items()},
+    }
     first = not _metrics_columns
     if first:
         _metrics_columns.extend(row)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _metrics_columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(
+        buffer, _metrics_columns, restval="", extrasaction="ignore", lineterminator="\n"
+    )
     if first:
         writer.writeheader()
     writer.writerow(row)
@@ -227,7 +279,9 @@ def log_metrics(step: int, **scalars: float) -> None:
 # ---------------------------------------------------------------------------
 
 
-def evaluate_policy(agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVAL_EPISODES, env_id: str = ENV_ID) -> dict[str, float]:
+def evaluate_policy(
+    agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVAL_EPISODES, env_id: str = ENV_ID
+) -> dict[str, float]:
     """The last line of train.py. Under the judge: hand the agent over and end the process (never returns).
 
     The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device` and returns an
@@ -242,9 +296,16 @@ def evaluate_policy(agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVA
         _hand_over(agent, device)
     act = actor(agent, device)
     training_seconds = elapsed()
-    envs = [gym.make(env_id) for _ in range(num_episodes)]  # one fresh env per episode, stepped in lockstep
+    envs = [
+        gym.make(env_id) for _ in range(num_episodes)
+    ]  # one fresh env per episode, stepped in lockstep
     seeds = np.random.SeedSequence(entropy=[SEED, 0x5EED]).generate_state(num_episodes)
-    obs = np.stack([np.asarray(env.reset(seed=int(s))[0], np.float32) for env, s in zip(envs, seeds, strict=True)])
+    obs = np.stack(
+        [
+            np.asarray(env.reset(seed=int(s))[0], np.float32)
+            for env, s in zip(envs, seeds, strict=True)
+        ]
+    )
     low, high = envs[0].action_space.low, envs[0].action_space.high  # type: ignore[attr-defined]
     returns, running = [0.0] * num_episodes, np.ones(num_episodes, bool)
     done = ~running  # (N,) finished on the last step or before
@@ -316,7 +377,11 @@ def _hand_over(agent: Any, device: Any) -> None:
     try:
         blob = cloudpickle.dumps({"agent": agent, "device": str(device)})
     except Exception as error:
-        culprit = next((name for name, value in vars(agent).items() if not _picklable(value)), None) if hasattr(agent, "__dict__") else None
+        culprit = (
+            next((name for name, value in vars(agent).items() if not _picklable(value)), None)
+            if hasattr(agent, "__dict__")
+            else None
+        )
         where = f"attribute {culprit!r}" if culprit else "it"
         sys.stdout.flush()
         print(f"HANDOVER: the agent cannot be handed over: {where} cannot be pickled ({type(error).__name__}: {error}). "
@@ -345,7 +410,9 @@ def main() -> int:
     """One measured run of the train.py beside this file."""
     import runpy
 
-    runpy.run_module("autorl.judge", run_name="__main__", alter_sys=True)  # ends with its own exit code
+    runpy.run_module(
+        "autorl.judge", run_name="__main__", alter_sys=True
+    )  # ends with its own exit code
     return 0
 
 

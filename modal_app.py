@@ -76,20 +76,37 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
     began = time.monotonic()
     if harness and harness != harness_sha256():
         reason = "Another version of evaluate.py was deployed in the meantime: stop that session, then run this command again."
-        return {"record": to_json(RunRecord(status="interrupted", rule="harness", reason=reason)), "files": {}}
+        return {
+            "record": to_json(RunRecord(status="interrupted", rule="harness", reason=reason)),
+            "files": {},
+        }
     ours: Job = from_json(Job, job)
     # The card is the container's only one, and the cores are what was paid for, not what the host has.
     ours = dataclasses.replace(ours, gpu="", cores=(), threads=ours.threads or int(CORES))
     if gpu and not modal.is_local() and not gpu_name():
         reason = f"{gpu} was asked for, and torch sees no CUDA device."
-        return {"record": to_json(RunRecord(status="interrupted", rule="gpu", reason=reason)), "files": {}}
+        return {
+            "record": to_json(RunRecord(status="interrupted", rule="gpu", reason=reason)),
+            "files": {},
+        }
     with tempfile.TemporaryDirectory() as folder:
         try:
             record = judge.measure(ours, Path(folder))
-        except Exception as error:  # an exception of ours must not look like a lost network at the other end
+        except (
+            Exception
+        ) as error:  # an exception of ours must not look like a lost network at the other end
             reason = f"The judge failed: {type(error).__name__}: {error}"
-            record = RunRecord(status="interrupted", rule="judge", reason=reason, env_id=ours.env_id, seed=ours.seed)
-        files = {name: read_text(Path(folder) / name, LOG_BYTES, tail=True) for name in ("run.log", "metrics.csv")}
+            record = RunRecord(
+                status="interrupted",
+                rule="judge",
+                reason=reason,
+                env_id=ours.env_id,
+                seed=ours.seed,
+            )
+        files = {
+            name: read_text(Path(folder) / name, LOG_BYTES, tail=True)
+            for name in ("run.log", "metrics.csv")
+        }
     record = dataclasses.replace(
         record,
         isolation="modal" if record.isolation == "none" else f"modal+{record.isolation}",
@@ -130,12 +147,22 @@ def main(
 ) -> None:
     """Measure one train.py and print its summary block."""
     if not Path(train).is_file():
-        raise SystemExit(f"There is no {train} here: run this in the repository's folder, or give --train.")
-    job = Job(train_source=Path(train).read_text(), env_id=env_id, seed=seed, time_budget=time_budget, num_eval_episodes=episodes)
+        raise SystemExit(
+            f"There is no {train} here: run this in the repository's folder, or give --train."
+        )
+    job = Job(
+        train_source=Path(train).read_text(),
+        env_id=env_id,
+        seed=seed,
+        time_budget=time_budget,
+        num_eval_episodes=episodes,
+    )
     answer = remote(gpu, time_budget).remote(to_json(job), gpu, harness_sha256())
     record: RunRecord = from_json(RunRecord, answer["record"])
     print(f"{record.status}  {record.reason}".rstrip())
-    print(f"{record.gpu or 'no GPU'}, {record.cores} cores, {record.isolation}, ${record.cost_usd:.2f} at list price")
+    print(
+        f"{record.gpu or 'no GPU'}, {record.cores} cores, {record.isolation}, ${record.cost_usd:.2f} at list price"
+    )
     print(summary_block(**{name: getattr(record, name) for name in SUMMARY}))
     if record.status != "ok":
         print(record.log_tail)
@@ -144,8 +171,12 @@ def main(
 
 def remote(gpu: str, time_budget: float) -> Any:
     """`measure` with this card, and as much time as this budget needs."""
-    cost_usd(gpu, CORES, MEMORY_GIB, 0.0)  # a card without a price is refused before it costs anything
-    return measure.with_options(gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(time_budget))
+    cost_usd(
+        gpu, CORES, MEMORY_GIB, 0.0
+    )  # a card without a price is refused before it costs anything
+    return measure.with_options(
+        gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(time_budget)
+    )
 
 
 # ## How to ask for it from here: many times
@@ -164,7 +195,9 @@ def runner(places: int, gpu: str = GPU) -> ModalRunner:
 
     def chosen(job: Job) -> Any:
         if job.time_budget not in found:
-            function = deployed.with_options(gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(job.time_budget))
+            function = deployed.with_options(
+                gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(job.time_budget)
+            )
             found[job.time_budget] = Bound(function, gpu)
         return found[job.time_budget]
 

@@ -43,7 +43,9 @@ TARGET_KL = 0.02  # [0.003, 0.1] log; the actor's learning rate follows it
 MAX_PACE = 2.0  # [1.0, 10.0] log; up to this many times LEARNING_RATE
 CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
-LOG_STD_INIT = -0.7  # [-2.0, 0.5] log sigma at the start: natural log, in units of half the action range
+LOG_STD_INIT = (
+    -0.7
+)  # [-2.0, 0.5] log sigma at the start: natural log, in units of half the action range
 LOG_STD_FINAL = -2.3  # [-4.0, 0.5] when the time is up; a line between them
 OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
@@ -56,7 +58,11 @@ REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 
 def mlp(in_dim: int, out_dim: int, out_gain: float) -> nn.Sequential:
     """Two hidden SiLU layers (on a CPU a fifth of the time of tanh), orthogonal initialisation (https://arxiv.org/abs/2006.05990)."""
-    first, second, last = nn.Linear(in_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, out_dim)
+    first, second, last = (
+        nn.Linear(in_dim, HIDDEN),
+        nn.Linear(HIDDEN, HIDDEN),
+        nn.Linear(HIDDEN, out_dim),
+    )
     for layer, gain in ((first, 2**0.5), (second, 2**0.5), (last, out_gain)):
         nn.init.orthogonal_(layer.weight, gain)
         nn.init.zeros_(layer.bias)
@@ -80,11 +86,15 @@ class Agent(nn.Module):
         self.register_buffer("log_std", torch.full((len(action_low),), LOG_STD_INIT))
         self.register_buffer("obs_mean", torch.zeros(obs_dim))
         self.register_buffer("obs_std", torch.ones(obs_dim))
-        bounded = np.isfinite(action_low) & np.isfinite(action_high)  # an unbounded action is used as it is
+        bounded = np.isfinite(action_low) & np.isfinite(
+            action_high
+        )  # an unbounded action is used as it is
         low, high = np.where(bounded, action_low, -1.0), np.where(bounded, action_high, 1.0)
         self.register_buffer("action_mid", torch.tensor((high + low) / 2, dtype=torch.float32))
         self.register_buffer("action_half", torch.tensor((high - low) / 2, dtype=torch.float32))
-        self.register_buffer("action_limit", torch.tensor(np.where(bounded, 1.0, np.inf), dtype=torch.float32))
+        self.register_buffer(
+            "action_limit", torch.tensor(np.where(bounded, 1.0, np.inf), dtype=torch.float32)
+        )
 
     def normalize(self, obs: torch.Tensor) -> torch.Tensor:
         return ((obs - self.obs_mean) / self.obs_std).clamp(-OBS_CLIP, OBS_CLIP)
@@ -95,7 +105,10 @@ class Agent(nn.Module):
 
     def to_env(self, actions: torch.Tensor) -> torch.Tensor:
         """Clamp to the bounds and scale to the environment's units."""
-        return actions.clamp(-self.action_limit, self.action_limit) * self.action_half + self.action_mid
+        return (
+            actions.clamp(-self.action_limit, self.action_limit) * self.action_half
+            + self.action_mid
+        )
 
     @torch.no_grad()
     def get_action(self, obs: torch.Tensor) -> np.ndarray:
@@ -105,7 +118,9 @@ class Agent(nn.Module):
 
 def log_prob(actions: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
     """Of a diagonal Gaussian, summed over action dimensions: (B, act_dim) -> (B,)."""
-    return (-0.5 * ((actions - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
+    return (
+        -0.5 * ((actions - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    ).sum(-1)
 
 
 class RunningMoments:
@@ -117,7 +132,9 @@ class RunningMoments:
     def update(self, rows: np.ndarray) -> None:
         mean, var, count = rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64), len(rows)
         delta, total = mean - self.mean, self.count + count
-        self.var = (self.var * self.count + var * count + delta**2 * self.count * count / total) / total
+        self.var = (
+            self.var * self.count + var * count + delta**2 * self.count * count / total
+        ) / total
         self.mean, self.count = self.mean + delta * count / total, total
 
 
@@ -126,9 +143,13 @@ class Rollout:
 
     def __init__(self, num_steps: int, num_envs: int, obs_dim: int, act_dim: int):
         T, N = self.shape = num_steps, num_envs
-        self.obs = np.zeros((T + 1, N, obs_dim), np.float32)  # the last row is where the next rollout begins
+        self.obs = np.zeros(
+            (T + 1, N, obs_dim), np.float32
+        )  # the last row is where the next rollout begins
         self.noise = np.zeros((T, N, act_dim), np.float32)  # standard normal
-        self.actions = np.zeros((T, N, act_dim), np.float32)  # as sampled: mean + std * noise, before the clamp
+        self.actions = np.zeros(
+            (T, N, act_dim), np.float32
+        )  # as sampled: mean + std * noise, before the clamp
         self.rewards = np.zeros((T, N), np.float32)
         self.terminated, self.truncated, self.valid = (np.zeros((T, N), bool) for _ in range(3))
 
@@ -136,7 +157,13 @@ class Rollout:
         for envs, rows in halves:
             self.obs[-1, rows] = envs.reset()
 
-    def collect(self, halves: list[tuple[VecEnv, slice]], actor: Agent, rng: np.random.Generator, worker: ThreadPoolExecutor) -> None:
+    def collect(
+        self,
+        halves: list[tuple[VecEnv, slice]],
+        actor: Agent,
+        rng: np.random.Generator,
+        worker: ThreadPoolExecutor,
+    ) -> None:
         """Step all environments T times. Each half has a thread that acts for it: neither waits for the other before the end."""
         self.noise = rng.standard_normal(self.noise.shape, np.float32)
         explore = self.noise * actor.log_std.exp().numpy()
@@ -148,13 +175,17 @@ class Rollout:
     @torch.inference_mode()
     def _steps(self, envs: VecEnv, rows: slice, actor: Agent, explore: np.ndarray) -> None:
         for t in range(len(self.actions)):
-            action = actor.mean(torch.from_numpy(self.obs[t, rows])) + torch.from_numpy(explore[t, rows])
+            action = actor.mean(torch.from_numpy(self.obs[t, rows])) + torch.from_numpy(
+                explore[t, rows]
+            )
             self.actions[t, rows] = action.numpy()
             (self.obs[t + 1, rows], self.rewards[t, rows], self.terminated[t, rows],
              self.truncated[t, rows], self.valid[t, rows]) = envs.step(actor.to_env(action).numpy())  # fmt: skip
 
     @torch.no_grad()
-    def batch(self, agent: Agent, rewards: np.ndarray, gamma: float, device: torch.device) -> tuple[torch.Tensor, ...]:
+    def batch(
+        self, agent: Agent, rewards: np.ndarray, gamma: float, device: torch.device
+    ) -> tuple[torch.Tensor, ...]:
         """Normalised observations, actions, log-probabilities, advantages and values, (B, ...) on the device, reset steps left out.
 
         Everything crosses to the device at once, and the critic sees all observations in one pass.
@@ -162,17 +193,34 @@ class Rollout:
         keep = torch.from_numpy(self.valid).to(device).flatten()
         obs = agent.normalize(torch.from_numpy(self.obs).to(device))  # (T + 1, N, obs_dim)
         values = agent.critic(obs).squeeze(-1)  # (T + 1, N)
-        advantages = torch.from_numpy(compute_gae(rewards, values.cpu().numpy(), self.terminated, self.truncated, gamma)).to(device)
-        actions, noise = (torch.from_numpy(x).to(device).flatten(0, 1)[keep] for x in (self.actions, self.noise))
-        logprobs = log_prob(noise, torch.zeros_like(agent.log_std), torch.zeros_like(agent.log_std)) - agent.log_std.sum()
-        return obs[:-1].flatten(0, 1)[keep], actions, logprobs, advantages.flatten()[keep], values[:-1].flatten()[keep]
+        advantages = torch.from_numpy(
+            compute_gae(rewards, values.cpu().numpy(), self.terminated, self.truncated, gamma)
+        ).to(device)
+        actions, noise = (
+            torch.from_numpy(x).to(device).flatten(0, 1)[keep] for x in (self.actions, self.noise)
+        )
+        logprobs = (
+            log_prob(noise, torch.zeros_like(agent.log_std), torch.zeros_like(agent.log_std))
+            - agent.log_std.sum()
+        )
+        return (
+            obs[:-1].flatten(0, 1)[keep],
+            actions,
+            logprobs,
+            advantages.flatten()[keep],
+            values[:-1].flatten()[keep],
+        )
 
 
 class Episodes:
     """Returns and lengths of the latest episodes, and how large discounted returns are (the scale of the rewards)."""
 
     def __init__(self, num_envs: int):
-        self.discounted, self.running_return, self.running_length = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
+        self.discounted, self.running_return, self.running_length = (
+            np.zeros(num_envs),
+            np.zeros(num_envs),
+            np.zeros(num_envs),
+        )
         self.moments = RunningMoments(1)
         self.finished: list[tuple[float, float]] = []  # (return, length)
 
@@ -184,18 +232,38 @@ class Episodes:
             self.running_return += rollout.rewards[t]
             self.running_length += rollout.valid[t]
             if ended.any():
-                self.finished.extend(zip(self.running_return[ended].tolist(), self.running_length[ended].tolist(), strict=True))
+                self.finished.extend(
+                    zip(
+                        self.running_return[ended].tolist(),
+                        self.running_length[ended].tolist(),
+                        strict=True,
+                    )
+                )
                 self.discounted[ended] = self.running_return[ended] = self.running_length[ended] = 0
         self.finished = self.finished[-100:]
         self.moments.update(returns[rollout.valid][:, None])
-        return (rollout.rewards / np.sqrt(self.moments.var + 1e-8)).clip(-REWARD_CLIP, REWARD_CLIP).astype(np.float32)
+        return (
+            (rollout.rewards / np.sqrt(self.moments.var + 1e-8))
+            .clip(-REWARD_CLIP, REWARD_CLIP)
+            .astype(np.float32)
+        )
 
     def mean(self) -> tuple[float, float]:
         """Of the latest 100 episodes; nan before the first has ended."""
-        return tuple(np.mean(self.finished, axis=0).tolist()) if self.finished else (float("nan"), float("nan"))
+        return (
+            tuple(np.mean(self.finished, axis=0).tolist())
+            if self.finished
+            else (float("nan"), float("nan"))
+        )
 
 
-def compute_gae(rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
+def compute_gae(
+    rewards: np.ndarray,
+    values: np.ndarray,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    gamma: float = GAMMA,
+) -> np.ndarray:
     """Generalised advantage estimates (https://arxiv.org/abs/1506.02438, eq. 16) -> (T, N).
 
     Args:
@@ -222,7 +290,10 @@ class Horizon:
     """
 
     def __init__(self) -> None:
-        self.steps, self.foresight = 1 / (1 - GAMMA), 0.0  # foresight: the explained variance of late
+        self.steps, self.foresight = (
+            1 / (1 - GAMMA),
+            0.0,
+        )  # foresight: the explained variance of late
 
     @property
     def gamma(self) -> float:
@@ -231,7 +302,13 @@ class Horizon:
     def see(self, explained_variance: float) -> None:
         """Once an update."""
         self.foresight += 0.02 * (max(0.0, explained_variance) - self.foresight)
-        wanted = self.steps * (1.005 if self.foresight > FORESIGHT else 1 / 1.005 if self.foresight < FORESIGHT - 0.2 else 1.0)
+        wanted = self.steps * (
+            1.005
+            if self.foresight > FORESIGHT
+            else 1 / 1.005
+            if self.foresight < FORESIGHT - 0.2
+            else 1.0
+        )
         self.steps = min(1 / (1 - MAX_GAMMA), max(1 / (1 - GAMMA), wanted))
 
 
@@ -244,9 +321,14 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter]):
         parameters = list(parameters)
         self.flat = torch.cat([p.detach().flatten() for p in parameters])
-        self.grad, self.m, self.v, self.steps = (*(torch.zeros_like(self.flat) for _ in range(3)), 0)
+        self.grad, self.m, self.v, self.steps = (
+            *(torch.zeros_like(self.flat) for _ in range(3)),
+            0,
+        )
         ends = np.cumsum([p.numel() for p in parameters]).tolist()
-        for p, end in zip(parameters, ends, strict=True):  # each parameter becomes a window on the flat vector
+        for p, end in zip(
+            parameters, ends, strict=True
+        ):  # each parameter becomes a window on the flat vector
             rows = slice(end - p.numel(), end)
             p.data, p.grad = self.flat[rows].view_as(p), self.grad[rows].view_as(p)
 
@@ -266,23 +348,35 @@ class Adam:
 def minibatches(order: np.ndarray, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Rows gathered once in the given order, then cut into contiguous pieces of nearly MINIBATCH_SIZE."""
     inds = torch.from_numpy(order).to(tensors[0].device)
-    return zip(*(x[inds].tensor_split(max(1, round(len(order) / MINIBATCH_SIZE))) for x in tensors), strict=True)
+    return zip(
+        *(x[inds].tensor_split(max(1, round(len(order) / MINIBATCH_SIZE))) for x in tensors),
+        strict=True,
+    )
 
 
 def update_policy(agent: Agent, optimizer: Adam, learning_rate: float, orders: list[np.ndarray], obs: torch.Tensor, actions: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor) -> dict[str, float]:  # fmt: skip
     """PPO's clipped surrogate (https://arxiv.org/abs/1707.06347, eq. 7), one pass over the batch for each of `orders`."""
     for order in orders:
-        for mb_obs, mb_actions, mb_logprobs, mb_advantages in minibatches(order, obs, actions, logprobs, advantages):
+        for mb_obs, mb_actions, mb_logprobs, mb_advantages in minibatches(
+            order, obs, actions, logprobs, advantages
+        ):
             mb_advantages = (mb_advantages - mb_advantages.mean()) / (mb_advantages.std() + 1e-8)
             logratio = log_prob(mb_actions, agent.actor(mb_obs), agent.log_std) - mb_logprobs
             ratio = logratio.exp()
-            pg_loss = -torch.min(mb_advantages * ratio, mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)).mean()
+            pg_loss = -torch.min(
+                mb_advantages * ratio, mb_advantages * ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)
+            ).mean()
             optimizer.minimize(pg_loss, learning_rate)
     with torch.no_grad():  # of the last minibatch, the furthest from the behaviour policy
         approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
         clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
         entropy = (agent.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
-        return {"policy_loss": pg_loss.item(), "entropy": entropy.item(), "approx_kl": approx_kl.item(), "clipfrac": clipfrac.item()}
+        return {
+            "policy_loss": pg_loss.item(),
+            "entropy": entropy.item(),
+            "approx_kl": approx_kl.item(),
+            "clipfrac": clipfrac.item(),
+        }
 
 
 def update_critic(agent: Agent, optimizer: Adam, learning_rate: float, orders: list[np.ndarray], obs: torch.Tensor, returns: torch.Tensor) -> dict[str, float]:  # fmt: skip
@@ -303,15 +397,31 @@ def main() -> None:
     torch.manual_seed(evaluate.SEED)  # the seed belongs to the harness
     rng = np.random.default_rng(evaluate.SEED)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)  # the nets are small: two learners of one thread each beat one of two threads
+    torch.set_num_threads(
+        1
+    )  # the nets are small: two learners of one thread each beat one of two threads
     worker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
 
     half, threads = NUM_ENVS // 2, max(1, evaluate.THREADS // 2)
-    halves = [(make_vec_env(half, seed=2 * evaluate.SEED + k, threads=threads), slice(k * half, (k + 1) * half)) for k in (0, 1)]
-    obs_space, action_space = halves[0][0].single_observation_space, halves[0][0].single_action_space
+    halves = [
+        (
+            make_vec_env(half, seed=2 * evaluate.SEED + k, threads=threads),
+            slice(k * half, (k + 1) * half),
+        )
+        for k in (0, 1)
+    ]
+    obs_space, action_space = (
+        halves[0][0].single_observation_space,
+        halves[0][0].single_action_space,
+    )
     agent = Agent(obs_space.shape[0], action_space.low, action_space.high).to(device)
-    actor = copy.deepcopy(agent).cpu() if device.type == "cuda" else agent  # acts on the CPU: nothing crosses the bus at each step
-    actor_optimizer, critic_optimizer = Adam(agent.actor.parameters()), Adam(agent.critic.parameters())
+    actor = (
+        copy.deepcopy(agent).cpu() if device.type == "cuda" else agent
+    )  # acts on the CPU: nothing crosses the bus at each step
+    actor_optimizer, critic_optimizer = (
+        Adam(agent.actor.parameters()),
+        Adam(agent.critic.parameters()),
+    )
     rollout, episodes, obs_moments = (
         Rollout(NUM_STEPS, 2 * half, *obs_space.shape, *action_space.shape),
         Episodes(2 * half),
@@ -323,22 +433,39 @@ def main() -> None:
     pace = 1.0  # factor on the actor's learning rate that keeps approx_kl near TARGET_KL; unbounded, it would saturate a policy that knows nothing yet
     longest, start, horizon = 0.0, time.monotonic(), Horizon()
     rollout.begin(halves)
-    while num_updates == 0 or remaining() > 1.2 * longest + 0.3:  # seconds; the next iteration has to fit
+    while (
+        num_updates == 0 or remaining() > 1.2 * longest + 0.3
+    ):  # seconds; the next iteration has to fit
         actor.load_state_dict(agent.state_dict())
         rollout.collect(halves, actor, rng, worker)
-        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(agent, episodes.see(rollout), horizon.gamma, device)
+        b_obs, b_actions, b_logprobs, b_advantages, b_values = rollout.batch(
+            agent, episodes.see(rollout), horizon.gamma, device
+        )
         b_returns = b_advantages + b_values
 
         # -- update: actor and critic share nothing, so each learns on its own thread
         annealed = max(FINAL_LR_SHARE, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
         learning_rate = LEARNING_RATE * annealed
         orders = [rng.permutation(len(b_obs)) for _ in range(UPDATE_EPOCHS)]
-        critic_learned = worker.submit(update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns)
-        policy_stats = update_policy(agent, actor_optimizer, learning_rate * pace, orders, b_obs, b_actions, b_logprobs, b_advantages)
+        critic_learned = worker.submit(
+            update_critic, agent, critic_optimizer, learning_rate, orders, b_obs, b_returns
+        )
+        policy_stats = update_policy(
+            agent,
+            actor_optimizer,
+            learning_rate * pace,
+            orders,
+            b_obs,
+            b_actions,
+            b_logprobs,
+            b_advantages,
+        )
         value_stats = critic_learned.result()
         slower = policy_stats["approx_kl"] > TARGET_KL * (0.2 + 0.8 * annealed)
         pace = min(MAX_PACE, max(0.1, pace * (0.9 if slower else 1.1)))
-        agent.log_std.fill_(LOG_STD_FINAL + (LOG_STD_INIT - LOG_STD_FINAL) * annealed)  # little noise at the end: the mean is scored
+        agent.log_std.fill_(
+            LOG_STD_FINAL + (LOG_STD_INIT - LOG_STD_FINAL) * annealed
+        )  # little noise at the end: the mean is scored
 
         # -- the statistics of observations move between iterations only, so ratios start at 1
         obs_moments.update(rollout.obs[:-1][rollout.valid])
@@ -346,7 +473,11 @@ def main() -> None:
         agent.obs_std.copy_(torch.from_numpy(np.sqrt(obs_moments.var + 1e-8)))
 
         # -- report
-        num_updates, total_timesteps, now = num_updates + 1, total_timesteps + len(b_obs), time.monotonic()
+        num_updates, total_timesteps, now = (
+            num_updates + 1,
+            total_timesteps + len(b_obs),
+            time.monotonic(),
+        )
         longest, sps, start = max(0.9 * longest, now - start), len(b_obs) / (now - start), now
         episode_return, episode_length = episodes.mean()
         explained_variance = 1 - float((b_returns - b_values).var() / (b_returns.var() + 1e-8))
@@ -370,7 +501,11 @@ class Progress:
     """A bar on a terminal; in a log, one plain line every few seconds."""
 
     def __init__(self, every: float = 10.0):
-        self.bar, self.every, self.last = sys.stdout.isatty(), every, 0.0  # seconds between lines in a log
+        self.bar, self.every, self.last = (
+            sys.stdout.isatty(),
+            every,
+            0.0,
+        )  # seconds between lines in a log
 
     def show(self, step: int, sps: float, episode_return: float) -> None:
         share = min(1.0, evaluate.elapsed() / max(evaluate.TIME_BUDGET, 1e-9))

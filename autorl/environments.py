@@ -48,7 +48,9 @@ def load_harness(root: Path) -> ModuleType:
         return there
     spec = importlib.util.spec_from_file_location("evaluate", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"There is no evaluate.py in {root}: start in the folder of a project, or make one with `autorl init`.")
+        raise UserError(
+            f"There is no evaluate.py in {root}: start in the folder of a project, or make one with `autorl init`."
+        )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -112,6 +114,11 @@ def sanity_band(env_id: str, episodes: int = 20, seed: int = 0) -> dict[str, Any
                 total, over, steps = total + float(reward), terminated or truncated, steps + 1
             returns.append(total)
         values = np.array(returns)
-        band[name] = {"mean": float(values.mean()), "std": float(values.std()), "min": float(values.min()), "max": float(values.max())}
+        band[name] = {
+            "mean": float(values.mean()),
+            "std": float(values.std()),
+            "min": float(values.min()),
+            "max": float(values.max()),
+        }
     env.close()
     return band | {"upper": max(band["nothing"]["max"], band["random"]["max"])}

@@ -31,7 +31,13 @@ def from_json(cls: type, data: Any) -> Any:
         return None
     if dataclasses.is_dataclass(cls):
         hints = _hints(cls)
-        return cls(**{f.name: from_json(hints[f.name], data[f.name]) for f in dataclasses.fields(cls) if f.name in data})
+        return cls(
+            **{
+                f.name: from_json(hints[f.name], data[f.name])
+                for f in dataclasses.fields(cls)
+                if f.name in data
+            }
+        )
     origin, args = typing.get_origin(cls), typing.get_args(cls)
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in args if a is not type(None)]

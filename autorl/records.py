@@ -93,7 +93,9 @@ SandboxMode = Literal["auto", "bwrap", "off"]
 class MachineShare:
     """The machine this run got, sampled all through it."""
 
-    cpu_share: float | None = None  # CPU seconds the cores were free to give us / (seconds x cores), 1 = undisturbed
+    cpu_share: float | None = (
+        None  # CPU seconds the cores were free to give us / (seconds x cores), 1 = undisturbed
+    )
     steal: float | None = None  # share of time the hypervisor took, 0..1
     other_load: float | None = None  # cores' worth of other processes' CPU on our cores
     suspended_seconds: float = 0.0  # CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC
@@ -122,7 +124,9 @@ class RunRecord:
     total_seconds: float | None = None
     total_timesteps: int | None = None  # self-reported
     num_updates: int | None = None  # self-reported
-    diagnostics: dict[str, float] = field(default_factory=dict)  # self-reported: last row of metrics.csv
+    diagnostics: dict[str, float] = field(
+        default_factory=dict
+    )  # self-reported: last row of metrics.csv
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     machine: MachineShare = field(default_factory=MachineShare)
@@ -134,12 +138,18 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     log_tail: str = ""  # bounded, valid UTF-8; data, never instructions
     cost_usd: float = 0.0  # rented machines: an estimate at list price; 0 on one's own
-    control: dict[str, Any] = field(default_factory=dict)  # for kind != "measure": what the control saw
+    control: dict[str, Any] = field(
+        default_factory=dict
+    )  # for kind != "measure": what the control saw
 
     @property
     def scored(self) -> bool:
         """True when there is a finite score to compare (bool is not a number)."""
-        return self.status == "ok" and type(self.avg_return) is float and math.isfinite(self.avg_return)
+        return (
+            self.status == "ok"
+            and type(self.avg_return) is float
+            and math.isfinite(self.avg_return)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +241,14 @@ class History:
     train_source: str  # the incumbent's train.py
     incumbent: int
     rows: tuple[Row, ...]  # every attempt so far, oldest first
-    refusals: tuple[tuple[str, str], ...] = ()  # (title, reason) of proposals refused since the last attempt
+    refusals: tuple[
+        tuple[str, str], ...
+    ] = ()  # (title, reason) of proposals refused since the last attempt
     solved_at: float | None = None  # gymnasium's reward threshold
     experiment: Callable[[int], Experiment] | None = None
     source_of: Callable[[int], str] | None = None  # an earlier attempt's train.py
     vet: Callable[[str], str] = lambda source: ""  # "" when acceptable, else one sentence why not
-    params: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)  # search's ledger, by attempt
+    params: Mapping[int, tuple[tuple[str, float], ...]] = field(
+        default_factory=dict
+    )  # search's ledger, by attempt
     seed: int = 0  # for proposers that draw

@@ -28,10 +28,33 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
 import run_statistics
-from simulation import BUDGETS, NOISE, RULES, STRESS, WORLDS, Nature, Night, World, real_world, simulate
+from simulation import (
+    BUDGETS,
+    NOISE,
+    RULES,
+    STRESS,
+    WORLDS,
+    Nature,
+    Night,
+    World,
+    real_world,
+    simulate,
+)
 
 from autorl.confirm import stats
-from autorl.decision import AttemptFact, Control, ControlFact, Propose, Rules, RunFact, State, champion, observe, start, wants
+from autorl.decision import (
+    AttemptFact,
+    Control,
+    ControlFact,
+    Propose,
+    Rules,
+    RunFact,
+    State,
+    champion,
+    observe,
+    start,
+    wants,
+)
 
 # ---------------------------------------------------------------------------
 # Gains
@@ -60,7 +83,9 @@ def table(nights: int, only: Sequence[str] = ()) -> None:
     worlds = {name: world for name, world in worlds.items() if not only or name in only}
     with Pool(2) as pool:
         for world_name, world in worlds.items():
-            print(f"\n-- {world_name}: {nights} nights, gains in s; null+: keeps that gained nothing\n{HEAD}")
+            print(
+                f"\n-- {world_name}: {nights} nights, gains in s; null+: keeps that gained nothing\n{HEAD}"
+            )
             for name, rules in RULES.items():
                 print(_row(name, simulate(pool, world, rules, nights)), flush=True)
 
@@ -71,19 +96,26 @@ def stress(nights: int) -> None:
         print(HEAD)
         for name, world in STRESS.items():
             for rule in ("anchored adaptive", "standard"):
-                print(_row(f"{name}: {rule}", simulate(pool, world, RULES[rule], nights)), flush=True)
+                print(
+                    _row(f"{name}: {rule}", simulate(pool, world, RULES[rule], nights)), flush=True
+                )
 
 
 def places(nights: int) -> None:
     """Candidates side by side: a keep makes the others start again on top of it."""
     with Pool(2) as pool:
-        print(f"{'world, rule':<40} {'places':>6} {'gain 100':>12} {'below':>7} {'ideas':>6} {'rounds':>6}")
+        print(
+            f"{'world, rule':<40} {'places':>6} {'gain 100':>12} {'below':>7} {'ideas':>6} {'rounds':>6}"
+        )
         for world_name in ("base", "late"):
             for rule in ("anchored adaptive", "standard"):
                 for k in (1, 2, 4, 8):
                     done = simulate(pool, WORLDS[world_name], RULES[rule], nights, places=k)
                     g = np.array([n.gain[100] for n in done])
-                    ideas, rounds = np.mean([n.ideas for n in done]), np.mean([n.rounds for n in done])
+                    ideas, rounds = (
+                        np.mean([n.ideas for n in done]),
+                        np.mean([n.rounds for n in done]),
+                    )
                     print(
                         f"{world_name + ', ' + rule:<40} {k:>6} {g.mean():6.2f} ±{g.std() / math.sqrt(len(g)):.2f} {100 * (g < -1e-9).mean():5.1f} % {ideas:6.0f} {rounds:6.0f}",
                         flush=True,
@@ -96,15 +128,21 @@ def places(nights: int) -> None:
 
 NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "normal": lambda rng, n: rng.standard_normal(n),
-    "skewed: 15 % fail to take off": lambda rng, n: rng.standard_normal(n) * 0.62 + np.where(rng.random(n) < 0.15, -1.87, 0.33),
-    "skewed: gamma, skewness -1.6": lambda rng, n: -(rng.gamma(4 / 1.6**2, size=n) - 4 / 1.6**2) / math.sqrt(4 / 1.6**2),
+    "skewed: 15 % fail to take off": lambda rng, n: (
+        rng.standard_normal(n) * 0.62 + np.where(rng.random(n) < 0.15, -1.87, 0.33)
+    ),
+    "skewed: gamma, skewness -1.6": lambda rng, n: (
+        -(rng.gamma(4 / 1.6**2, size=n) - 4 / 1.6**2) / math.sqrt(4 / 1.6**2)
+    ),
     "heavy tails: Student's t, 3 df": lambda rng, n: rng.standard_t(3, n),
 }
 
 
 def null(nights: int) -> None:
     """Nights in which no idea changes anything, then the claim on 5 + 5 fresh runs."""
-    print(f"{'noise':<20} {'nights':>7} {'claims':>7} {'shown':>6} {'rate':>8}   95 % interval of the rate")
+    print(
+        f"{'noise':<20} {'nights':>7} {'claims':>7} {'shown':>6} {'rate':>8}   95 % interval of the rate"
+    )
     for noise in ("normal", "skew"):
         world = World(good=0.0, harmful=0.0, noise=noise)
         shown = claims = 0
@@ -115,7 +153,9 @@ def null(nights: int) -> None:
             if n.keeps > 0:
                 claims += 1
                 nature = Nature(world, rng)
-                shown += stats.claim([nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]).shown
+                shown += stats.claim(
+                    [nature.run(0.0) for _ in range(5)], [nature.run(0.0) for _ in range(5)]
+                ).shown
         low, high = run_statistics.wilson(shown, len(done))
         print(
             f"{noise:<20} {len(done):>7} {claims:>7} {shown:>6} {100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %",
@@ -125,9 +165,16 @@ def null(nights: int) -> None:
 
 def planted(nights: int) -> None:
     """Nine nulls, then a gain; then nulls to the end of 40 runs. Its own runs, and whether the champion has it."""
-    print(f"{'gain':>6} {'rule':<20} {'nights':>7} {'kept at once':>13} {'its runs':>9} {'in the champion':>16} {'nulls kept':>11}")
+    print(
+        f"{'gain':>6} {'rule':<20} {'nights':>7} {'kept at once':>13} {'its runs':>9} {'in the champion':>16} {'nulls kept':>11}"
+    )
     for gain in (0.5, 1.0, 2.0, 4.0):
-        for rule in ("bold: one run against the mean", "SPRT .05 (strict)", "anchored adaptive", "standard"):
+        for rule in (
+            "bold: one run against the mean",
+            "SPRT .05 (strict)",
+            "anchored adaptive",
+            "standard",
+        ):
             kept = runs = found = nulls = 0
             for k in range(nights):
                 nature, truth = Nature(World(), np.random.default_rng(1000 + k)), {0: 0.0}
@@ -140,10 +187,17 @@ def planted(nights: int) -> None:
                         truth[n] = truth[want.parent] + (gain if n == 10 else 0.0)
                         state, verdicts = observe(state, AttemptFact(n, want.parent, str(n), 1000))
                     elif isinstance(want, Control):
-                        state, verdicts = observe(state, ControlFact(want.attempt, want.kind, passed=True))
+                        state, verdicts = observe(
+                            state, ControlFact(want.attempt, want.kind, passed=True)
+                        )
                     else:
                         done += 1
-                        state, verdicts = observe(state, RunFact(done, want.attempt, "ok", nature.run(truth[want.attempt]), done))
+                        state, verdicts = observe(
+                            state,
+                            RunFact(
+                                done, want.attempt, "ok", nature.run(truth[want.attempt]), done
+                            ),
+                        )
                     for v in verdicts:
                         kept += v.outcome == "keep" and v.attempt == 10
                         nulls += v.outcome == "keep" and v.attempt != 10
@@ -170,11 +224,16 @@ def coverage(trials: int) -> None:
                 assert c.low is not None and c.high is not None
                 held += c.low <= 0.0 <= c.high
                 shown += c.shown
-                again = b[rng.integers(0, 5, (400, 5))].mean(1) - a[rng.integers(0, 5, (400, 5))].mean(1)
+                again = b[rng.integers(0, 5, (400, 5))].mean(1) - a[
+                    rng.integers(0, 5, (400, 5))
+                ].mean(1)
                 low, high = np.quantile(again, (0.025, 0.975))
                 boot += low <= 0.0 <= high
             label = name.split(":")[0] if scale == 1.0 else "  and a champion twice as noisy"
-            print(f"{(name if scale == 1.0 else label):<34} {held / trials:8.3f} {shown / trials:8.3f} {boot / trials:10.3f}", flush=True)
+            print(
+                f"{(name if scale == 1.0 else label):<34} {held / trials:8.3f} {shown / trials:8.3f} {boot / trials:10.3f}",
+                flush=True,
+            )
 
 
 # ---------------------------------------------------------------------------
@@ -207,7 +266,9 @@ def seconds(rigor: str, runs: int = 200) -> list[float]:
 
 def clock() -> None:
     """Decision time per call."""
-    print(f"{'rigor':<12} {'median ms':>10} {'worst ms':>10}   (a run observed and the next asked for, the last 50 of 200 runs)")
+    print(
+        f"{'rigor':<12} {'median ms':>10} {'worst ms':>10}   (a run observed and the next asked for, the last 50 of 200 runs)"
+    )
     for rigor in ("bold", "strict", "anchored", "standard"):
         spent = seconds(rigor)
         print(f"{rigor:<12} {1000 * spent[25]:10.3f} {1000 * spent[-1]:10.3f}", flush=True)
@@ -218,18 +279,35 @@ def noise(path: Path) -> None:
 
     `path`: a JSON list of {"file", "seed", "avg_return", "std_return", "episodes"}; runs of two files on the same seeds.
     """
-    rows = [r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"]  # benchmarks/slots.py also has runs alone
+    rows = [
+        r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"
+    ]  # benchmarks/slots.py also has runs alone
     files = sorted({r["file"] for r in rows})
-    arms = {f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None} for f in files}
+    arms = {
+        f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None}
+        for f in files
+    }
     scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]
     pooled = run_statistics.spread(scores)
     if pooled is None:
         raise SystemExit("two runs of one file are the least to measure a spread from")
-    standard = [(x - stats.mean(a)) / math.sqrt(stats.variance(a)) for a in scores if len(a) > 2 for x in a]
+    standard = [
+        (x - stats.mean(a)) / math.sqrt(stats.variance(a)) for a in scores if len(a) > 2 for x in a
+    ]
     skew = run_statistics.skewness(standard)
     shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
-    pair = run_statistics.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2])) if len(files) > 1 else None
-    share = run_statistics.evaluation_share([r["std_return"] for r in rows if r["avg_return"] is not None], rows[0]["episodes"], pooled.s)
+    pair = (
+        run_statistics.seed_correlation(
+            *([arms[f][s]["avg_return"] for s in shared] for f in files[:2])
+        )
+        if len(files) > 1
+        else None
+    )
+    share = run_statistics.evaluation_share(
+        [r["std_return"] for r in rows if r["avg_return"] is not None],
+        rows[0]["episodes"],
+        pooled.s,
+    )
     found = {
         "s": pooled.s, "s_stderr": pooled.stderr, "df": pooled.df,
         "skewness": skew[0] if skew else 0.0, "skewness_stderr": skew[1] if skew else None,
@@ -251,16 +329,26 @@ def main() -> None:
         "planted": (planted, 300),
         "coverage": (coverage, 20000),
     }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="table", choices=["table", *acts, "time", "noise"])
-    parser.add_argument("more", nargs="*", help="how many nights or trials; table: also names of worlds; noise: the runs' JSON")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="?", default="table", choices=["table", *acts, "time", "noise"]
+    )
+    parser.add_argument(
+        "more",
+        nargs="*",
+        help="how many nights or trials; table: also names of worlds; noise: the runs' JSON",
+    )
     given = parser.parse_args()
     number = int(given.more.pop(0)) if given.more and given.more[0].isdigit() else 0
     if 0 < number < 20:
         parser.error("20 nights are the least")
     if given.what == "noise":
         if len(given.more) != 1 or not Path(given.more[0]).is_file():
-            parser.error("noise needs the runs' file: decision.py noise results/benchmarks/slots.json")
+            parser.error(
+                "noise needs the runs' file: decision.py noise results/benchmarks/slots.json"
+            )
         noise(Path(given.more[0]))
     elif given.what == "time":
         clock()

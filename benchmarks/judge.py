@@ -68,7 +68,11 @@ print(spent / n, t_inference)
 def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[float, float]:
     """(t_env, t_inference per row) in seconds, each alone on one core."""
     said = subprocess.run(
-        [sys.executable, "-c", ONE_CORE, env_id, str(rows), str(policy), str(seconds)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ONE_CORE, env_id, str(rows), str(policy), str(seconds)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     t_env, t_inference = map(float, said.stdout.split())
     return t_env, t_inference
@@ -83,7 +87,9 @@ def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
     with episodes.Episodes(env_id, seeds, len(hardware.affinity()), judge_env(), folder) as envs:
-        environment = dict(os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge")
+        environment = dict(
+            os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
+        )
         server = subprocess.Popen([sys.executable, "-P", "-c", f"import policy_server; policy_server.serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
                                   env=environment, cwd=folder)  # fmt: skip
         try:
@@ -98,7 +104,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The judge's evaluation rate over its ceiling.")
     parser.add_argument("env_ids", nargs="*", default=["HalfCheetah-v5", "Pendulum-v1"])
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each half of the ceiling (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="for each half of the ceiling (default: 3)"
+    )
     options = parser.parse_args()
     import gymnasium as gym
 
@@ -107,14 +115,19 @@ def main() -> None:
 
     cores = len(hardware.affinity())
     print(f"{cores} cores, {options.episodes} episodes")
-    print(f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}")
+    print(
+        f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}"
+    )
     for env_id in options.env_ids:
         env = gym.make(env_id)
         dims = env.observation_space.shape[0], env.action_space.shape[0]
         env.close()
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            subprocess.run([sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")], check=True)
+            subprocess.run(
+                [sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")],
+                check=True,
+            )
             rows = -(-options.episodes // cores)
             before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
             share, cpu = machine_share.Share(hardware.affinity()), machine_share.own_cpu_seconds()

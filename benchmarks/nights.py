@@ -48,7 +48,13 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
             "--confirm-runs", str(confirm_runs), "--slots", str(min(2, os.cpu_count() or 1)), "--seed", str(seed),
         )  # fmt: skip
         minutes = (time.monotonic() - began) / 60
-        tip = subprocess.run(["git", "show", f"autoresearch/{TAG}:train.py"], cwd=repo, capture_output=True, text=True, check=True).stdout
+        tip = subprocess.run(
+            ["git", "show", f"autoresearch/{TAG}:train.py"],
+            cwd=repo,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         print_evidence(repo, TAG)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     claims = [e["claim"] for e in events if e["type"] == "claim"]
@@ -62,7 +68,9 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nights", type=int, default=3)
     parser.add_argument("--experiments", type=int, default=20)
     parser.add_argument("--confirm-runs", type=int, default=5)

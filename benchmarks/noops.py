@@ -34,14 +34,21 @@ def repository(folder: Path, source: str) -> Path:
     folder.mkdir(parents=True)
     for name in ("agent_loop.py", "evaluate.py", "program.md", "pyproject.toml", ".gitignore"):
         shutil.copy(PROJECT / name, folder / name)
-    shutil.copytree(PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__")
+    )
     (folder / "train.py").write_text(source)
     who = {
-        f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))
     }
     for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "a project"]):
         subprocess.run(
-            ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *args], cwd=folder, check=True, env=os.environ | who
+            ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *args],
+            cwd=folder,
+            check=True,
+            env=os.environ | who,
         )
     for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
         subprocess.run(["git", "config", key, value], cwd=folder, check=True)
@@ -58,25 +65,39 @@ def toy(candidates: int, crippled: bool) -> str:
 
 def research(repo: Path, env_id: str, *options: str) -> list[dict[str, Any]]:
     """One real session in `repo`, with slots of its own, to its end; the journal's events."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | {"AUTORL_HOME": str(repo.parent / "home")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | {
+        "AUTORL_HOME": str(repo.parent / "home")
+    }
     command = [sys.executable, "agent_loop.py", "run", "--tag", TAG, "--env-id", env_id, *options]
     done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
     journal = repo / "results" / env_id / TAG / "journal.jsonl"
     if done.returncode or not journal.is_file():
-        raise SystemExit(f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
     return [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
 
 
-def session(candidates: int, confirm_runs: int, seed: int, crippled: bool, slots: int = 2) -> list[dict[str, Any]]:
+def session(
+    candidates: int, confirm_runs: int, seed: int, crippled: bool, slots: int = 2
+) -> list[dict[str, Any]]:
     """The toy, and nothing but no-ops (and, where it is crippled, its fix) proposed."""
     with tempfile.TemporaryDirectory() as temporary:
         repo = repository(Path(temporary) / "repo", toy(candidates, crippled))
         ideas: list[dict[str, Any]] = [
-            {"title": f"no-op {k}", "edits": [{"search": f"UNUSED_{k} = {k} + 1.0", "replace": f"UNUSED_{k} = 1.0 + {k}"}]}
+            {
+                "title": f"no-op {k}",
+                "edits": [
+                    {"search": f"UNUSED_{k} = {k} + 1.0", "replace": f"UNUSED_{k} = 1.0 + {k}"}
+                ],
+            }
             for k in range(candidates)
         ]
         if crippled:
-            ideas[POSITION] = {"title": "the fix", "edits": [{"search": CRIPPLE[1], "replace": CRIPPLE[0]}]}
+            ideas[POSITION] = {
+                "title": "the fix",
+                "edits": [{"search": CRIPPLE[1], "replace": CRIPPLE[0]}],
+            }
         (Path(temporary) / "ideas.jsonl").write_text("\n".join(json.dumps(idea) for idea in ideas))
         return research(
             repo, ENV_ID, "--budget", "20", "--episodes", "20", "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"),
@@ -92,7 +113,9 @@ def runs(events: list[dict[str, Any]]) -> int:
     """Measured runs, the claim's and the controls' not counted."""
     started = {e["run"]: e for e in events if e["type"] == "started"}
     return sum(
-        started[e["run"]]["kind"] == "measure" and "confirm" not in started[e["run"]]["purpose"] for e in events if e["type"] == "run"
+        started[e["run"]]["kind"] == "measure" and "confirm" not in started[e["run"]]["purpose"]
+        for e in events
+        if e["type"] == "run"
     )
 
 
@@ -103,7 +126,9 @@ def aa(candidates: int) -> None:
     kept, tried = count["keep"], count["keep"] + count["discard"] + count["crash"]
     low, high = wilson(kept, tried)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
-    print(f"baseline: mean {base['mean']:.1f}, s {base['s'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all")
+    print(
+        f"baseline: mean {base['mean']:.1f}, s {base['s'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all"
+    )
     print(
         f"no-op edits: {tried}, kept {kept} ({100 * low:.0f} to {100 * high:.0f} % at 95 %), certified {count['certified']}, undone {count['undone']}"
     )
@@ -121,7 +146,11 @@ def planted(sessions: int) -> None:
         for event in events:
             if event["type"] == "attempt" and event.get("again") in own:
                 own.add(event["n"])
-        found = [v for v in verdicts(events) if v["attempt"] in own and v["outcome"] in ("keep", "discard", "crash")]
+        found = [
+            v
+            for v in verdicts(events)
+            if v["attempt"] in own and v["outcome"] in ("keep", "discard", "crash")
+        ]
         won = any(v["outcome"] == "keep" for v in found)
         kept += won
         spent.append(sum(v["n"] for v in found))
@@ -140,9 +169,17 @@ def planted(sessions: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="?", default="aa", choices=["aa", "planted"])
-    parser.add_argument("number", nargs="?", type=int, default=0, help="candidates (aa, 40) or sessions (planted, 20)")
+    parser.add_argument(
+        "number",
+        nargs="?",
+        type=int,
+        default=0,
+        help="candidates (aa, 40) or sessions (planted, 20)",
+    )
     given = parser.parse_args()
     if given.what == "planted":
         planted(given.number or 20)

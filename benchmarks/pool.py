@@ -107,15 +107,33 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--places", type=int, default=64)
     p.add_argument("--seconds", type=float, default=30.0, help="of a run (default: %(default)g)")
-    p.add_argument("--runs", type=int, default=600, help="counted once all places were full (default: %(default)s)")
+    p.add_argument(
+        "--runs",
+        type=int,
+        default=600,
+        help="counted once all places were full (default: %(default)s)",
+    )
     p.add_argument("--rigor", default="bold", choices=("bold", "standard", "strict"))
     o = p.parse_args()
     many = 4 * (o.runs + o.places) + 200
-    baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(f"K{k} = 0\n" for k in range(many))
-    ideas = [{"title": f"idea {k}", "edits": [{"search": f"K{k} = 0\n", "replace": f"K{k} = 1\n"}]} for k in range(many)]
+    baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(
+        f"K{k} = 0\n" for k in range(many)
+    )
+    ideas = [
+        {"title": f"idea {k}", "edits": [{"search": f"K{k} = 0\n", "replace": f"K{k} = 1\n"}]}
+        for k in range(many)
+    ]
     with tempfile.TemporaryDirectory(prefix="autorl-pool-") as folder:
         site = Site.new(Path(folder), ideas, baseline)
-        settings = Settings(ENV_ID, o.seconds, EPISODES, rigor=o.rigor, sandbox="off", runner="scripted", slots=o.places)
+        settings = Settings(
+            ENV_ID,
+            o.seconds,
+            EPISODES,
+            rigor=o.rigor,
+            sandbox="off",
+            runner="scripted",
+            slots=o.places,
+        )
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner = Simulated(o.places, o.seconds)
         screen = Until(runner, o.runs)

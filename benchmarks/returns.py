@@ -53,18 +53,24 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry for each train.py, budget and environment: seeds' mean, IQM over all episodes, 95 % t interval of the mean over seeds."""
     groups: dict[tuple[str, float, str], list[Record]] = {}
     for row in rows:
-        groups.setdefault((row["train"], row["record"]["time_budget"], row["record"]["env_id"]), []).append(
-            from_json(Record, row["record"])
-        )
+        groups.setdefault(
+            (row["train"], row["record"]["time_budget"], row["record"]["env_id"]), []
+        ).append(from_json(Record, row["record"]))
     table = []
     for (train, budget, env_id), records in groups.items():
         scored = [r for r in records if r.avg_return is not None]
         means = [r.avg_return for r in scored if r.avg_return is not None]
         half = None
         if len(means) > 1:
-            half = stats.t_quantile(0.975, len(means) - 1) * math.sqrt(stats.variance(means) / len(means))
+            half = stats.t_quantile(0.975, len(means) - 1) * math.sqrt(
+                stats.variance(means) / len(means)
+            )
         steps = [r.total_timesteps for r in scored if r.total_timesteps]
-        rates = [r.total_timesteps / r.training_seconds for r in scored if r.total_timesteps and r.training_seconds]
+        rates = [
+            r.total_timesteps / r.training_seconds
+            for r in scored
+            if r.total_timesteps and r.training_seconds
+        ]
         memory = [r.peak_memory_bytes for r in scored if r.peak_memory_bytes]
         outside = [1 - (r.training_seconds + r.evaluation_seconds) / r.total_seconds for r in scored
                    if r.training_seconds and r.evaluation_seconds and r.total_seconds]  # fmt: skip
@@ -105,34 +111,67 @@ def show(table: list[dict[str, Any]]) -> str:
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--envs", default=",".join(ENVS), help="comma-separated (default: %(default)s)")
-    p.add_argument("--seeds", type=int, default=1, help="training seeds 1 .. N (default: %(default)s)")
-    p.add_argument("--first-seed", type=int, default=1, help="the first of them (default: %(default)s)")
-    p.add_argument("--budget", type=float, default=720.0, help="seconds of training (default: %(default)g)")
+    p.add_argument(
+        "--seeds", type=int, default=1, help="training seeds 1 .. N (default: %(default)s)"
+    )
+    p.add_argument(
+        "--first-seed", type=int, default=1, help="the first of them (default: %(default)s)"
+    )
+    p.add_argument(
+        "--budget", type=float, default=720.0, help="seconds of training (default: %(default)g)"
+    )
     p.add_argument("--episodes", type=int, default=100, help="of evaluation (default: %(default)s)")
-    p.add_argument("--train", type=Path, default=ROOT / "train.py", help="the file to measure (default: train.py)")
-    p.add_argument("--out", type=Path, default=FOLDER, help="folder of returns.jsonl and returns.json (default: results/benchmarks)")
+    p.add_argument(
+        "--train",
+        type=Path,
+        default=ROOT / "train.py",
+        help="the file to measure (default: train.py)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=FOLDER,
+        help="folder of returns.jsonl and returns.json (default: results/benchmarks)",
+    )
     p.add_argument("--table", action="store_true", help="start nothing, print what is there")
     options = p.parse_args()
 
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "returns.jsonl"
-    source = options.train.read_text(encoding="utf-8")  # read once: an edit under way does not reach a later run
+    source = options.train.read_text(
+        encoding="utf-8"
+    )  # read once: an edit under way does not reach a later run
     wanted = [
-        (env_id, seed) for seed in range(options.first_seed, options.first_seed + options.seeds) for env_id in options.envs.split(",")
+        (env_id, seed)
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+        for env_id in options.envs.split(",")
     ]
     for env_id, seed in [] if options.table else wanted:
         done = {(r["train"], r["record"]["env_id"], r["record"]["seed"], r["record"]["time_budget"])
                 for r in read(log) if r["record"]["status"] != "interrupted"}  # fmt: skip
         if (key(source), env_id, seed, options.budget) in done:
             continue
-        print(f"{time.strftime('%H:%M:%S')}  {env_id} seed {seed}, train.py {key(source)}, {options.budget:g} s ...", flush=True)
+        print(
+            f"{time.strftime('%H:%M:%S')}  {env_id} seed {seed}, train.py {key(source)}, {options.budget:g} s ...",
+            flush=True,
+        )
         with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as folder:
-            record = measure(Job(source, env_id, seed, options.budget, options.episodes), Path(folder) / "run")
-        row = {"train": key(source), "ended": time.strftime("%Y-%m-%dT%H:%M:%S"), "record": to_json(record)}
+            record = measure(
+                Job(source, env_id, seed, options.budget, options.episodes), Path(folder) / "run"
+            )
+        row = {
+            "train": key(source),
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%S"),
+            "record": to_json(record),
+        }
         with open(log, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         rate = (record.total_timesteps or 0) / (record.training_seconds or math.inf)
-        outcome = f"{record.avg_return:.1f}" if record.avg_return is not None else f"no score: {record.reason}"
+        outcome = (
+            f"{record.avg_return:.1f}"
+            if record.avg_return is not None
+            else f"no score: {record.reason}"
+        )
         print(
             f"{time.strftime('%H:%M:%S')}  {env_id} seed {seed}: {outcome} ({record.total_timesteps or 0:,} steps, {rate:,.0f}/s)",
             flush=True,

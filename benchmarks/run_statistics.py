@@ -41,7 +41,9 @@ def skewness(scores: Sequence[float]) -> tuple[float, float] | None:
     return float(stats.skew(scores, bias=False)), stderr
 
 
-def seed_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float] | None:
+def seed_correlation(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[float, float, float] | None:
     """Pearson's r of two programs' scores on the same seeds, with its 95 % interval (Fisher 1921).
 
     None with fewer than 4 pairs or when one side has no spread. Pairing on seeds pays when the low end is well above 0.

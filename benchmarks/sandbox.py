@@ -27,7 +27,10 @@ def start_up(times: int = 30) -> tuple[float, float]:
     box = sandbox.probe("bwrap")
     seconds: dict[str, list[float]] = {"outside": [], "inside": []}
     for _ in range(times):
-        for name, argv in (("outside", ["/bin/true"]), ("inside", sandbox.wrap(box, ["/bin/true"], env={}))):
+        for name, argv in (
+            ("outside", ["/bin/true"]),
+            ("inside", sandbox.wrap(box, ["/bin/true"], env={})),
+        ):
             started = time.perf_counter()
             subprocess.run(argv, check=True)
             seconds[name].append(time.perf_counter() - started)
@@ -65,7 +68,11 @@ def fixed_work(pairs: int) -> tuple[float, float]:
         for inside in (False, True) if pair % 2 == 0 else (True, False):
             argv = [sys.executable, "-P", "-c", WORK]
             argv = sandbox.wrap(box, argv, env=env) if inside else argv
-            seconds[inside].append(float(subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout))
+            seconds[inside].append(
+                float(
+                    subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout
+                )
+            )
     return statistics.median(seconds[False]), statistics.median(seconds[True])
 
 
@@ -88,14 +95,23 @@ def steps_per_second(source: str, env_id: str, budget: float, mode: str) -> tupl
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the sandbox costs.")
     parser.add_argument("--env-id", default="BipedalWalker-v3")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of training a run (default: 20)")
-    parser.add_argument("--pairs", type=int, default=3, help="of training runs (default: 3; 0 leaves them out)")
+    parser.add_argument(
+        "--budget", type=float, default=20.0, help="seconds of training a run (default: 20)"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=3, help="of training runs (default: 3; 0 leaves them out)"
+    )
     parser.add_argument("--work-pairs", type=int, default=5, help="of fixed work (default: 5)")
     options = parser.parse_args()
     outside, inside = start_up()
-    print(f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: {inside - outside:.1f} ms more")
+    print(
+        f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: {inside - outside:.1f} ms more"
+    )
     outside, inside = fixed_work(options.work_pairs)
-    print(f"fixed work: {outside:.2f} CPU s outside, {inside:.2f} inside, ratio {outside / inside:.3f}", flush=True)
+    print(
+        f"fixed work: {outside:.2f} CPU s outside, {inside:.2f} inside, ratio {outside / inside:.3f}",
+        flush=True,
+    )
     if not options.pairs:
         return
     source = (ROOT / "train.py").read_text(encoding="utf-8")
@@ -104,9 +120,14 @@ def main() -> None:
         for mode in ("off", "bwrap") if pair % 2 == 0 else ("bwrap", "off"):
             rate, other = steps_per_second(source, options.env_id, options.budget, mode)
             rates[mode].append(rate)
-            print(f"  {'inside' if mode == 'bwrap' else 'outside':<8}{rate:>10,.0f} steps/s   (other load {other:.2f} cores)", flush=True)
+            print(
+                f"  {'inside' if mode == 'bwrap' else 'outside':<8}{rate:>10,.0f} steps/s   (other load {other:.2f} cores)",
+                flush=True,
+            )
     a, b = statistics.median(rates["off"]), statistics.median(rates["bwrap"])
-    print(f"{options.env_id}, {options.pairs} pairs of {options.budget:g} s: {a:,.0f} outside, {b:,.0f} inside, ratio {b / a:.3f}")
+    print(
+        f"{options.env_id}, {options.pairs} pairs of {options.budget:g} s: {a:,.0f} outside, {b:,.0f} inside, ratio {b / a:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -66,14 +66,18 @@ class World:
 
     def score(self, values: dict[str, float]) -> float:
         """True score in s; 0 is the best there is."""
-        return -sum(w * (unit(KNOWN[n], values[n]) - self.bottom[n]) ** 2 for n, w in self.weight.items())
+        return -sum(
+            w * (unit(KNOWN[n], values[n]) - self.bottom[n]) ** 2 for n, w in self.weight.items()
+        )
 
 
 def world(night: int) -> World:
     """The start lies 3 to 8 s below the best; a few constants matter much, most little (exponential weights)."""
     rng = random.Random(f"world {night}")
     bottom = {n: rng.uniform(0.1, 0.9) for n in KNOWN}
-    start = {n: from_unit(c, min(max(rng.gauss(bottom[n], 0.3), 0.0), 1.0)) for n, c in KNOWN.items()}
+    start = {
+        n: from_unit(c, min(max(rng.gauss(bottom[n], 0.3), 0.0), 1.0)) for n, c in KNOWN.items()
+    }
     weight = {n: rng.expovariate(1.0) for n in KNOWN}
     raw = World(start, bottom, weight)
     deficit = rng.uniform(3.0, 8.0) / max(1e-6, -raw.score(start))
@@ -89,9 +93,17 @@ class Chance:
     def propose(self, history: History, purse: object = None) -> Proposal:
         known = constants(history.train_source)
         chosen = self.rng.sample(sorted(known), self.rng.randint(*self.changed))
-        values = {n: from_unit(KNOWN[n], self.rng.random()) if n in chosen else c.value for n, c in known.items()}
+        values = {
+            n: from_unit(KNOWN[n], self.rng.random()) if n in chosen else c.value
+            for n, c in known.items()
+        }
         source, _ = rewrite(history.train_source, values)
-        return Proposal("chance", edits=(Edit(history.train_source, source),), params=tuple(values.items()), proposer=self.name)
+        return Proposal(
+            "chance",
+            edits=(Edit(history.train_source, source),),
+            params=tuple(values.items()),
+            proposer=self.name,
+        )
 
 
 def stderr(scores: list[float]) -> float | None:
@@ -115,7 +127,17 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
         want = decision.wants(state)[0]
         if isinstance(want, decision.Propose):
             rows = tuple(
-                Row(n, f"{n:07x}", sum(s) / len(s) if s else None, status[n], "", state_of[n], len(s), stderr(s), parents[n])
+                Row(
+                    n,
+                    f"{n:07x}",
+                    sum(s) / len(s) if s else None,
+                    status[n],
+                    "",
+                    state_of[n],
+                    len(s),
+                    stderr(s),
+                    parents[n],
+                )
                 for n, s in scores.items()
             )
             history = History(
@@ -131,7 +153,9 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
                 source = source.replace(edit.search, edit.replace)
             sources[n], params[n] = source, {name: c.value for name, c in constants(source).items()}
             scores[n], status[n], state_of[n], parents[n] = [], "running", "", state.incumbent
-            fact: decision.Fact = decision.AttemptFact(n, state.incumbent, str(sorted(params[n].items())), 100)
+            fact: decision.Fact = decision.AttemptFact(
+                n, state.incumbent, str(sorted(params[n].items())), 100
+            )
         elif isinstance(want, decision.Control):
             fact = decision.ControlFact(want.attempt, want.kind, True)
         else:
@@ -174,20 +198,33 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     began = time.monotonic()
-    print(f"{options.nights} nights; gain in s, true score of the last incumbent less the baseline's; ± is half a 95 % interval")
-    print(f"{'runs':>4}  {'proposer':<26}{'gain':>14}  {'candidates':>10}  nights won by search (ties half)")
+    print(
+        f"{options.nights} nights; gain in s, true score of the last incumbent less the baseline's; ± is half a 95 % interval"
+    )
+    print(
+        f"{'runs':>4}  {'proposer':<26}{'gain':>14}  {'candidates':>10}  nights won by search (ties half)"
+    )
     with ProcessPoolExecutor(options.processes) as pool:
         for budget in options.runs:
             gains: dict[str, list[float]] = {}
             for side in SIDES:
-                results = list(pool.map(_night, [(side, k, budget) for k in range(options.nights)], chunksize=5))
+                results = list(
+                    pool.map(
+                        _night, [(side, k, budget) for k in range(options.nights)], chunksize=5
+                    )
+                )
                 gains[side] = [g for g, _ in results]
                 mean, half = interval(gains[side])
                 won = ""
                 if side != "search":
-                    wins = sum((a > b) + 0.5 * (a == b) for a, b in zip(gains["search"], gains[side], strict=True))
+                    wins = sum(
+                        (a > b) + 0.5 * (a == b)
+                        for a, b in zip(gains["search"], gains[side], strict=True)
+                    )
                     share, (low, high) = wins / options.nights, wilson(wins, options.nights)
-                    better, margin = interval([a - b for a, b in zip(gains["search"], gains[side], strict=True)])
+                    better, margin = interval(
+                        [a - b for a, b in zip(gains["search"], gains[side], strict=True)]
+                    )
                     won = f"{share:.0%} [{low:.0%}, {high:.0%}], by {better:.2f} ± {margin:.2f}"
                 print(
                     f"{budget:>4}  {side:<26}{mean:>7.2f} ± {half:.2f}  {sum(c for _, c in results) / len(results):>10.1f}  {won}",

@@ -131,7 +131,13 @@ class Night:
     rounds: int = 0  # places filled and waited for
 
 
-def night(world: World, rules: Rules, rng: np.random.Generator, budgets: tuple[int, ...] = BUDGETS, places: int = 1) -> Night:
+def night(
+    world: World,
+    rules: Rules,
+    rng: np.random.Generator,
+    budgets: tuple[int, ...] = BUDGETS,
+    places: int = 1,
+) -> Night:
     """One night through `wants` and `observe`, runs taking equally long."""
     nature, out = Nature(world, rng), Night()
     truth, nodes = {0: 0.0}, {0: 1000}
@@ -166,7 +172,9 @@ def night(world: World, rules: Rules, rng: np.random.Generator, budgets: tuple[i
                 delta[n] = nature.idea() if origin is None else delta[origin]
                 out.ideas += origin is None
                 truth[n] = truth[want.parent] + delta[n]
-                nodes[n] = nodes[want.parent] + (10 if nature.world.bloat and rng.random() < nature.world.bloat else 0)
+                nodes[n] = nodes[want.parent] + (
+                    10 if nature.world.bloat and rng.random() < nature.world.bloat else 0
+                )
                 tell(AttemptFact(n, want.parent, str(n), nodes[n], again=origin))
             elif isinstance(want, Control):
                 tell(ControlFact(want.attempt, want.kind, passed=True))
@@ -178,14 +186,26 @@ def night(world: World, rules: Rules, rng: np.random.Generator, budgets: tuple[i
         for want in flying:
             if runs < max(budgets) and isinstance(want, Measure):
                 runs += 1
-                tell(RunFact(runs, want.attempt, "ok", nature.run(truth[want.attempt], want.purpose == "candidate"), runs))
+                tell(
+                    RunFact(
+                        runs,
+                        want.attempt,
+                        "ok",
+                        nature.run(truth[want.attempt], want.purpose == "candidate"),
+                        runs,
+                    )
+                )
                 mark()
     best = state.arms[champion(state)].runs
-    out.ledger = (sum(r.score for r in best) - 0.0) / len(best) - sum(r.score for r in state.arms[0].runs[:4]) / 4
+    out.ledger = (sum(r.score for r in best) - 0.0) / len(best) - sum(
+        r.score for r in state.arms[0].runs[:4]
+    ) / 4
     return out
 
 
-def predecessor(world: World, rng: np.random.Generator, budgets: tuple[int, ...] = BUDGETS) -> Night:
+def predecessor(
+    world: World, rng: np.random.Generator, budgets: tuple[int, ...] = BUDGETS
+) -> Night:
     """The predecessor's rule: one run, kept if it beats the record."""
     nature, out, truth = Nature(world, rng), Night(), 0.0
     first = record = nature.run(0.0)
@@ -207,7 +227,9 @@ RULES: dict[str, Rules | None] = {
     "predecessor: one run against the record": None,
     "bold: one run against the mean": Rules(rigor="bold"),
     "SPRT .05 (strict)": Rules(rigor="strict"),
-    "SPRT .10, drift guard": Rules(rigor="strict", strict=Comparison(alpha=0.10, fresh=8, newest=6)),
+    "SPRT .10, drift guard": Rules(
+        rigor="strict", strict=Comparison(alpha=0.10, fresh=8, newest=6)
+    ),
     "SPRT .20": Rules(rigor="strict", strict=Comparison(alpha=0.20)),
     "anchored adaptive": Rules(rigor="anchored"),
     "standard": Rules(),
@@ -217,10 +239,22 @@ RULES: dict[str, Rules | None] = {
 def _nights(task: tuple[World, Rules | None, int, int, int, tuple[int, ...]]) -> list[Night]:
     world, rules, nights, seed, places, budgets = task
     rng = np.random.default_rng(seed)
-    return [predecessor(world, rng, budgets) if rules is None else night(world, rules, rng, budgets, places) for _ in range(nights)]
+    return [
+        predecessor(world, rng, budgets)
+        if rules is None
+        else night(world, rules, rng, budgets, places)
+        for _ in range(nights)
+    ]
 
 
-def simulate(pool: Any, world: World, rules: Rules | None, nights: int, places: int = 1, budgets: tuple[int, ...] = BUDGETS) -> list[Night]:
+def simulate(
+    pool: Any,
+    world: World,
+    rules: Rules | None,
+    nights: int,
+    places: int = 1,
+    budgets: tuple[int, ...] = BUDGETS,
+) -> list[Night]:
     """`nights` nights in four streams of their own."""
     tasks = [(world, rules, nights // 4, seed, places, budgets) for seed in (5, 6, 7, 8)]
     return [n for part in pool.map(_nights, tasks) for n in part]

@@ -55,7 +55,9 @@ class Tail:
 class Sittings:
     """One session, sat through again and again: a scripted researcher's answers, and what must hold after each sitting."""
 
-    def __init__(self, folder: Path, seed: int, forge: Forge, server: ApiServer, say: Callable[[str], None]):
+    def __init__(
+        self, folder: Path, seed: int, forge: Forge, server: ApiServer, say: Callable[[str], None]
+    ):
         self.rng, self.forge, self.server, self.say = random.Random(seed), forge, server, say
         self.site = Site.new(folder, [], script(0.0))
         self.tail = Tail(self.site.folder / "journal.jsonl")
@@ -69,7 +71,9 @@ class Sittings:
 
     def answer(self, body: dict[str, Any]) -> Message:
         """A little better or worse than the incumbent; some ideas break."""
-        line = SCRIPT.findall("\n".join(block["text"] for block in body["messages"][0]["content"]))[0]
+        line = SCRIPT.findall("\n".join(block["text"] for block in body["messages"][0]["content"]))[
+            0
+        ]
         idea = ast.literal_eval(line.removeprefix("SCRIPT = "))
         self.number += 1
         end, title = self.ends.pop(0) if self.ends else ("ok", f"idea {self.number}")
@@ -77,7 +81,10 @@ class Sittings:
             end = "raise"
         elif end == "ok" and self.rng.random() < 0.06:
             end = self.rng.choice(("raise", "nan", "silent"))
-        idea |= {"return": round(idea["return"] + self.rng.gauss(-0.3, 1.0), 6) + self.number * 1e-9, "end": end}
+        idea |= {
+            "return": round(idea["return"] + self.rng.gauss(-0.3, 1.0), 6) + self.number * 1e-9,
+            "end": end,
+        }
         return propose(title, line, f"SCRIPT = {idea!r}")
 
     # -- sittings ----------------------------------------------------------------------------------------------------
@@ -124,7 +131,9 @@ class Sittings:
         if rc in (2, 3) and len(reasons) != 1:
             breaks.append(f"I8: exit code {rc} with {len(reasons)} reasons: {err[-300:]}")
         breaks += [
-            f"I8: the reason does not say {word!r}: {reasons}" for word in words if rc in (2, 3) and not any(word in r for r in reasons)
+            f"I8: the reason does not say {word!r}: {reasons}"
+            for word in words
+            if rc in (2, 3) and not any(word in r for r in reasons)
         ]
         return breaks
 
@@ -137,7 +146,9 @@ class Sittings:
     def recover(self) -> list[str]:
         """Start again, decide one more experiment, stop, check everything."""
         breaks = []
-        for _ in range(3):  # a session that ended by itself (K crashes in a row) goes on when it is started again
+        for _ in range(
+            3
+        ):  # a session that ended by itself (K crashes in a row) goes on when it is started again
             process, more = self.start(), self.more("verdict")
             decided = self.until(process, more)
             breaks += self.stop(process)

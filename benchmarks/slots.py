@@ -35,7 +35,13 @@ OUT = ROOT / "results" / "benchmarks" / "slots.json"
 def sources() -> dict[str, str]:
     """The two files; they differ in one constant."""
     train = (ROOT / "train.py").read_text(encoding="utf-8")
-    other, count = re.subn(r"^(LEARNING_RATE = )(\S+)", lambda m: f"{m[1]}{float(m[2]) / 2:g}", train, count=1, flags=re.M)
+    other, count = re.subn(
+        r"^(LEARNING_RATE = )(\S+)",
+        lambda m: f"{m[1]}{float(m[2]) / 2:g}",
+        train,
+        count=1,
+        flags=re.M,
+    )
     assert count == 1
     return {"train.py": train, "half the learning rate": other}
 
@@ -52,7 +58,11 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
                 if (r := runner.poll(handle)) is None:
                     continue
                 del flights[handle]
-                rate = r.total_timesteps / r.training_seconds if r.total_timesteps and r.training_seconds else None
+                rate = (
+                    r.total_timesteps / r.training_seconds
+                    if r.total_timesteps and r.training_seconds
+                    else None
+                )
                 rows.append({
                     "train": hashlib.sha256(job.train_source.encode()).hexdigest()[:12], "env_id": job.env_id, "budget": job.time_budget,
                     "file": file, "where": where, "seed": job.seed, "avg_return": r.avg_return, "std_return": r.std_return,
@@ -69,9 +79,15 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The runs of train.py in slots beside those alone."""
-    lines = [f"{'where':<8}{'file':<26}{'runs':>5}{'steps/s':>9}{'spread':>8}{'return':>10}{'s':>9}{'cpu share':>11}"]
+    lines = [
+        f"{'where':<8}{'file':<26}{'runs':>5}{'steps/s':>9}{'spread':>8}{'return':>10}{'s':>9}{'cpu share':>11}"
+    ]
     for where, file in sorted({(r["where"], r["file"]) for r in rows}):
-        chosen = [r for r in rows if (r["where"], r["file"]) == (where, file) and r["avg_return"] is not None]
+        chosen = [
+            r
+            for r in rows
+            if (r["where"], r["file"]) == (where, file) and r["avg_return"] is not None
+        ]
         rates, scores = [r["steps_per_second"] for r in chosen], [r["avg_return"] for r in chosen]
         if len(chosen) < 2:
             continue
@@ -86,18 +102,32 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--env-id", default="BipedalWalker-v3")
-    p.add_argument("--budget", type=float, default=120.0, help="seconds of training (default: %(default)g)")
+    p.add_argument(
+        "--budget", type=float, default=120.0, help="seconds of training (default: %(default)g)"
+    )
     p.add_argument("--episodes", type=int, default=100)
-    p.add_argument("--seeds", type=int, default=12, help="in slots, for each file (default: %(default)s)")
-    p.add_argument("--alone", type=int, default=6, help="runs alone on one core (default: %(default)s)")
+    p.add_argument(
+        "--seeds", type=int, default=12, help="in slots, for each file (default: %(default)s)"
+    )
+    p.add_argument(
+        "--alone", type=int, default=6, help="runs alone on one core (default: %(default)s)"
+    )
     p.add_argument("--out", type=Path, default=OUT)
     p.add_argument("--table", action="store_true", help="start nothing, print what is there")
     o = p.parse_args()
     files, groups = sources(), partition((), 2)
     keys = {hashlib.sha256(s.encode()).hexdigest()[:12] for s in files.values()}
-    rows = [r for r in (json.loads(o.out.read_text()) if o.out.is_file() else []) if o.table or r["train"] in keys]
+    rows = [
+        r
+        for r in (json.loads(o.out.read_text()) if o.out.is_file() else [])
+        if o.table or r["train"] in keys
+    ]
     rows = [r for r in rows if r["status"] != "interrupted"]
-    done = {(r["where"], r["file"], r["seed"]) for r in rows if (r["env_id"], r["budget"]) == (o.env_id, o.budget)}
+    done = {
+        (r["where"], r["file"], r["seed"])
+        for r in rows
+        if (r["env_id"], r["budget"]) == (o.env_id, o.budget)
+    }
     o.out.parent.mkdir(parents=True, exist_ok=True)
 
     def job(file: str, seed: int, place: int) -> Job:
@@ -105,7 +135,9 @@ def main() -> int:
         return Job(files[file], o.env_id, seed, o.budget, o.episodes, cores=cores[:1], threads=1)
 
     for k in range(0 if o.table else max(o.seeds, o.alone)):
-        pair = [(file, "slots", job(file, 1 + k, (place + k) % 2)) for place, file in enumerate(files)]
+        pair = [
+            (file, "slots", job(file, 1 + k, (place + k) % 2)) for place, file in enumerate(files)
+        ]
         if k < o.seeds and (pair := [x for x in pair if (x[1], x[0], x[2].seed) not in done]):
             measure(pair, rows, o.out)
         if k < o.alone and ("alone", "train.py", 1 + k) not in done:

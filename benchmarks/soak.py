@@ -44,7 +44,9 @@ class Fault:
 class Soak(Faults):
     """One session and everything that happens to it."""
 
-    def __init__(self, folder: Path, seed: int, forge: Forge, server: ApiServer, say: Callable[[str], None]):
+    def __init__(
+        self, folder: Path, seed: int, forge: Forge, server: ApiServer, say: Callable[[str], None]
+    ):
         super().__init__(folder, seed, forge, server, say)
         self.faults: dict[str, Fault] = {}
 
@@ -76,7 +78,13 @@ class Soak(Faults):
             try:
                 status = Path(f"/proc/{process.pid}/status").read_text()
                 rss = float(re.findall(r"VmRSS:\s+(\d+)", status)[0])
-                samples.append((self.tail.look()["attempt"], rss, float(len(os.listdir(f"/proc/{process.pid}/fd")))))
+                samples.append(
+                    (
+                        self.tail.look()["attempt"],
+                        rss,
+                        float(len(os.listdir(f"/proc/{process.pid}/fd"))),
+                    )
+                )
             except (OSError, IndexError):
                 break
             time.sleep(0.5)
@@ -96,11 +104,18 @@ class Soak(Faults):
 def _slope(x: list[int], y: list[float]) -> float:
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     square = sum((a - mean_x) ** 2 for a in x)
-    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / square if square else 0.0
+    return (
+        sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / square
+        if square
+        else 0.0
+    )
 
 
 def soak(
-    minutes: float, seed: int, say: Callable[[str], None] = lambda line: None, keep: Path | None = None
+    minutes: float,
+    seed: int,
+    say: Callable[[str], None] = lambda line: None,
+    keep: Path | None = None,
 ) -> tuple[str, list[str], dict[str, Fault]]:
     """Spend the time; returns (the table, every broken invariant, the faults by row)."""
     seconds = minutes * MINUTES
@@ -119,11 +134,21 @@ def soak(
         finally:
             forge.close()
         ledger, events = night.site.ledger(), night.site.events()
-        breaks = [f"{fault.row} {fault.what}: {line}" for fault in night.faults.values() for line in fault.breaks]
+        breaks = [
+            f"{fault.row} {fault.what}: {line}"
+            for fault in night.faults.values()
+            for line in fault.breaks
+        ]
         outcomes = Counter(v.outcome for v in ledger.verdicts)
-        lines = ["row  fault                                                       injected  broken"]
-        for fault in sorted(night.faults.values(), key=lambda f: (int(re.findall(r"\d+", f.row)[0]), f.row)):
-            lines.append(f"{fault.row:<4} {fault.what:<58} {fault.injected:>9}  {len(fault.breaks):>6}")
+        lines = [
+            "row  fault                                                       injected  broken"
+        ]
+        for fault in sorted(
+            night.faults.values(), key=lambda f: (int(re.findall(r"\d+", f.row)[0]), f.row)
+        ):
+            lines.append(
+                f"{fault.row:<4} {fault.what:<58} {fault.injected:>9}  {len(fault.breaks):>6}"
+            )
         lines += [
             "",
             f"{took / MINUTES:.1f} minutes, seed {seed}: {night.sittings} sittings, {night.kills} kills, {len(ledger.attempts) - 1} experiments, "
@@ -143,7 +168,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="leave the session in this new folder")
     options = parser.parse_args()
-    table, breaks, _ = soak(options.minutes, options.seed, lambda line: print(line, flush=True), options.keep)
+    table, breaks, _ = soak(
+        options.minutes, options.seed, lambda line: print(line, flush=True), options.keep
+    )
     print(table)
     return 1 if breaks else 0
 

@@ -58,7 +58,11 @@ class Faults(Sittings):
         time.sleep(self.rng.uniform(0.0, 2.0))
         os.kill(process.pid, signal.SIGKILL)
         self.kills += 1
-        return "29", "the loop killed at any instant (as for memory)", self.end(process, (-signal.SIGKILL,))
+        return (
+            "29",
+            "the loop killed at any instant (as for memory)",
+            self.end(process, (-signal.SIGKILL,)),
+        )
 
     def kill_a_child(self) -> tuple[str, str, list[str]]:
         process, more = self.start(), self.more("verdict")
@@ -67,13 +71,23 @@ class Faults(Sittings):
             for child in children_in(self.site.folder):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(child.split()[0]), signal.SIGKILL)
-        breaks = [] if self.until(process, more) else ["I8: nothing was decided after a child was killed"]
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["I8: nothing was decided after a child was killed"]
+        )
         return "29b", "a run killed (as for memory)", breaks + self.stop(process)
 
     def torn_tail(self) -> tuple[str, str, list[str]]:
         journal = self.site.folder / "journal.jsonl"
         lines = journal.read_bytes().splitlines(keepends=True)
-        tail = self.rng.choice((lines[-1][: self.rng.randrange(1, len(lines[-1]) - 1)], b"\0" * self.rng.randrange(1, 5000), b"\xff\xfe{"))
+        tail = self.rng.choice(
+            (
+                lines[-1][: self.rng.randrange(1, len(lines[-1]) - 1)],
+                b"\0" * self.rng.randrange(1, 5000),
+                b"\xff\xfe{",
+            )
+        )
         before = len(lines)
         with open(journal, "ab") as file:
             file.write(tail)
@@ -81,7 +95,9 @@ class Faults(Sittings):
         breaks = [] if self.until(process, self.more("opened"), 30) else ["I8: it did not open"]
         if journal.read_bytes().splitlines(keepends=True)[:before] != lines:
             breaks.append("row 7: whole lines were lost")
-        if not any(copy.read_bytes() == tail for copy in self.site.folder.glob("journal.jsonl.torn-*")):
+        if not any(
+            copy.read_bytes() == tail for copy in self.site.folder.glob("journal.jsonl.torn-*")
+        ):
             breaks.append("row 7: the tail was not kept")
         return "7", "torn tail, NUL tail", breaks + self.stop(process)
 
@@ -108,8 +124,15 @@ class Faults(Sittings):
         return "34", "a journal of a newer version", breaks
 
     def disk_full_once(self) -> tuple[str, str, list[str]]:
-        process, more = self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC"), self.more("verdict", 3)
-        breaks = [] if self.until(process, more) else ["row 9: a disk that was full once stopped the loop"]
+        process, more = (
+            self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC"),
+            self.more("verdict", 3),
+        )
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 9: a disk that was full once stopped the loop"]
+        )
         return "9", "disk full once", breaks + self.stop(process)
 
     def disk_full_for_ever(self) -> tuple[str, str, list[str]]:
@@ -117,13 +140,19 @@ class Faults(Sittings):
         return "9b", "disk full for ever", self.end(process, (3,))
 
     def disk_broken(self) -> tuple[str, str, list[str]]:
-        process = self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:{self.rng.choice(('EIO', 'EROFS'))}:ever")
+        process = self.start(
+            AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:{self.rng.choice(('EIO', 'EROFS'))}:ever"
+        )
         return "10", "I/O error, read-only", self.end(process, (3,))
 
     def stale_lock(self) -> tuple[str, str, list[str]]:
         dot_git = self.site.repo / ".git"
         ours = self.rng.choice(
-            (f"refs/heads/autoresearch/{self.site.tag}.lock", f"refs/autorl/{self.site.tag}/99999.lock", "refs/notes/autorl.lock")
+            (
+                f"refs/heads/autoresearch/{self.site.tag}.lock",
+                f"refs/autorl/{self.site.tag}/99999.lock",
+                "refs/notes/autorl.lock",
+            )
         )
         (dot_git / ours).write_text("")
         (dot_git / "refs/heads/main.lock").write_text("")
@@ -131,7 +160,11 @@ class Faults(Sittings):
         breaks = [] if self.until(process, more) else ["row 11: no note about a stale lock"]
         breaks += self.stop(process)
         breaks += ["row 11: our stale lock is still there"] if (dot_git / ours).exists() else []
-        breaks += [] if (dot_git / "refs/heads/main.lock").exists() else ["row 11: the user's lock was removed"]
+        breaks += (
+            []
+            if (dot_git / "refs/heads/main.lock").exists()
+            else ["row 11: the user's lock was removed"]
+        )
         (dot_git / "refs/heads/main.lock").unlink(missing_ok=True)
         return "11", "stale git lock", breaks
 
@@ -168,7 +201,11 @@ class Faults(Sittings):
     def slower(self) -> tuple[str, str, list[str]]:
         self.machine.write_text(json.dumps({"cpu_share": 0.5}))
         process, more = self.start(), self.more("unsteady")
-        breaks = [] if self.until(process, more) else ["row 33: runs of a slow machine were pooled with the others"]
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 33: runs of a slow machine were pooled with the others"]
+        )
         more = self.more("verdict")
         self.until(process, more, 10)
         self.machine.unlink()
@@ -183,7 +220,9 @@ class Faults(Sittings):
         ]
         self.server.add(self.rng.choice(steps), lambda body: self._cut(body))
         process, more = self.start(), self.more("verdict", 2)
-        breaks = [] if self.until(process, more) else ["row 15: nothing was decided after an outage"]
+        breaks = (
+            [] if self.until(process, more) else ["row 15: nothing was decided after an outage"]
+        )
         return "15", "API: 429, 529, 500, reset, cut stream", breaks + self.stop(process)
 
     def _cut(self, body: dict[str, Any]) -> Message:
@@ -196,33 +235,64 @@ class Faults(Sittings):
         return "16", "API: 401, 403", self.end(self.start(), (3,))
 
     def unusable_reply(self) -> tuple[str, str, list[str]]:
-        bad = self.rng.choice(([], [text("I would")], [tool("rm", {})], [tool("propose_experiment", [1])]))
-        self.server.add(Message(bad, "end_turn"), *([Message(bad, "end_turn")] if self.rng.random() < 0.5 else []))
+        bad = self.rng.choice(
+            ([], [text("I would")], [tool("rm", {})], [tool("propose_experiment", [1])])
+        )
+        self.server.add(
+            Message(bad, "end_turn"),
+            *([Message(bad, "end_turn")] if self.rng.random() < 0.5 else []),
+        )
         process, more = self.start(), self.more("verdict", 2)
-        breaks = [] if self.until(process, more) else ["row 17: nothing was decided after an unusable reply"]
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 17: nothing was decided after an unusable reply"]
+        )
         return "17", "empty, no tool, wrong tool, wrong shape", breaks + self.stop(process)
 
     def unusable_source(self) -> tuple[str, str, list[str]]:
         def spoil(body: dict[str, Any]) -> Message:
-            line = SCRIPT.findall("\n".join(block["text"] for block in body["messages"][0]["content"]))[0]
+            line = SCRIPT.findall(
+                "\n".join(block["text"] for block in body["messages"][0]["content"])
+            )[0]
             bad = self.rng.choice(
-                ("SCRIPT = {", line, line + "  # same", line + "\n# " + "x" * 200_000, line + "\n# \0", line + "\r\n", "import nothing")
+                (
+                    "SCRIPT = {",
+                    line,
+                    line + "  # same",
+                    line + "\n# " + "x" * 200_000,
+                    line + "\n# \0",
+                    line + "\r\n",
+                    "import nothing",
+                )
             )
             return propose("cannot be", line if self.rng.random() < 0.8 else "not there", bad)
 
         self.server.add(*[spoil] * self.rng.randrange(1, 4))
         process, more = self.start(), self.more("verdict", 2)
-        breaks = [] if self.until(process, more) else ["row 18: nothing was decided after unusable sources"]
-        return "18", "not Python, unchanged, too large, NUL, CRLF, no match", breaks + self.stop(process)
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 18: nothing was decided after unusable sources"]
+        )
+        return (
+            "18",
+            "not Python, unchanged, too large, NUL, CRLF, no match",
+            breaks + self.stop(process),
+        )
 
     def bad_ends(self, row: str, what: str, *ends: str) -> tuple[str, str, list[str]]:
         self.ends = [(self.rng.choice(ends), f"{what} {self.number}")]
         process, more = self.start(), self.more("verdict", 2)
-        breaks = [] if self.until(process, more) else [f"row {row}: nothing was decided after {what}"]
+        breaks = (
+            [] if self.until(process, more) else [f"row {row}: nothing was decided after {what}"]
+        )
         return row, what, breaks + self.stop(process)
 
     def crash(self) -> tuple[str, str, list[str]]:
-        return self.bad_ends("20", "raises, exits without a result, NaN", "raise", "silent", "nan", "kill")
+        return self.bad_ends(
+            "20", "raises, exits without a result, NaN", "raise", "silent", "nan", "kill"
+        )
 
     def hang(self) -> tuple[str, str, list[str]]:
         return self.bad_ends("21", "hangs, ignores SIGTERM", "hang")
@@ -236,7 +306,9 @@ class Faults(Sittings):
     def odd_title(self) -> tuple[str, str, list[str]]:
         self.ends = [("ok", self.rng.choice(TITLES))]
         process, more = self.start(), self.more("verdict", 2)
-        breaks = [] if self.until(process, more) else ["row 24: nothing was decided after an odd title"]
+        breaks = (
+            [] if self.until(process, more) else ["row 24: nothing was decided after an odd title"]
+        )
         return "24", "odd descriptions", breaks + self.stop(process)
 
     def all_crash_for_a_while(self) -> tuple[str, str, list[str]]:
@@ -244,8 +316,14 @@ class Faults(Sittings):
         process = self.start()
         self.until(process, process.ended.is_set, 60)
         self.all_crash = False
-        breaks = [] if process.ended.is_set() else ["row 32: it went on although everything crashed"]
-        return "32", "every candidate crashes", breaks + (self.end(process, (1, 3)) if not breaks else self.stop(process))
+        breaks = (
+            [] if process.ended.is_set() else ["row 32: it went on although everything crashed"]
+        )
+        return (
+            "32",
+            "every candidate crashes",
+            breaks + (self.end(process, (1, 3)) if not breaks else self.stop(process)),
+        )
 
     def user_at_work(self) -> tuple[str, str, list[str]]:
         process = self.start()
@@ -266,14 +344,25 @@ class Faults(Sittings):
         git(repo, *deed, check=False)
         self.site.before = self.site.picture()
         more = self.more("verdict")
-        breaks = [] if self.until(process, more) else ["row 25: nothing was decided while the user worked"]
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 25: nothing was decided while the user worked"]
+        )
         return "25", "the user edits, stages, commits, switches, packs", breaks + self.stop(process)
 
     def branch_moved(self) -> tuple[str, str, list[str]]:
         branch = f"refs/heads/autoresearch/{self.site.tag}"
         tip = git(self.site.repo, "rev-parse", branch)
         if self.rng.random() < 0.5:
-            git(self.site.repo, "update-ref", branch, git(self.site.repo, "commit-tree", f"{tip}^{{tree}}", "-p", tip, "-m", "the user's"))
+            git(
+                self.site.repo,
+                "update-ref",
+                branch,
+                git(
+                    self.site.repo, "commit-tree", f"{tip}^{{tree}}", "-p", tip, "-m", "the user's"
+                ),
+            )
         else:
             git(self.site.repo, "update-ref", "-d", branch)
         breaks = self.end(self.start(), (3,), "by somebody else")
@@ -312,7 +401,11 @@ class Faults(Sittings):
         git(self.site.repo, "config", "commit.gpgSign", "true")
         self.site.before = self.site.picture()
         process, more = self.start(**odd), self.more("verdict")
-        breaks = [] if self.until(process, more) else ["row 28: nothing was decided in an odd environment"]
+        breaks = (
+            []
+            if self.until(process, more)
+            else ["row 28: nothing was decided in an odd environment"]
+        )
         breaks += self.stop(process) + self.site.broken_invariants()
         hook.unlink()
         git(self.site.repo, "config", "--unset", "commit.gpgSign")

@@ -31,7 +31,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5")
 OUT = ROOT / "results" / "benchmarks" / "throughput.json"
-CONTESTANTS = ("limit", "train", "textbook 1", "textbook 2", "sb3 1", "sb3 2")  # name, torch threads
+CONTESTANTS = (
+    "limit",
+    "train",
+    "textbook 1",
+    "textbook 2",
+    "sb3 1",
+    "sb3 2",
+)  # name, torch threads
 
 
 # ---------------------------------------------------------------------------
@@ -48,11 +55,22 @@ def limit(env_id: str, seconds: float) -> float:
 
     def rate(pools: int, num_envs: int, batch: int, threads: int) -> float:
         envs = [
-            envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, batch_size=batch, num_threads=threads, seed=k)
+            envpool.make(
+                env_id,
+                env_type="gymnasium",
+                num_envs=num_envs,
+                batch_size=batch,
+                num_threads=threads,
+                seed=k,
+            )
             for k in range(pools)
         ]
         space = envs[0].action_space
-        actions = np.random.default_rng(0).uniform(space.low, space.high, (batch, *space.shape)).astype(space.dtype)
+        actions = (
+            np.random.default_rng(0)
+            .uniform(space.low, space.high, (batch, *space.shape))
+            .astype(space.dtype)
+        )
         for env in envs:
             env.async_reset()
         steps, start = -1, 0.0
@@ -71,7 +89,12 @@ def limit(env_id: str, seconds: float) -> float:
 def train(env_id: str, seconds: float) -> float:
     """train.py from its first to its last update."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(AUTORL_ENV_ID=env_id, AUTORL_RUN_DIR=folder, AUTORL_HANDOVER="1", AUTORL_TIME_BUDGET="100000")
+        os.environ.update(
+            AUTORL_ENV_ID=env_id,
+            AUTORL_RUN_DIR=folder,
+            AUTORL_HANDOVER="1",
+            AUTORL_TIME_BUDGET="100000",
+        )
         pid = os.fork()  # the hand-over ends the process
         if pid == 0:
             import evaluate
@@ -138,7 +161,18 @@ def measure(env_id: str, repeats: int, seconds: float) -> dict[str, list[float]]
     rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for _ in range(repeats):
         for name in CONTESTANTS:
-            command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--envs", env_id, "--seconds", str(seconds)]
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                __file__,
+                "--one",
+                name,
+                "--envs",
+                env_id,
+                "--seconds",
+                str(seconds),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise SystemExit(f"{name} on {env_id} failed:\n{done.stderr[-2000:]}")
@@ -162,15 +196,29 @@ def show(table: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--envs", default=",".join(ENVS), help="comma-separated (default: %(default)s)")
-    p.add_argument("--repeats", type=int, default=3, help="of every contestant (default: %(default)s)")
-    p.add_argument("--seconds", type=float, default=5.0, help="of each repeat, after start-up (default: %(default)g)")
+    p.add_argument(
+        "--repeats", type=int, default=3, help="of every contestant (default: %(default)s)"
+    )
+    p.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of each repeat, after start-up (default: %(default)g)",
+    )
     p.add_argument("--table", action="store_true", help="start nothing, print what is there")
     p.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = p.parse_args()
     if options.one:
         name, _, threads = options.one.partition(" ")
-        contestants: dict[str, Callable[..., float]] = {"limit": limit, "train": train, "textbook": textbook, "sb3": sb3}
-        print(contestants[name](options.envs, options.seconds, *([int(threads)] if threads else [])))
+        contestants: dict[str, Callable[..., float]] = {
+            "limit": limit,
+            "train": train,
+            "textbook": textbook,
+            "sb3": sb3,
+        }
+        print(
+            contestants[name](options.envs, options.seconds, *([int(threads)] if threads else []))
+        )
         return 0
     table: dict[str, dict[str, Any]] = json.loads(OUT.read_text()) if OUT.exists() else {}
     for env_id in [] if options.table else options.envs.split(","):

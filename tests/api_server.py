@@ -89,7 +89,9 @@ def broken_tool(name: str, raw: str) -> dict[str, Any]:
     return {"type": "tool_use", "name": name, "json": raw}
 
 
-def propose(title: str, search: str, replace: str, hypothesis: str = "because", **more: Any) -> Message:
+def propose(
+    title: str, search: str, replace: str, hypothesis: str = "because", **more: Any
+) -> Message:
     """The usual end of a conversation: some thinking, then one proposal."""
     given = {
         "title": title,
@@ -123,7 +125,9 @@ class Exchange:
 class ApiServer:
     """See the head of this file. `exchanges` may be read at any time."""
 
-    def __init__(self, script: Script = (), default: Step | Callable[[dict[str, Any]], Step] | None = None):
+    def __init__(
+        self, script: Script = (), default: Step | Callable[[dict[str, Any]], Step] | None = None
+    ):
         self.exchanges: list[Exchange] = []
         self._script, self._default = list(script), default
         self._prefixes: set[str] = set()
@@ -141,7 +145,9 @@ class ApiServer:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Connection)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "ApiServer":
@@ -161,11 +167,16 @@ class ApiServer:
     def _answer(self, connection: http.server.BaseHTTPRequestHandler) -> None:
         raw = connection.rfile.read(int(connection.headers.get("content-length", 0)))
         headers = {k.lower(): v for k, v in connection.headers.items()}
-        exchange = Exchange(connection.path, headers, json.loads(raw or b"{}"), raw, time.monotonic())
+        exchange = Exchange(
+            connection.path, headers, json.loads(raw or b"{}"), raw, time.monotonic()
+        )
         with self._lock:
             self.exchanges.append(exchange)
             step: Any = self._script.pop(0) if self._script else self._default
-        if KEY not in (headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer ")):  # older, newer clients
+        if KEY not in (
+            headers.get("x-api-key"),
+            headers.get("authorization", "").removeprefix("Bearer "),
+        ):  # older, newer clients
             step = Status(401, "authentication_error", "invalid x-api-key")
         elif connection.path != "/v1/messages":
             step = Status(404, "not_found_error", connection.path)
@@ -200,7 +211,9 @@ class ApiServer:
         connection.end_headers()
         connection.wfile.write(body)
 
-    def _send_stream(self, connection: http.server.BaseHTTPRequestHandler, exchange: Exchange, step: Message) -> None:
+    def _send_stream(
+        self, connection: http.server.BaseHTTPRequestHandler, exchange: Exchange, step: Message
+    ) -> None:
         time.sleep(step.pause_seconds)
         with self._lock:
             usage = self._usage(exchange.body)
@@ -212,11 +225,16 @@ class ApiServer:
         connection.send_header("request-id", f"req_{len(self.exchanges)}")
         connection.send_header("transfer-encoding", "chunked")
         connection.end_headers()
-        for count, event in enumerate(_events(exchange.body["model"], usage, output, step, len(self.exchanges))):
+        for count, event in enumerate(
+            _events(exchange.body["model"], usage, output, step, len(self.exchanges))
+        ):
             if step.cut_after is not None and count >= step.cut_after:
                 return _reset(connection)
             if step.error_after is not None and count >= step.error_after:
-                event = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+                event = {
+                    "type": "error",
+                    "error": {"type": "overloaded_error", "message": "Overloaded"},
+                }
             time.sleep(step.event_seconds)
             exchange.events.append(event)
             data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
@@ -233,18 +251,26 @@ class ApiServer:
         blocks = [*body.get("tools", []), *body.get("system", [])]
         for message in body["messages"]:
             content = message["content"]
-            blocks += [text(content)] if isinstance(content, str) else [{"role": message["role"], **block} for block in content]
+            blocks += (
+                [text(content)]
+                if isinstance(content, str)
+                else [{"role": message["role"], **block} for block in content]
+            )
         marks = [block.get("cache_control") for block in blocks]
         if body.get("cache_control"):
             marks[-1] = marks[-1] or body["cache_control"]
         assert sum(mark is not None for mark in marks) <= 4, "the API allows four cache breakpoints"
         digest, prefixes, sizes = hashlib.sha256(), [], []
         for block in blocks:
-            data = json.dumps({k: v for k, v in block.items() if k != "cache_control"}, sort_keys=True).encode()
+            data = json.dumps(
+                {k: v for k, v in block.items() if k != "cache_control"}, sort_keys=True
+            ).encode()
             digest.update(data + b"\n")
             prefixes.append(digest.hexdigest())
             sizes.append(1 + len(data) // 4)
-        read = max((i + 1 for i, prefix in enumerate(prefixes) if prefix in self._prefixes), default=0)
+        read = max(
+            (i + 1 for i, prefix in enumerate(prefixes) if prefix in self._prefixes), default=0
+        )
         written, start = {"5m": 0, "1h": 0}, read
         for i, mark in enumerate(marks):
             if mark is None:
@@ -256,13 +282,18 @@ class ApiServer:
             "input_tokens": sum(sizes[start:]),
             "cache_creation_input_tokens": sum(written.values()),
             "cache_read_input_tokens": sum(sizes[:read]),
-            "cache_creation": {"ephemeral_5m_input_tokens": written["5m"], "ephemeral_1h_input_tokens": written["1h"]},
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": written["5m"],
+                "ephemeral_1h_input_tokens": written["1h"],
+            },
             "service_tier": "standard",
             "inference_geo": "global",
         }
 
 
-def _events(model: str, usage: dict[str, Any], output: int, step: Message, serial: int) -> Iterable[dict[str, Any]]:
+def _events(
+    model: str, usage: dict[str, Any], output: int, step: Message, serial: int
+) -> Iterable[dict[str, Any]]:
     """The events of one reply, in the order and shape in which the API streams them."""
     head = {
         "id": f"msg_{serial:06}",
@@ -276,14 +307,27 @@ def _events(model: str, usage: dict[str, Any], output: int, step: Message, seria
     yield {"type": "message_start", "message": {**head, "usage": {**usage, "output_tokens": 1}}}
     for index, block in enumerate(step.content):
         if block["type"] == "text":
-            start, deltas = text(""), [{"type": "text_delta", "text": part} for part in _parts(block["text"])]
+            start, deltas = (
+                text(""),
+                [{"type": "text_delta", "text": part} for part in _parts(block["text"])],
+            )
         elif block["type"] == "thinking":
             start = {"type": "thinking", "thinking": "", "signature": ""}
-            deltas = [{"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"])]
+            deltas = [
+                {"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"])
+            ]
             deltas.append({"type": "signature_delta", "signature": block["signature"]})
         else:
-            start = {"type": "tool_use", "id": f"toolu_{serial:06}_{index}", "name": block["name"], "input": {}}
-            deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", *_parts(block["json"]))]
+            start = {
+                "type": "tool_use",
+                "id": f"toolu_{serial:06}_{index}",
+                "name": block["name"],
+                "input": {},
+            }
+            deltas = [
+                {"type": "input_json_delta", "partial_json": part}
+                for part in ("", *_parts(block["json"]))
+            ]
         yield {"type": "content_block_start", "index": index, "content_block": start}
         if index == 0:
             yield {"type": "ping"}
@@ -292,7 +336,12 @@ def _events(model: str, usage: dict[str, Any], output: int, step: Message, seria
         yield {"type": "content_block_stop", "index": index}
     delta = {"stop_reason": step.stop_reason, "stop_sequence": None}
     if step.stop_details is not None:
-        delta["stop_details"] = {"type": "refusal", "category": None, "explanation": None, **step.stop_details}
+        delta["stop_details"] = {
+            "type": "refusal",
+            "category": None,
+            "explanation": None,
+            **step.stop_details,
+        }
     yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output}}
     yield {"type": "message_stop"}
 
@@ -315,7 +364,14 @@ def transcript(server: ApiServer) -> str:
     rows = []
     for exchange in server.exchanges:
         step = dataclasses.asdict(exchange.step) if isinstance(exchange.step, Status) else None
-        rows.append({"request": exchange.body, "status": step, "events": exchange.events, "usage": exchange.usage})
+        rows.append(
+            {
+                "request": exchange.body,
+                "status": step,
+                "events": exchange.events,
+                "usage": exchange.usage,
+            }
+        )
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
 
 
@@ -323,7 +379,10 @@ if __name__ == "__main__":
     canned = Message(
         [
             text("Here is one idea."),
-            tool("propose_experiment", {"title": "nothing yet", "hypothesis": "", "expected_effect": "", "edits": []}),
+            tool(
+                "propose_experiment",
+                {"title": "nothing yet", "hypothesis": "", "expected_effect": "", "edits": []},
+            ),
         ]
     )
     with ApiServer(default=canned) as served:

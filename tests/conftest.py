@@ -29,7 +29,14 @@ drop_git_variables()  # as the command line does: an editor's terminal may set G
 
 def git(repo: Path, *args: str) -> str:
     """Run git in `repo` and return what it printed."""
-    done = subprocess.run(["git", *args], cwd=repo, capture_output=True, text=True, env=os.environ | IDENTITY, timeout=60)
+    done = subprocess.run(
+        ["git", *args],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        env=os.environ | IDENTITY,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -37,10 +44,19 @@ def git(repo: Path, *args: str) -> str:
 def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
     """A committed copy of the project with `train` as its train.py."""
     folder.mkdir(parents=True)
-    for name in ("agent_loop.py", "evaluate.py", "program.md", "modal_app.py", "pyproject.toml", ".gitignore"):
+    for name in (
+        "agent_loop.py",
+        "evaluate.py",
+        "program.md",
+        "modal_app.py",
+        "pyproject.toml",
+        ".gitignore",
+    ):
         if (PROJECT / name).is_file():
             shutil.copy(PROJECT / name, folder / name)
-    shutil.copytree(PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(train, folder / "train.py")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "config", "user.name", "Ada")
@@ -62,7 +78,12 @@ def autorl(repo: Path, tmp_path: Path):
 
     def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "agent_loop.py", *args], cwd=repo, env=env | more, capture_output=True, text=True, timeout=timeout
+            [sys.executable, "agent_loop.py", *args],
+            cwd=repo,
+            env=env | more,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     return call
@@ -91,7 +112,13 @@ def claude() -> Iterator[Callable[..., Any]]:
     def make(server: ApiServer | None, **more) -> ClaudeProposer:
         made.append(
             ClaudeProposer(
-                **{"api_key": KEY, "base_url": server and server.url, "backoff_seconds": 0.01, "backoff_cap_seconds": 0.05, **more}
+                **{
+                    "api_key": KEY,
+                    "base_url": server and server.url,
+                    "backoff_seconds": 0.01,
+                    "backoff_cap_seconds": 0.05,
+                    **more,
+                }
             )
         )
         return made[-1]
@@ -113,5 +140,9 @@ def forge():
 
 def clean_env(tmp_path: Path) -> dict[str, str]:
     """The environment without keys and without anything of autoRL; slots of this machine are private to the test."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "ANTHROPIC_", "GIT_")) or k == "AUTORL_REQUIRE_SANDBOX"}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("AUTORL_", "ANTHROPIC_", "GIT_")) or k == "AUTORL_REQUIRE_SANDBOX"
+    }
     return env | {"AUTORL_HOME": str(tmp_path / "autorl-home"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -22,14 +22,23 @@ class Session:
         self.verdicts += verdicts
         return verdicts
 
-    def run(self, attempt: int, score: float | None, status: Any = "ok", **more: Any) -> tuple[Verdict, ...]:
+    def run(
+        self, attempt: int, score: float | None, status: Any = "ok", **more: Any
+    ) -> tuple[Verdict, ...]:
         self.runs += 1
         return self.tell(RunFact(self.runs, attempt, status, score, seed=1000 + self.runs, **more))
 
     def scores(self, attempt: int, *scores: float) -> tuple[Verdict, ...]:
         return tuple(v for score in scores for v in self.run(attempt, score))
 
-    def propose(self, n: int, parent: int | None = None, nodes: int = 100, key: str = "", again: int | None = None) -> tuple[Verdict, ...]:
+    def propose(
+        self,
+        n: int,
+        parent: int | None = None,
+        nodes: int = 100,
+        key: str = "",
+        again: int | None = None,
+    ) -> tuple[Verdict, ...]:
         parent = self.state.incumbent if parent is None else parent
         return self.tell(AttemptFact(n, parent, key or f"k{n}", nodes, again=again))
 

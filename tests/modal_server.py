@@ -64,7 +64,12 @@ class ModalServer(api_grpc.ModalClientBase):
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         async def end() -> None:
             self._server.close()
             await self._server.wait_closed()
@@ -77,7 +82,11 @@ class ModalServer(api_grpc.ModalClientBase):
     @property
     def environment(self) -> dict[str, str]:
         """What the client must find in its environment to come here."""
-        return {"MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}", "MODAL_TOKEN_ID": "ak-1", "MODAL_TOKEN_SECRET": "as-1"}
+        return {
+            "MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}",
+            "MODAL_TOKEN_ID": "ak-1",
+            "MODAL_TOKEN_SECRET": "as-1",
+        }
 
     # -- the app and what it is made of ------------------------------------------------------------------------------
 
@@ -89,7 +98,9 @@ class ModalServer(api_grpc.ModalClientBase):
         await self._answer(stream, api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1", metadata=api_pb2.EnvironmentMetadata(name="main", settings=settings)))  # fmt: skip
 
     async def AppCreate(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.AppCreateResponse(app_id="ap-1", app_page_url="http://127.0.0.1/app"))
+        await self._answer(
+            stream, api_pb2.AppCreateResponse(app_id="ap-1", app_page_url="http://127.0.0.1/app")
+        )
 
     async def AppGetOrCreate(self, stream: Any) -> None:
         await self._answer(stream, api_pb2.AppGetOrCreateResponse(app_id="ap-1"))
@@ -104,7 +115,9 @@ class ModalServer(api_grpc.ModalClientBase):
         await self._answer(stream, empty_pb2.Empty())
 
     async def AppPublish(self, stream: Any) -> None:
-        request = await self._answer(stream, api_pb2.AppPublishResponse(url="http://127.0.0.1/app", deployed_at=time.time()))
+        request = await self._answer(
+            stream, api_pb2.AppPublishResponse(url="http://127.0.0.1/app", deployed_at=time.time())
+        )
         if request.app_state == api_pb2.APP_STATE_DEPLOYED:
             self.deployed.append(request.name)
 
@@ -115,7 +128,9 @@ class ModalServer(api_grpc.ModalClientBase):
         await self._answer(stream, api_pb2.TaskLogsBatch(app_done=True))
 
     async def MountBatchedCheckExistence(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.MountBatchedCheckExistenceResponse())  # nothing is missing
+        await self._answer(
+            stream, api_pb2.MountBatchedCheckExistenceResponse()
+        )  # nothing is missing
 
     async def MountPutFile(self, stream: Any) -> None:
         await self._answer(stream, api_pb2.MountPutFileResponse(exists=True))
@@ -126,30 +141,47 @@ class ModalServer(api_grpc.ModalClientBase):
     async def ImageGetOrCreate(self, stream: Any) -> None:
         success = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
         number = len(self.images) + 1
-        request = await self._answer(stream, api_pb2.ImageGetOrCreateResponse(image_id=f"im-{number}", result=success))
+        request = await self._answer(
+            stream, api_pb2.ImageGetOrCreateResponse(image_id=f"im-{number}", result=success)
+        )
         self.images.append(request.image)
 
     async def FunctionPrecreate(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.FunctionPrecreateResponse(function_id="fu-1", handle_metadata=self.metadata))
+        await self._answer(
+            stream,
+            api_pb2.FunctionPrecreateResponse(function_id="fu-1", handle_metadata=self.metadata),
+        )
 
     async def FunctionCreate(self, stream: Any) -> None:
         request = await self._receive(stream)
         self.functions.append(request.function)
         await stream.send_message(
             api_pb2.FunctionCreateResponse(
-                function_id="fu-1", function=request.function, function_data=described(request.function), handle_metadata=self.metadata
+                function_id="fu-1",
+                function=request.function,
+                function_data=described(request.function),
+                handle_metadata=self.metadata,
             )
         )
 
     async def FunctionGet(self, stream: Any) -> None:
         function = described(self.functions[-1] if self.functions else api_pb2.Function())
-        await self._answer(stream, api_pb2.FunctionGetResponse(function_id="fu-1", handle_metadata=self.metadata, function=function))
+        await self._answer(
+            stream,
+            api_pb2.FunctionGetResponse(
+                function_id="fu-1", handle_metadata=self.metadata, function=function
+            ),
+        )
 
     async def FunctionBindParams(self, stream: Any) -> None:
         request = await self._receive(stream)
         bound = f"fu-{len(self.options) + 2}"
         self.options[bound] = request.function_options
-        await stream.send_message(api_pb2.FunctionBindParamsResponse(bound_function_id=bound, handle_metadata=self.metadata))
+        await stream.send_message(
+            api_pb2.FunctionBindParamsResponse(
+                bound_function_id=bound, handle_metadata=self.metadata
+            )
+        )
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -160,7 +192,11 @@ class ModalServer(api_grpc.ModalClientBase):
         call = self.calls[name] = Call(request.function_id, args, kwargs)
         threading.Thread(target=self._run, args=(call,), daemon=True).start()
         item = api_pb2.FunctionPutInputsResponseItem(idx=0, input_id="in-1", input_jwt="jwt")
-        await stream.send_message(api_pb2.FunctionMapResponse(function_call_id=name, pipelined_inputs=[item], function_call_jwt="jwt"))
+        await stream.send_message(
+            api_pb2.FunctionMapResponse(
+                function_call_id=name, pipelined_inputs=[item], function_call_jwt="jwt"
+            )
+        )
 
     async def FunctionGetOutputs(self, stream: Any) -> None:
         request = await self._receive(stream)
@@ -174,11 +210,20 @@ class ModalServer(api_grpc.ModalClientBase):
             await stream.send_message(api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1))
             return
         if call.error:
-            result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=call.error)
+            result = api_pb2.GenericResult(
+                status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=call.error
+            )
         else:
-            result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS, data=cloudpickle.dumps(call.value))
-        output = api_pb2.FunctionGetOutputsItem(idx=0, input_id="in-1", result=result, data_format=api_pb2.DATA_FORMAT_PICKLE)
-        await stream.send_message(api_pb2.FunctionGetOutputsResponse(outputs=[output], idxs=[0], last_entry_id="1-0"))
+            result = api_pb2.GenericResult(
+                status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS,
+                data=cloudpickle.dumps(call.value),
+            )
+        output = api_pb2.FunctionGetOutputsItem(
+            idx=0, input_id="in-1", result=result, data_format=api_pb2.DATA_FORMAT_PICKLE
+        )
+        await stream.send_message(
+            api_pb2.FunctionGetOutputsResponse(outputs=[output], idxs=[0], last_entry_id="1-0")
+        )
 
     async def FunctionCallCancel(self, stream: Any) -> None:
         request = await self._answer(stream, empty_pb2.Empty())
@@ -204,13 +249,17 @@ class ModalServer(api_grpc.ModalClientBase):
 
 def described(function: api_pb2.Function) -> api_pb2.FunctionData:
     """A function's definition as the platform gives it back."""
-    return api_pb2.FunctionData(ranked_functions=[api_pb2.FunctionData.RankedFunction(rank=0, function=function)])
+    return api_pb2.FunctionData(
+        ranked_functions=[api_pb2.FunctionData.RankedFunction(rank=0, function=function)]
+    )
 
 
 async def _unknown(self: ModalServer, stream: Any) -> None:
     """Any other request: said so, and seen by the test that made it."""
     request = await self._receive(stream)
-    raise grpclib.GRPCError(grpclib.Status.UNIMPLEMENTED, f"{type(request).__name__} is not answered here")
+    raise grpclib.GRPCError(
+        grpclib.Status.UNIMPLEMENTED, f"{type(request).__name__} is not answered here"
+    )
 
 
 for _name in ModalServer.__abstractmethods__:

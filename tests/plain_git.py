@@ -14,8 +14,19 @@ NOBODY = {"HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_
 
 def git(folder: Path, *args: str, **kwargs: object) -> str:
     """The user's own git, with the user's own rights."""
-    env = {**{k: v for k, v in os.environ.items() if not k.startswith("GIT_")}, **NOBODY, "GIT_EDITOR": "true"}
-    done = subprocess.run(["git", *args], cwd=folder, env=env, capture_output=True, text=True, check=bool(kwargs.get("check", True)))
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
+        **NOBODY,
+        "GIT_EDITOR": "true",
+    }
+    done = subprocess.run(
+        ["git", *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=bool(kwargs.get("check", True)),
+    )
     return done.stdout.strip()
 
 
@@ -46,11 +57,23 @@ def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        ours = name.startswith((".git/objects", ".git/refs/autorl", ".git/refs/heads/autoresearch", ".git/refs/notes", ".git/logs/refs"))
+        ours = name.startswith(
+            (
+                ".git/objects",
+                ".git/refs/autorl",
+                ".git/refs/heads/autoresearch",
+                ".git/refs/notes",
+                ".git/logs/refs",
+            )
+        )
         if path.is_symlink() or not path.is_file() or ours:
             continue
         found = path.stat()
-        seen[name] = (found.st_mode, found.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        seen[name] = (
+            found.st_mode,
+            found.st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
     return seen
 
 
@@ -59,7 +82,12 @@ def one_experiment(folder: Path, tag: str = "demo") -> str:
     workspace = Workspace(folder)
     workspace.open_tag(tag)
     base = workspace.head()
-    sha = workspace.commit(workspace.head_source() + "# better\n", base, "Better\n\nBecause.", when="2023-11-14T22:13:20Z")
+    sha = workspace.commit(
+        workspace.head_source() + "# better\n",
+        base,
+        "Better\n\nBecause.",
+        when="2023-11-14T22:13:20Z",
+    )
     workspace.pin(tag, 0, base)
     workspace.pin(tag, 1, sha)
     workspace.move_branch(tag, base, None)
@@ -68,6 +96,9 @@ def one_experiment(folder: Path, tag: str = "demo") -> str:
     assert workspace.branch(tag) == sha and workspace.pinned(tag) == {0: base, 1: sha}
     assert train_of(folder, sha).decode() == workspace.head_source() + "# better\n"
     assert "+# better" in workspace.diff(base, sha)
-    assert git(folder, "log", "-1", "--notes=autorl", "--format=%s|%N", sha) == "Better|kept: +31 over 3 runs"
+    assert (
+        git(folder, "log", "-1", "--notes=autorl", "--format=%s|%N", sha)
+        == "Better|kept: +31 over 3 runs"
+    )
     assert git(folder, "fsck", "--strict", "--no-dangling") == ""
     return sha

@@ -11,11 +11,17 @@ from autorl.session.state import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = "import evaluate\n\nLEARNING_RATE = 3e-4  # [1e-5, 1e-2] log\nGAMMA = 0.99\n\nprint(LEARNING_RATE, GAMMA)\n"
-GOOD = propose("lr x3", "LEARNING_RATE = 3e-4", "LEARNING_RATE = 1e-3", hypothesis="approx_kl is tiny")
+GOOD = propose(
+    "lr x3", "LEARNING_RATE = 3e-4", "LEARNING_RATE = 1e-3", hypothesis="approx_kl is tiny"
+)
 
 
 def row(n: int, status: str = "discard", **more) -> Row:
-    titles = ("a wider critic with layer normalisation", "gae lambda 0.9 for a shorter horizon", "twice the environments, half the steps")
+    titles = (
+        "a wider critic with layer normalisation",
+        "gae lambda 0.9 for a shorter horizon",
+        "twice the environments, half the steps",
+    )
     given = {
         "commit": f"{n:040x}",
         "avg_return": 100.0 + n if status != "crash" else None,
@@ -30,11 +36,19 @@ def row(n: int, status: str = "discard", **more) -> Row:
 
 def rows(count: int) -> tuple[Row, ...]:
     """A night: every sixth experiment kept, every ninth a crash."""
-    return tuple(row(n, "keep" if n % 6 == 0 else "crash" if n % 9 == 4 else "discard") for n in range(count))
+    return tuple(
+        row(n, "keep" if n % 6 == 0 else "crash" if n % 9 == 4 else "discard") for n in range(count)
+    )
 
 
 def record(**more) -> RunRecord:
-    diagnostics = {"approx_kl": 0.0123, "clipfrac": 0.21, "explained_variance": 0.43, "entropy": 2.1, "sps": 5800.0}
+    diagnostics = {
+        "approx_kl": 0.0123,
+        "clipfrac": 0.21,
+        "explained_variance": 0.43,
+        "entropy": 2.1,
+        "sps": 5800.0,
+    }
     given = {
         "avg_return": 131.2,
         "std_return": 12.5,
@@ -42,7 +56,16 @@ def record(**more) -> RunRecord:
         "lengths": (900, 61, 1600),
         "training_seconds": 720.0,
     }
-    return RunRecord("ok", **{**given, "total_timesteps": 4_176_000, "num_updates": 255, "diagnostics": diagnostics, **more})
+    return RunRecord(
+        "ok",
+        **{
+            **given,
+            "total_timesteps": 4_176_000,
+            "num_updates": 255,
+            "diagnostics": diagnostics,
+            **more,
+        },
+    )
 
 
 def history(count: int = 1, **more) -> History:
@@ -66,7 +89,15 @@ def history(count: int = 1, **more) -> History:
         "experiment": experiment,
         "source_of": lambda n: TRAIN,
     }
-    return History("BipedalWalker-v3", 720.0, 100, "2 cores, no GPU", rows=all_rows, solved_at=300.0, **{**given, **more})
+    return History(
+        "BipedalWalker-v3",
+        720.0,
+        100,
+        "2 cores, no GPU",
+        rows=all_rows,
+        solved_at=300.0,
+        **{**given, **more},
+    )
 
 
 class Books:
@@ -98,17 +129,30 @@ UNUSABLE = {
     "text only": Message([text("I would raise the learning rate.")], "end_turn"),
     "two proposals": Message([GOOD.content[1], GOOD.content[1]]),
     "a look and a proposal": Message([tool("list_experiments", {}), GOOD.content[1]]),
-    "truncated": Message([broken_tool("propose_experiment", '{"title": "lr", "edits": [{"sea')], "max_tokens"),
+    "truncated": Message(
+        [broken_tool("propose_experiment", '{"title": "lr", "edits": [{"sea')], "max_tokens"
+    ),
     "window full": Message([text("and so")], "model_context_window_exceeded"),
-    "refusal": Message([text("I")], "refusal", stop_details={"category": "frontier_llm", "explanation": "no"}),
+    "refusal": Message(
+        [text("I")], "refusal", stop_details={"category": "frontier_llm", "explanation": "no"}
+    ),
     "malformed input": Message([broken_tool("propose_experiment", '{"title": oops}')]),
     "input is a list": Message([broken_tool("propose_experiment", "[1, 2]")]),
     "input is nothing": Message([broken_tool("propose_experiment", "")]),
-    "edits of the wrong shape": Message([tool("propose_experiment", {"title": "t", "edits": {"search": "a"}})]),
-    "title is a number": Message([tool("propose_experiment", {"title": 7, "edits": [{"search": "a", "replace": "b"}]})]),
+    "edits of the wrong shape": Message(
+        [tool("propose_experiment", {"title": "t", "edits": {"search": "a"}})]
+    ),
+    "title is a number": Message(
+        [tool("propose_experiment", {"title": 7, "edits": [{"search": "a", "replace": "b"}]})]
+    ),
     "an unknown tool": Message([tool("rm", {"path": "/"})]),
     "a lone surrogate": Message(
-        [broken_tool("propose_experiment", '{"title": "\\ud800", "edits": [{"search": "\\ud800", "replace": "b"}]}')]
+        [
+            broken_tool(
+                "propose_experiment",
+                '{"title": "\\ud800", "edits": [{"search": "\\ud800", "replace": "b"}]}',
+            )
+        ]
     ),
 }
 

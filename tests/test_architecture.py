@@ -15,19 +15,37 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"autorl.{a.name}" for a in node.names} if node.module == "autorl" else {node.module}
-    return {name for name in found if name.split(".")[0] in ("autorl", "evaluate", "train", "modal_app", "agent_loop")}
+            found |= (
+                {f"autorl.{a.name}" for a in node.names}
+                if node.module == "autorl"
+                else {node.module}
+            )
+    return {
+        name
+        for name in found
+        if name.split(".")[0] in ("autorl", "evaluate", "train", "modal_app", "agent_loop")
+    }
 
 
 def test_imports_between_rooms_run_downward() -> None:
     """The contract in pyproject.toml: layers of rooms, none turned back, no circle."""
-    done = subprocess.run([shutil.which("lint-imports") or "lint-imports"], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run(
+        [shutil.which("lint-imports") or "lint-imports"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
 
 
 def test_a_room_shows_few_names() -> None:
     for face in sorted((PROJECT / "autorl").glob("*/__init__.py")):
-        names = [n for node in ast.parse(face.read_text()).body if isinstance(node, ast.ImportFrom) for n in node.names]
+        names = [
+            n
+            for node in ast.parse(face.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for n in node.names
+        ]
         assert len(names) <= 20, face
 
 
@@ -47,12 +65,23 @@ def test_evaluate_imports_nothing_of_ours_but_the_judge_lazily() -> None:
 def calls(path: Path, names: set[str]) -> list[int]:
     """Lines where a name such as `subprocess.Popen` is used."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) in names]
+    return [
+        n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) in names
+    ]
 
 
 def test_processes_are_started_in_few_places() -> None:
-    starts = {"subprocess.Popen", "subprocess.run", "subprocess.check_output", "os.system", "os.fork", "os.execv"}
-    places = {str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)}
+    starts = {
+        "subprocess.Popen",
+        "subprocess.run",
+        "subprocess.check_output",
+        "os.system",
+        "os.fork",
+        "os.execv",
+    }
+    places = {
+        str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)
+    }
     allowed_places = (
         "autorl/judge/",
         "autorl/runners/local.py",
@@ -67,7 +96,11 @@ def test_processes_are_started_in_few_places() -> None:
 
 def test_nothing_of_the_child_is_unpickled_outside_the_sandbox() -> None:
     loads = {"cloudpickle.load", "cloudpickle.loads", "pickle.load", "pickle.loads", "torch.load"}
-    places = {str(p.relative_to(PROJECT)) for p in [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"] if calls(p, loads)}
+    places = {
+        str(p.relative_to(PROJECT))
+        for p in [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"]
+        if calls(p, loads)
+    }
     assert places == {"autorl/judge/policy_server.py"}  # which runs confined
 
 

@@ -76,7 +76,9 @@ gym.register("Pendulum-v1", Paying, max_episode_steps=200)
 
 def head(path: Path) -> tuple[str, str, str]:
     """(row, outcome, what) of a cheat."""
-    row, outcome, what = (s.strip() for s in path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("|", 2))
+    row, outcome, what = (
+        s.strip() for s in path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("|", 2)
+    )
     return row, outcome, what
 
 
@@ -90,18 +92,32 @@ class Clone:
     """A clone of the project with files that a run must not touch, and one worker that runs cheats from it in turn."""
 
     def __init__(self, parent: Path):
-        self.base = Path(tempfile.mkdtemp(prefix="autorl cheats ", dir=parent))  # a path with spaces
+        self.base = Path(
+            tempfile.mkdtemp(prefix="autorl cheats ", dir=parent)
+        )  # a path with spaces
         self.root, self.home, self.out = self.base / "clone", self.base / "home", self.base / "out"
         make_repo(self.root)
         (self.root / "paying_pendulum.py").write_text(PAYING_PENDULUM)
         self.home.mkdir()
-        for path in (self.home / ".netrc", self.home / ".modal.toml", self.home / "thesis.txt", self.root / ".env"):
+        for path in (
+            self.home / ".netrc",
+            self.home / ".modal.toml",
+            self.home / "thesis.txt",
+            self.root / ".env",
+        ):
             path.write_text(f"machine api.example.org password {SECRET}\n")
         (self.root / "results" / "Pendulum-v1" / "t").mkdir(parents=True)
-        (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text("commit\tavg_return\tstatus\tdescription\n")
+        (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text(
+            "commit\tavg_return\tstatus\tdescription\n"
+        )
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(0)
-        environment = {**os.environ, "HOME": str(self.home), "ANTHROPIC_API_KEY": SECRET, "AUTORL_SECRET": SECRET}
+        environment = {
+            **os.environ,
+            "HOME": str(self.home),
+            "ANTHROPIC_API_KEY": SECRET,
+            "AUTORL_SECRET": SECRET,
+        }
         environment.pop("AUTORL_HOME", None)
         self.driver = subprocess.Popen([sys.executable, "-I", "-X", f"pycache_prefix={self.base / 'bytecode'}", "-c", DRIVER, str(self.root)],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)  # fmt: skip
@@ -114,10 +130,20 @@ class Clone:
             for path in top.rglob("*"):
                 if ".autorl" not in path.parts:
                     info = path.lstat()
-                    seen[str(path)] = (info.st_mode, info.st_size, info.st_mtime_ns if not path.is_dir() else 0)
+                    seen[str(path)] = (
+                        info.st_mode,
+                        info.st_size,
+                        info.st_mtime_ns if not path.is_dir() else 0,
+                    )
         for path in (SITE / "gymnasium" / "core.py", Path("/etc/hosts"), SITE):
             seen[str(path)] = (path.lstat().st_mode, path.lstat().st_size, path.lstat().st_mtime_ns)
-        for path in (SITE / "zz.pth", SITE / "sitecustomize.py", Path("/tmp/pwned"), Path("/tmp/ck"), Path("/dev/shm/ck")):
+        for path in (
+            SITE / "zz.pth",
+            SITE / "sitecustomize.py",
+            Path("/tmp/pwned"),
+            Path("/tmp/ck"),
+            Path("/dev/shm/ck"),
+        ):
             seen[str(path)] = (os.path.lexists(path),)
         return seen
 
@@ -162,14 +188,20 @@ class Clone:
             spent += said["seconds"]
         record = from_json(RunRecord, said["record"])
         trouble = self.trouble(folder)
-        rule, reason, outcome = record.rule, record.reason, {"ok": "N", "crash": "C"}.get(record.status, record.status)
+        rule, reason, outcome = (
+            record.rule,
+            record.reason,
+            {"ok": "N", "crash": "C"}.get(record.status, record.status),
+        )
         if job.kind != "measure":
             passed, reason = control_passed(
                 job.kind, record, sanity_band(job.env_id, 5), record.avg_return
             )  # it needs no training: as good with it
             outcome, rule = ("F", "") if passed else ("R", job.kind)
         elif record.status == "ok" and head(path)[1] == "F":
-            outcome, rule, reason = ("F", "", record.flags[0]) if record.flags else ("N", "", "nobody was told")
+            outcome, rule, reason = (
+                ("F", "", record.flags[0]) if record.flags else ("N", "", "nobody was told")
+            )
         elif record.status == "ok":
             honest = do_nothing(job.env_id, record.eval_seeds)
             if list(record.returns) != honest:
@@ -188,20 +220,30 @@ class Clone:
         """What a run changed, leaked or left running."""
         found = []
         after = self.snapshot()
-        changed = sorted(k for k in self.before.keys() | after.keys() if self.before.get(k) != after.get(k))
+        changed = sorted(
+            k for k in self.before.keys() | after.keys() if self.before.get(k) != after.get(k)
+        )
         if changed:
             found.append(f"changed {changed[:5]}")
             self.before = after
         log = folder / "run.log"
-        if log.is_file() and (claims := [line for line in log.read_bytes().splitlines() if line.startswith(b"THROUGH")]):
+        if log.is_file() and (
+            claims := [
+                line for line in log.read_bytes().splitlines() if line.startswith(b"THROUGH")
+            ]
+        ):
             found.append(f"its own words: {claims[0][:200]!r}")
         if any(SECRET.encode() in kept.read_bytes() for kept in folder.glob("*") if kept.is_file()):
             found.append("a secret in what is kept")
         if left := list((self.root / ".autorl" / "runs").glob("*")):
             found.append(f"left {left}")
-        if alive := [p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p]:
+        if alive := [
+            p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p
+        ]:
             found.append(f"alive {alive}")
-        if left_over := [pid for pid in process_tree.descendants(self.driver.pid)[1:] if process_tree.alive(pid)]:
+        if left_over := [
+            pid for pid in process_tree.descendants(self.driver.pid)[1:] if process_tree.alive(pid)
+        ]:
             found.append(f"alive {left_over}")
         try:
             self.server.accept()[0].close()
@@ -236,7 +278,11 @@ class Result:
         outcome, _, rule = wanted.partition(":")
         if self.outcome != outcome or (rule and self.rule != rule) or self.trouble:
             return f"wanted {wanted}, got {self.outcome}:{self.rule} ({self.reason}) {list(self.trouble)}"
-        return "" if self.outcome in ("N", "N+F", "F") or (self.reason and self.reason[0].isalpha()) else "no reason in words"
+        return (
+            ""
+            if self.outcome in ("N", "N+F", "F") or (self.reason and self.reason[0].isalpha())
+            else "no reason in words"
+        )
 
 
 def processes() -> list[str]:
@@ -245,7 +291,9 @@ def processes() -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+                found.append(
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                )
             except OSError:
                 continue
     return found
@@ -259,7 +307,9 @@ def do_nothing(env_id: str, seeds: tuple[int, ...]) -> list[float]:
         env.reset(seed=seed)
         total, over = 0.0, False
         while not over:
-            _, reward, terminated, truncated, _ = env.step(np.zeros(env.action_space.shape, np.float32))
+            _, reward, terminated, truncated, _ = env.step(
+                np.zeros(env.action_space.shape, np.float32)
+            )
             total, over = total + float(reward), terminated or truncated
         env.close()
         returns.append(total)
@@ -322,7 +372,9 @@ def sandbox_or_skip() -> None:
 def corpus(request: pytest.FixtureRequest):
     sandbox_or_skip()
     plan = [
-        item.callspec.params["key"] for item in request.session.items if "key" in getattr(getattr(item, "callspec", None), "params", {})
+        item.callspec.params["key"]
+        for item in request.session.items
+        if "key" in getattr(getattr(item, "callspec", None), "params", {})
     ]
     work = Corpus(plan)
     yield work
@@ -352,7 +404,14 @@ UNCONFINED = {
     "39f",
 }  # what must hold without a sandbox
 HERE = [(path, i % 2, "bwrap") for i, path in enumerate(CHEATS)]
-KEYS = [pytest.param(key, id=key[0].stem, marks=[pytest.mark.long] if key[0].stem.split("_")[0] not in FIRST else []) for key in HERE]
+KEYS = [
+    pytest.param(
+        key,
+        id=key[0].stem,
+        marks=[pytest.mark.long] if key[0].stem.split("_")[0] not in FIRST else [],
+    )
+    for key in HERE
+]
 KEYS += [pytest.param((path, 1 - which, mode), id=f"{path.stem}-elsewhere", marks=pytest.mark.long)
          for path, which, mode in HERE if path.stem.split("_")[0] in SECOND_PLACE]  # fmt: skip
 KEYS += [pytest.param((path, which, NO_SANDBOX), id=f"{path.stem}-unconfined", marks=[] if path.stem[:3] in ("14_", "24c") else [pytest.mark.long])

@@ -16,22 +16,45 @@ from autorl.source.edits import apply_edits
 def test_a_proposal_comes_back_whole_and_fits_the_incumbent(server, books, claude):
     server.add(GOOD)
     proposal = claude(server).propose(history(), books.purse)
-    assert (proposal.title, proposal.hypothesis, proposal.proposer) == ("lr x3", "approx_kl is tiny", "claude")
+    assert (proposal.title, proposal.hypothesis, proposal.proposer) == (
+        "lr x3",
+        "approx_kl is tiny",
+        "claude",
+    )
     assert "LEARNING_RATE = 1e-3" in apply_edits(TRAIN, proposal.edits)
-    assert proposal.cost_usd == pytest.approx(books.ledger.spent()) and proposal.cost_usd > 0 and proposal.seconds > 0
+    assert (
+        proposal.cost_usd == pytest.approx(books.ledger.spent())
+        and proposal.cost_usd > 0
+        and proposal.seconds > 0
+    )
 
 
-def test_a_request_streams_forces_no_tool_and_carries_the_key_nowhere_but_in_its_header(server, books, claude):
+def test_a_request_streams_forces_no_tool_and_carries_the_key_nowhere_but_in_its_header(
+    server, books, claude
+):
     server.add(GOOD)
     claude(server).propose(history(), books.purse)
     sent = server.exchanges[0]
-    assert sent.body["stream"] is True and sent.body["tool_choice"]["type"] == "auto"  # current models refuse forced tool use
+    assert (
+        sent.body["stream"] is True and sent.body["tool_choice"]["type"] == "auto"
+    )  # current models refuse forced tool use
     assert not {"temperature", "top_p", "top_k"} & sent.body.keys()  # and sampling settings
     assert sent.headers["x-stainless-retry-count"] == "0" and KEY.encode() not in sent.raw
-    assert [t["name"] for t in sent.body["tools"]] == ["list_experiments", "read_experiment", "read_train_py", "propose_experiment"]
+    assert [t["name"] for t in sent.body["tools"]] == [
+        "list_experiments",
+        "read_experiment",
+        "read_train_py",
+        "propose_experiment",
+    ]
     long_lived = {"type": "ephemeral", "ttl": "1h"}
     assert sent.body["system"][-1]["cache_control"] == long_lived
-    assert sum(block.get("cache_control") == long_lived for block in sent.body["messages"][0]["content"]) == 1
+    assert (
+        sum(
+            block.get("cache_control") == long_lived
+            for block in sent.body["messages"][0]["content"]
+        )
+        == 1
+    )
 
 
 def test_looking_is_answered_before_proposing(server, books, claude):
@@ -43,8 +66,14 @@ def test_looking_is_answered_before_proposing(server, books, claude):
     ]
     server.add(*(Message([thinking("hm"), look]) for look in looks), GOOD)
     assert claude(server).propose(history(8), books.purse).title == "lr x3"
-    listed, read, source, wrong = (e.body["messages"][-1]["content"][0] for e in server.exchanges[1:])
-    assert "#0 keep" in listed["content"] and "#6 keep" in listed["content"] and "#1 discard" not in listed["content"]
+    listed, read, source, wrong = (
+        e.body["messages"][-1]["content"][0] for e in server.exchanges[1:]
+    )
+    assert (
+        "#0 keep" in listed["content"]
+        and "#6 keep" in listed["content"]
+        and "#1 discard" not in listed["content"]
+    )
     for wanted in (
         "+GAMMA = 0.99",
         "approx_kl=0.0123",
@@ -56,11 +85,18 @@ def test_looking_is_answered_before_proposing(server, books, claude):
     assert TRAIN in source["content"]
     assert wrong["is_error"] and "no experiment 99" in wrong["content"]
     thought = server.exchanges[1].body["messages"][1]["content"][0]
-    assert thought == {"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}  # goes back untouched: it is bound to its prefix
+    assert thought == {
+        "type": "thinking",
+        "thinking": "hm",
+        "signature": "c2lnbmVk",
+    }  # goes back untouched: it is bound to its prefix
 
 
 def test_endless_looking_is_ended(server, books, claude):
-    with ApiServer(default=Message([tool("list_experiments", {})])) as endless, pytest.raises(ProposerError, match="proposed nothing"):
+    with (
+        ApiServer(default=Message([tool("list_experiments", {})])) as endless,
+        pytest.raises(ProposerError, match="proposed nothing"),
+    ):
         claude(endless).propose(history(), books.purse)
     assert len(endless.exchanges) == 16
 
@@ -84,7 +120,10 @@ def test_what_the_harness_refuses_goes_back_with_the_reason(server, books, claud
     server.add(propose("gamma", "GAMMA = 0.99", "GAMMA = 1.99"), GOOD)
     fussy = history(vet=lambda source: "GAMMA must be below 1." if "1.99" in source else "")
     assert claude(server).propose(fussy, books.purse).title == "lr x3"
-    assert "GAMMA must be below 1." in server.exchanges[1].body["messages"][-1]["content"][0]["content"]
+    assert (
+        "GAMMA must be below 1."
+        in server.exchanges[1].body["messages"][-1]["content"][0]["content"]
+    )
 
 
 def test_a_reply_changes_nothing_but_the_proposal(server, books, claude):
@@ -95,10 +134,29 @@ def test_a_reply_changes_nothing_but_the_proposal(server, books, claude):
         "edits": [{"search": "GAMMA = 0.99", "replace": "GAMMA = 0.9"}],
     }
     server.add(
-        Message([tool("propose_experiment", {**given, "proposer": "person", "cost_usd": -5, "source": "x", "time_budget": 9e9, "seed": 3})])
+        Message(
+            [
+                tool(
+                    "propose_experiment",
+                    {
+                        **given,
+                        "proposer": "person",
+                        "cost_usd": -5,
+                        "source": "x",
+                        "time_budget": 9e9,
+                        "seed": 3,
+                    },
+                )
+            ]
+        )
     )
     proposal = claude(server).propose(history(), books.purse)
-    assert proposal.title == "all of it" and proposal.proposer == "claude" and proposal.source is None and proposal.cost_usd > 0
+    assert (
+        proposal.title == "all of it"
+        and proposal.proposer == "claude"
+        and proposal.source is None
+        and proposal.cost_usd > 0
+    )
 
 
 # ---------------------------------------------------------------------------
@@ -114,10 +172,14 @@ def test_an_unusable_reply_is_asked_again_with_what_was_wrong(bad, server, books
     assert after[: len(before)] == before and len(after) > len(before)
     said = after[-1]["content"][0]
     assert after[-1]["role"] == "user" and len(said.get("text") or said["content"]) > 20
-    assert len(books.settled) == 2 and books.ledger.spent() == pytest.approx(sum(hand_price(e.usage) for e in server.exchanges))
+    assert len(books.settled) == 2 and books.ledger.spent() == pytest.approx(
+        sum(hand_price(e.usage) for e in server.exchanges)
+    )
 
 
-@pytest.mark.parametrize("bad", ["empty", "text only", "two proposals", "truncated", "refusal", "malformed input"])
+@pytest.mark.parametrize(
+    "bad", ["empty", "text only", "two proposals", "truncated", "refusal", "malformed input"]
+)
 def test_the_same_trouble_twice_gives_up_this_idea_only(bad, server, books, claude):
     server.add(UNUSABLE[bad], UNUSABLE[bad], GOOD)
     researcher = claude(server)

@@ -52,15 +52,25 @@ def ask(proposer: CommandProposer, books: Books, **more):
 def test_the_edited_file_is_the_proposal(agent, books, private_tmp):
     proposal = ask(agent(IMPROVE + "print('raise the learning rate')\n"), books)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3") and proposal.edits == ()
-    assert (proposal.title, proposal.proposer) == ("raise the learning rate", "command") and proposal.seconds > 0
+    assert (proposal.title, proposal.proposer) == (
+        "raise the learning rate",
+        "command",
+    ) and proposal.seconds > 0
     assert list(private_tmp.iterdir()) == []  # the copy is gone
 
 
 def test_the_idea_file_names_it(agent, books):
     proposal = ask(
-        agent(IMPROVE + "Path('idea.md').write_text('# lr x3\\n\\napprox_kl is tiny\\nso the steps are timid\\n')\nprint('noise')\n"), books
+        agent(
+            IMPROVE
+            + "Path('idea.md').write_text('# lr x3\\n\\napprox_kl is tiny\\nso the steps are timid\\n')\nprint('noise')\n"
+        ),
+        books,
     )
-    assert proposal.title == "lr x3" and proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
+    assert (
+        proposal.title == "lr x3"
+        and proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
+    )
 
 
 def test_without_words_it_still_has_a_title(agent, books):
@@ -80,16 +90,29 @@ seen = Path({str(seen)!r}); seen.mkdir()
 """
     ask(agent(look + IMPROVE), books)
     listing = (seen / "listing").read_text().splitlines()
-    assert {"train.py", "program.md", "evaluate.py", "history.tsv", "history.json", "experiments/0.txt", "experiments/6.txt"} <= set(
-        listing
-    )
+    assert {
+        "train.py",
+        "program.md",
+        "evaluate.py",
+        "history.tsv",
+        "history.json",
+        "experiments/0.txt",
+        "experiments/6.txt",
+    } <= set(listing)
     assert (seen / "mode").read_text() == "0o444 0o700"
     assert (seen / "history.tsv").read_text().count("\n") == 10
     assert "approx_kl=0.0123" in (seen / "experiment").read_text()
     prompted = (seen / "stdin").read_text()
-    assert "BipedalWalker-v3" in prompted and "experiment 9" in prompted and "program.md" in prompted and "#6 keep" in prompted
+    assert (
+        "BipedalWalker-v3" in prompted
+        and "experiment 9" in prompted
+        and "program.md" in prompted
+        and "#6 keep" in prompted
+    )
     where = Path((seen / "where").read_text())
-    assert not any((parent / ".git").exists() for parent in (where, *where.parents))  # no tool in it finds the user's repository
+    assert not any(
+        (parent / ".git").exists() for parent in (where, *where.parents)
+    )  # no tool in it finds the user's repository
 
 
 def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
@@ -99,7 +122,11 @@ def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
     seen = tmp_path / "environ"
     dump = f"Path({str(seen)!r}).write_text('\\n'.join(f'{{k}}={{v}}' for k, v in os.environ.items()))\n"
     ask(agent(dump + IMPROVE), books)
-    assert "secret" not in seen.read_text() and "AUTORL" not in seen.read_text() and f"PATH={os.environ['PATH']}" in seen.read_text()
+    assert (
+        "secret" not in seen.read_text()
+        and "AUTORL" not in seen.read_text()
+        and f"PATH={os.environ['PATH']}" in seen.read_text()
+    )
     ask(agent(dump + IMPROVE, pass_env=("AGENT_KEY",)), books)
     assert "AGENT_KEY=secret-2" in seen.read_text() and "secret-1" not in seen.read_text()
 
@@ -109,7 +136,10 @@ def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
     [
         ("", "unchanged"),
         ("os.unlink('train.py')", "No such file"),
-        ("os.unlink('train.py'); os.symlink('/etc/passwd', 'train.py')", "no file that can be read"),
+        (
+            "os.unlink('train.py'); os.symlink('/etc/passwd', 'train.py')",
+            "no file that can be read",
+        ),
         ("os.unlink('train.py'); os.mkfifo('train.py')", "not a regular file"),
         ("os.unlink('train.py'); os.mkdir('train.py')", "not a regular file"),
         ("os.unlink('train.py'); os.symlink('/dev/zero', 'train.py')", "no file that can be read"),
@@ -130,7 +160,9 @@ def test_swapping_the_folder_for_a_link_gains_nothing(agent, books, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "train.py").write_text("STOLEN = 1\n")
-    swap = f"here = os.getcwd()\nos.rename(here, here + '-moved')\nos.symlink({str(other)!r}, here)\n"
+    swap = (
+        f"here = os.getcwd()\nos.rename(here, here + '-moved')\nos.symlink({str(other)!r}, here)\n"
+    )
     proposal = ask(agent(IMPROVE + swap), books)
     assert "STOLEN" not in proposal.source and (other / "train.py").read_text() == "STOLEN = 1\n"
 
@@ -172,13 +204,21 @@ def test_a_timeout_ends_the_whole_group(agent, books, tmp_path):
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     began = time.monotonic()
     with pytest.raises(ProposerError, match="was stopped after 2 s"):
-        ask(agent(stubborn + IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n", timeout=2.0), books)
+        ask(
+            agent(
+                stubborn + IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n",
+                timeout=2.0,
+            ),
+            books,
+        )
     assert time.monotonic() - began < 12 and marker.exists() and not alive(marker)
 
 
 def test_what_an_agent_leaves_running_is_ended(agent, books, tmp_path):
     marker = tmp_path / "beat"
-    proposal = ask(agent(IMPROVE + HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))), books)
+    proposal = ask(
+        agent(IMPROVE + HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))), books
+    )
     assert proposal is not None and marker.exists() and not alive(marker)
 
 
@@ -193,15 +233,23 @@ def test_a_stop_ends_the_agent_at_once(agent, books, tmp_path):
 
 def test_an_agent_that_does_not_read_or_talks_without_end_does_not_block(agent, books):
     big = tuple(row(n, "discard") for n in range(400))
-    assert ask(agent(IMPROVE), books, rows=big).source  # a prompt longer than a pipe holds, never read
+    assert ask(
+        agent(IMPROVE), books, rows=big
+    ).source  # a prompt longer than a pipe holds, never read
     with pytest.raises(ProposerError, match="printed too much"):
         ask(agent("while True: os.write(1, b'x' * 1_000_000)\n"), books)
 
 
 def test_the_title_is_one_plain_line(agent, books):
-    proposal = ask(agent(IMPROVE + "print('\\n\\n\\x1b[31mred\\x1b[0m\\tand \\u2028 long ' + 'x' * 5000)\n"), books)
+    proposal = ask(
+        agent(IMPROVE + "print('\\n\\n\\x1b[31mred\\x1b[0m\\tand \\u2028 long ' + 'x' * 5000)\n"),
+        books,
+    )
     assert (
-        proposal.title.startswith("red and") and len(proposal.title) <= 100 and "\n" not in proposal.title and "\x1b" not in proposal.title
+        proposal.title.startswith("red and")
+        and len(proposal.title) <= 100
+        and "\n" not in proposal.title
+        and "\x1b" not in proposal.title
     )
 
 
@@ -212,7 +260,11 @@ def test_each_run_is_noted_for_the_morning(agent, books):
 
 @pytest.mark.parametrize(
     ("command", "why"),
-    [("", "needs --command"), ("'unclosed", "cannot be read"), ("no-such-agent-xyz -p", "no program 'no-such-agent-xyz'")],
+    [
+        ("", "needs --command"),
+        ("'unclosed", "cannot be read"),
+        ("no-such-agent-xyz -p", "no program 'no-such-agent-xyz'"),
+    ],
 )
 def test_a_command_that_cannot_run_is_refused_at_the_start(command, why):
     with pytest.raises(UserError, match=why):
@@ -226,7 +278,10 @@ def test_a_checkout_that_changed_meanwhile_is_reported(agent, books, tmp_path):
     assert not any("checkout changed" in note for note in books.notes)
     meddle = f"Path({str(repo / 'train.py')!r}).write_text('# mine now, and longer than it was before\\n' * 3)\n"
     proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
-    assert "mine now" not in proposal.source and sum("checkout changed" in note for note in books.notes) == 1
+    assert (
+        "mine now" not in proposal.source
+        and sum("checkout changed" in note for note in books.notes) == 1
+    )
 
 
 def test_a_missing_variable_is_refused_at_the_start():
@@ -236,4 +291,7 @@ def test_a_missing_variable_is_refused_at_the_start():
 
 def test_the_modes_of_what_it_exports_do_not_reach_the_file_taken(agent, books):
     proposal = ask(agent("os.chmod('train.py', 0o755)\n" + IMPROVE), books)
-    assert (type(proposal.source), proposal.source) == (str, TRAIN.replace("3e-4", "1e-3"))  # bytes only, no mode
+    assert (type(proposal.source), proposal.source) == (
+        str,
+        TRAIN.replace("3e-4", "1e-3"),
+    )  # bytes only, no mode

@@ -29,7 +29,9 @@ def claims(site: Site) -> list[dict]:
     return [e["claim"] for e in site.events() if e["type"] == "claim"]
 
 
-def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_it_was_done_before(tmp_path, forge):
+def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_it_was_done_before(
+    tmp_path, forge
+):
     site = researched(tmp_path, forge)
     used = {e["seed"] for e in site.events() if e["type"] == "started"}
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "4"], site.env)
@@ -39,7 +41,11 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
     assert [len(runs) for runs in arms.values()] == [4, 4] and claim["title"] == "far better"
     seeds = [r["seed"] for r in claim["runs"]]
     assert len(set(seeds)) == 8 and not used & set(seeds)
-    assert {e["seed_index"] >= CONFIRM_SEEDS for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]} == {True}
+    assert {
+        e["seed_index"] >= CONFIRM_SEEDS
+        for e in site.events()
+        if e["type"] == "started" and "confirm" in e["purpose"]
+    } == {True}
     evaluation = [s for r in claim["runs"] for s in r["eval_seeds"]]
     assert len(set(evaluation)) == len(evaluation)
     # everything a reader needs is on the screen and in evidence.json
@@ -47,7 +53,8 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
     assert all(f"{r['avg_return']:.2f}" in out for r in claim["runs"])
     assert json.loads((site.folder / "evidence.json").read_text()) == claim
     assert claim["claim"]["runs"] == 4 and claim["claim"]["gain"] == pytest.approx(
-        sum(r["avg_return"] for r in arms["champion"]) / 4 - sum(r["avg_return"] for r in arms["baseline"]) / 4
+        sum(r["avg_return"] for r in arms["champion"]) / 4
+        - sum(r["avg_return"] for r in arms["baseline"]) / 4
     )
     # a second one starts afresh, and says that it is the second
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "2"], site.env)
@@ -59,13 +66,19 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
 
 
 def test_a_confirm_that_was_killed_goes_on_and_counts_each_run_once(tmp_path, forge):
-    site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0, seconds=0.4)}], baseline=script(10.0, seconds=0.4))
+    site = Site.new(
+        tmp_path,
+        [{"title": "far better", "source": script(20.0, seconds=0.4)}],
+        baseline=script(10.0, seconds=0.4),
+    )
     code, out, err = forge.run(site.repo, site.argv("--experiments", "1"), site.env)
     assert code == 0, out + err
     process = forge.start(site.repo, ["confirm", "--runs", "3"], site.env)
 
     def counted() -> int:
-        started = {e["run"] for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]}
+        started = {
+            e["run"] for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]
+        }
         return sum(e["type"] == "run" and e["run"] in started for e in site.events())
 
     while counted() < 2:
@@ -76,7 +89,10 @@ def test_a_confirm_that_was_killed_goes_on_and_counts_each_run_once(tmp_path, fo
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "3"], site.env)
     assert code == 0, out + err
     (claim,) = claims(site)
-    assert claim["claim"]["runs"] == claim["claim"]["runs0"] == 3 and len({r["run"] for r in claim["runs"]}) == 6
+    assert (
+        claim["claim"]["runs"] == claim["claim"]["runs0"] == 3
+        and len({r["run"] for r in claim["runs"]}) == 6
+    )
     assert counted() <= 7 and site.broken_invariants() == []
 
 

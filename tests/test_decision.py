@@ -18,7 +18,12 @@ def test_four_baseline_runs_calibrate_and_s_is_inflated_for_its_own_uncertainty(
     assert wants(x.state, 8, (Measure(0, "calibrate"),) * 3) == (Measure(0, "calibrate"),)
     assert x.scores(0, 98.0, 102.0, 96.0) == ()
     (verdict,) = x.run(0, 104.0)
-    assert (verdict.outcome, verdict.n, verdict.mean, verdict.seeds) == ("baseline", 4, 100.0, (1001, 1002, 1003, 1004))
+    assert (verdict.outcome, verdict.n, verdict.mean, verdict.seeds) == (
+        "baseline",
+        4,
+        100.0,
+        (1001, 1002, 1003, 1004),
+    )
     assert x.state.s == pytest.approx(math.sqrt((4 + 4 + 16 + 16) / 3 * 4 / 2))
     assert wants(x.state) == (Propose(0),)
 
@@ -69,7 +74,11 @@ def test_a_crash_in_any_replicate_discards_however_good_the_others_were(rigor: A
     else:
         assert x.run(1, 130.0 if rigor == "strict" else 101.0) == ()
         (verdict,) = x.run(1, None, "crash")
-        assert verdict.outcome == "crash" and "any replicate" in verdict.reason and x.state.incumbent == 0
+        assert (
+            verdict.outcome == "crash"
+            and "any replicate" in verdict.reason
+            and x.state.incumbent == 0
+        )
 
 
 def test_an_interrupted_run_is_repeated_and_never_counted() -> None:
@@ -95,7 +104,9 @@ def test_a_result_that_arrives_twice_counts_once() -> None:
 
 
 @pytest.mark.parametrize("harness_is_broken", [True, False])
-def test_after_five_crashes_in_a_row_a_baseline_run_tells_the_harness_from_the_ideas(harness_is_broken: bool) -> None:
+def test_after_five_crashes_in_a_row_a_baseline_run_tells_the_harness_from_the_ideas(
+    harness_is_broken: bool,
+) -> None:
     x = Session().calibrated()
     for n in range(1, 6):
         assert not x.state.stop
@@ -104,7 +115,9 @@ def test_after_five_crashes_in_a_row_a_baseline_run_tells_the_harness_from_the_i
     x.propose(6)  # an idea that was under way must not be taken for the re-check
     assert not x.state.stop and wants(x.state, 2) == (Measure(0, "incumbent"),)
     x.run(0, None if harness_is_broken else 100.0, "crash" if harness_is_broken else "ok")
-    assert ("harness" in x.state.stop and "at fault" in x.state.stop) and ("ideas are at fault" in x.state.stop) is not harness_is_broken
+    assert ("harness" in x.state.stop and "at fault" in x.state.stop) and (
+        "ideas are at fault" in x.state.stop
+    ) is not harness_is_broken
     assert x.state.broken is harness_is_broken
     assert wants(x.state, 4) == ()
     x.tell(ResumedFact())
@@ -198,7 +211,11 @@ def test_other_hardware_calibrates_the_anchor_too() -> None:
 @pytest.mark.parametrize("rigor", ["standard", "bold", "strict", "anchored"])
 def test_a_saturated_score_says_so_and_stops_instead_of_discarding_for_ever(rigor: Any) -> None:
     x = Session(Rules(rigor=rigor, controls=False)).calibrated(1000.0, 1000.0, 1000.0, 1000.0)
-    assert "saturated" in x.state.saturated and "harder environment" in x.verdicts[0].reason and x.state.s == 0.0
+    assert (
+        "saturated" in x.state.saturated
+        and "harder environment" in x.verdicts[0].reason
+        and x.state.s == 0.0
+    )
     for n in range(1, 11):
         assert not x.state.stop
         x.propose(n)
@@ -209,7 +226,10 @@ def test_a_saturated_score_says_so_and_stops_instead_of_discarding_for_ever(rigo
 
 def test_a_ceiling_that_most_runs_reach_is_saturated_though_s_is_not_zero() -> None:
     x = Session().calibrated(1000.0, 994.0, 1000.0, 1000.0)
-    assert "3 of the incumbent's 4 runs scored exactly 1000" in x.state.saturated and (x.state.s or 0) > 0
+    assert (
+        "3 of the incumbent's 4 runs scored exactly 1000" in x.state.saturated
+        and (x.state.s or 0) > 0
+    )
     for n in range(1, 30):
         if x.state.stop:
             break
@@ -250,7 +270,12 @@ def test_a_machine_that_breaks_takes_no_keep_with_it() -> None:
         x.propose(k)
         x.run(k, None, "crash")
     x.run(x.state.incumbent, None, "crash")
-    assert "at fault" in x.state.stop and "harness" in x.state.stop and x.state.path == kept and x.state.broken
+    assert (
+        "at fault" in x.state.stop
+        and "harness" in x.state.stop
+        and x.state.path == kept
+        and x.state.broken
+    )
 
 
 def test_a_deterministic_score_below_its_ceiling_still_finds_the_gain() -> None:

@@ -13,7 +13,17 @@ import simulation  # type: ignore[import-not-found]
 from decision import seconds  # type: ignore[import-not-found]
 from hand_fed import Session
 
-from autorl.decision import Control, ControlFact, Propose, ResumedFact, Rules, champion, observe, start, wants
+from autorl.decision import (
+    Control,
+    ControlFact,
+    Propose,
+    ResumedFact,
+    Rules,
+    champion,
+    observe,
+    start,
+    wants,
+)
 from autorl.records import to_json
 
 # -- the fold ----------------------------------------------------------------------------------------------------------
@@ -36,17 +46,36 @@ def random_session(seed: int, rules: Rules, steps: int = 250) -> Session:
         if isinstance(want, Propose):
             n += 1
             key = f"k{rng.randrange(n)}" if rng.random() < 0.05 else f"k{n}x"
-            x.propose(n, want.parent if rng.random() > 0.05 else 0, nodes=rng.randrange(80, 120), key=key)
+            x.propose(
+                n, want.parent if rng.random() > 0.05 else 0, nodes=rng.randrange(80, 120), key=key
+            )
         elif isinstance(want, Control):
             x.tell(ControlFact(want.attempt, want.kind, rng.random() > 0.1))
         else:
             u = rng.random()
-            status = "crash" if u < 0.05 and x.state.calibrated else "interrupted" if u < 0.1 else "ok"
-            score = rng.choice((None, math.nan)) if status != "ok" else rng.choice((1000.0, rng.gauss(0, 1), rng.gauss(want.attempt, 1)))
-            x.run(want.attempt, score, status, steady=rng.random() > 0.1, epoch=0 if rng.random() > 0.01 else 1)
+            status = (
+                "crash" if u < 0.05 and x.state.calibrated else "interrupted" if u < 0.1 else "ok"
+            )
+            score = (
+                rng.choice((None, math.nan))
+                if status != "ok"
+                else rng.choice((1000.0, rng.gauss(0, 1), rng.gauss(want.attempt, 1)))
+            )
+            x.run(
+                want.attempt,
+                score,
+                status,
+                steady=rng.random() > 0.1,
+                epoch=0 if rng.random() > 0.01 else 1,
+            )
         s = x.state
-        assert {s.incumbent, s.anchor, champion(s)} <= set(s.arms) and champion(s) in (s.incumbent, s.anchor)
-        assert s.arms[s.incumbent].status in ("baseline", "keep") and all(s.arms[m].status == "open" for m in s.open)
+        assert {s.incumbent, s.anchor, champion(s)} <= set(s.arms) and champion(s) in (
+            s.incumbent,
+            s.anchor,
+        )
+        assert s.arms[s.incumbent].status in ("baseline", "keep") and all(
+            s.arms[m].status == "open" for m in s.open
+        )
         assert (s.path[-1] if s.path else s.anchor) == s.incumbent
         assert s.s is None or math.isfinite(s.s)
     return x
@@ -94,15 +123,23 @@ def test_a_verdict_does_not_depend_on_zero_or_scale_of_the_score() -> None:
 
 
 def test_a_late_night_gains_and_hardly_ever_ends_below_its_start() -> None:
-    nights = [simulation.night(simulation.LATE, Rules(), np.random.default_rng(seed)) for seed in range(120)]
+    nights = [
+        simulation.night(simulation.LATE, Rules(), np.random.default_rng(seed))
+        for seed in range(120)
+    ]
     gains = np.array([night.gain[100] for night in nights])
     assert gains.mean() > 0.5 and (gains < 0).mean() < 0.08  # measured .77 +- .02 and .02
 
 
 def test_the_bold_rule_agrees_with_the_reference_simulation() -> None:
     rng = np.random.default_rng(5)
-    nights = [simulation.night(simulation.MID, Rules(rigor="bold"), rng, budgets=(100,)) for _ in range(150)]
-    assert np.mean([night.gain[100] for night in nights]) == pytest.approx(2.2, abs=0.45)  # 2.22, standard error .14
+    nights = [
+        simulation.night(simulation.MID, Rules(rigor="bold"), rng, budgets=(100,))
+        for _ in range(150)
+    ]
+    assert np.mean([night.gain[100] for night in nights]) == pytest.approx(
+        2.2, abs=0.45
+    )  # 2.22, standard error .14
 
 
 @pytest.mark.long
@@ -110,7 +147,10 @@ def test_the_table_holds() -> None:
     for name, at40, at100 in (("base", 1.7, 4.4), ("mid", 0.7, 1.5), ("late", 0.1, 0.5)):
         rng = np.random.default_rng(9)
         nights = [simulation.night(simulation.WORLDS[name], Rules(), rng) for _ in range(300)]
-        assert np.mean([night.gain[40] for night in nights]) > at40 and np.mean([night.gain[100] for night in nights]) > at100
+        assert (
+            np.mean([night.gain[40] for night in nights]) > at40
+            and np.mean([night.gain[100] for night in nights]) > at100
+        )
         assert np.mean([night.gain[100] < 0 for night in nights]) < 0.06
 
 

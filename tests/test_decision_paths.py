@@ -3,7 +3,16 @@
 import pytest
 from hand_fed import Session, climbed
 
-from autorl.decision import Control, ControlFact, Measure, Propose, Rules, champion, controls_owed, wants
+from autorl.decision import (
+    Control,
+    ControlFact,
+    Measure,
+    Propose,
+    Rules,
+    champion,
+    controls_owed,
+    wants,
+)
 
 # -- anchor checks -----------------------------------------------------------------------------------------------------
 
@@ -12,13 +21,23 @@ def test_only_fresh_runs_certify() -> None:
     x = climbed()
     tip = x.state.incumbent
     assert wants(x.state, 9) == (Measure(tip, "tip"),) * 3 + (Measure(0, "anchor"),) * 3
-    assert wants(x.state, 9, (Measure(tip, "tip"),) * 3 + (Measure(0, "anchor"),) * 2) == (Measure(0, "anchor"),)
+    assert wants(x.state, 9, (Measure(tip, "tip"),) * 3 + (Measure(0, "anchor"),) * 2) == (
+        Measure(0, "anchor"),
+    )
     high = x.state.belief.mean if x.state.belief else 0.0
     x.scores(tip, high, high + 2, high - 2)
     x.scores(0, 99.0, 101.0)
     (verdict,) = x.run(0, 100.0)
-    assert verdict.outcome == "certified" and verdict.level == "anchor" and verdict.n == verdict.n0 == 3
-    assert verdict.seeds == tuple(range(1000 + x.runs - 5, 1000 + x.runs - 2)) and x.state.anchor == tip and x.state.path == ()
+    assert (
+        verdict.outcome == "certified"
+        and verdict.level == "anchor"
+        and verdict.n == verdict.n0 == 3
+    )
+    assert (
+        verdict.seeds == tuple(range(1000 + x.runs - 5, 1000 + x.runs - 2))
+        and x.state.anchor == tip
+        and x.state.path == ()
+    )
     assert all(x.state.certified(n) for n in range(tip + 1))
 
 
@@ -28,8 +47,16 @@ def test_fresh_runs_that_do_not_hold_take_the_path_back() -> None:
     x.scores(tip, 80.0, 81.0, 79.0)
     x.scores(0, 100.0, 102.0)
     (verdict,) = x.run(0, 101.0)
-    assert verdict.outcome == "undone" and verdict.undone == path and x.state.incumbent == x.state.anchor == champion(x.state) == 0
-    assert x.state.belief is not None and abs(x.state.belief.mean - 100) < 6 and wants(x.state) == (Propose(0),)
+    assert (
+        verdict.outcome == "undone"
+        and verdict.undone == path
+        and x.state.incumbent == x.state.anchor == champion(x.state) == 0
+    )
+    assert (
+        x.state.belief is not None
+        and abs(x.state.belief.mean - 100) < 6
+        and wants(x.state) == (Propose(0),)
+    )
 
 
 def test_a_proof_that_settles_nothing_leaves_the_search_where_it_is() -> None:
@@ -37,7 +64,12 @@ def test_a_proof_that_settles_nothing_leaves_the_search_where_it_is() -> None:
     tip, s = x.state.incumbent, x.state.s or 0.0
     x.scores(tip, 100.0, 100.0 - s / 2, 100.0)  # not above the anchor, not a whole s below it
     assert x.scores(0, 100.0, 100.0 + s / 2, 100.0) == ()
-    assert x.state.incumbent == tip and x.state.anchor == 0 and x.state.check is None and x.state.chance is not None
+    assert (
+        x.state.incumbent == tip
+        and x.state.anchor == 0
+        and x.state.check is None
+        and x.state.chance is not None
+    )
     assert wants(x.state) == (Propose(tip),)
 
 
@@ -46,10 +78,17 @@ def test_a_node_that_fails_a_control_never_becomes_the_anchor_and_the_one_below_
     tip, path = x.state.incumbent, x.state.path
     assert wants(x.state, 3) == (Control(tip, "zero_budget"), Control(tip, "seed_control"))
     assert wants(x.state, 3, (Control(tip, "zero_budget"),)) == (Control(tip, "seed_control"),)
-    assert controls_owed(x.state, tip) == (Control(tip, "zero_budget"), Control(tip, "seed_control")) and controls_owed(x.state, 0) == ()
+    assert (
+        controls_owed(x.state, tip) == (Control(tip, "zero_budget"), Control(tip, "seed_control"))
+        and controls_owed(x.state, 0) == ()
+    )
     assert x.tell(ControlFact(tip, "seed_control", True)) == ()
     (verdict,) = x.tell(ControlFact(tip, "zero_budget", False, "it scored 290 without training"))
-    assert verdict.outcome == "undone" and verdict.undone == (tip,) and "without training" in verdict.reason
+    assert (
+        verdict.outcome == "undone"
+        and verdict.undone == (tip,)
+        and "without training" in verdict.reason
+    )
     for n in reversed(path[:-1]):
         assert x.state.incumbent == n and wants(x.state) == (Control(n, "zero_budget"),)
         x.tell(ControlFact(n, "zero_budget", False))
@@ -81,7 +120,12 @@ def test_the_champion_is_the_anchor_until_the_incumbent_is_likely_better() -> No
     x.propose(1)
     while 1 in x.state.open:
         x.run(1, 106.0)
-    assert x.state.incumbent == 1 and x.state.chance is not None and x.state.chance < 0.8 and champion(x.state) == 0
+    assert (
+        x.state.incumbent == 1
+        and x.state.chance is not None
+        and x.state.chance < 0.8
+        and champion(x.state) == 0
+    )
     x.scores(1, *[108.0] * 5)
     assert x.state.chance > 0.8 and champion(x.state) == 1
 
@@ -107,7 +151,9 @@ def test_a_keep_supersedes_the_promising_and_discards_the_rest() -> None:
     x.run(1, 101.0)  # undecided so far
     verdicts = x.scores(2, 118.0, 118.0)
     assert [(v.attempt, v.outcome) for v in verdicts] == [(2, "keep"), (1, "superseded")]
-    assert x.state.open == (3,) and wants(x.state, 2)[0] == Measure(3, "candidate")  # under way: its run is not wasted
+    assert x.state.open == (3,) and wants(x.state, 2)[0] == Measure(
+        3, "candidate"
+    )  # under way: its run is not wasted
     (verdict,) = x.run(3, 70.0)
     assert verdict.outcome == "discard" and verdict.incumbent == 0 and x.state.incumbent == 2
     (verdict,) = x.propose(4, parent=0)  # an idea that was being thought about

@@ -29,7 +29,11 @@ def test_the_sequential_test_by_hand() -> None:
     assert verdict is not None and verdict.outcome == "keep" and math.log(0.3 / 0.2) < LLR
     assert (verdict.n, verdict.n0, verdict.mean, verdict.mean0) == (2, 4, 107.5, 100.0)
     assert (verdict.s, verdict.D, verdict.LLR) == pytest.approx((pooled, D, LLR))
-    assert verdict.seeds == (1005, 1006) and verdict.seeds0 == (1001, 1002, 1003, 1004) and verdict.level == "strict"
+    assert (
+        verdict.seeds == (1005, 1006)
+        and verdict.seeds0 == (1001, 1002, 1003, 1004)
+        and verdict.level == "strict"
+    )
 
 
 def test_the_sequential_test_is_truncated_and_balanced() -> None:
@@ -52,13 +56,18 @@ def test_bold_keeps_on_one_run_above_the_mean_and_tops_the_incumbent_up() -> Non
     x.propose(2)
     (verdict,) = x.run(2, 100.1)
     assert verdict.outcome == "keep" and pytest.approx(0.1 / (x.state.s or 0)) == verdict.D
-    assert wants(x.state) == (Measure(2, "top-up"),) and wants(x.state, 2) == (Measure(2, "top-up"),) * 2
+    assert (
+        wants(x.state) == (Measure(2, "top-up"),)
+        and wants(x.state, 2) == (Measure(2, "top-up"),) * 2
+    )
     x.scores(2, 99.0, 101.0)
     assert wants(x.state) == (Propose(2),) and x.state.check is None
 
 
 def test_the_drift_guard_asks_for_a_fresh_incumbent_and_compares_with_the_newest() -> None:
-    x = Session(Rules(rigor="strict", strict=Comparison(alpha=0.10, fresh=3, newest=2, incumbent_runs=2))).calibrated(90, 90, 104.0, 106.0)
+    x = Session(
+        Rules(rigor="strict", strict=Comparison(alpha=0.10, fresh=3, newest=2, incumbent_runs=2))
+    ).calibrated(90, 90, 104.0, 106.0)
     for n in (1, 2, 3, 4):
         x.propose(n)
         x.run(n, 60.0)
@@ -77,7 +86,10 @@ def test_anchored_levels_rise_with_a_path_taken_back_and_fall_with_a_proved_one(
         assert [v.outcome for v in x.run(n, 100.0 + 10 * n)] == ["keep"]
         if n < 3:
             x.scores(n, 100.0 + 10 * n, 100.0 + 10 * n)
-    assert x.state.check is not None and wants(x.state, 8) == (Measure(3, "tip"),) * 3 + (Measure(0, "anchor"),) * 3
+    assert (
+        x.state.check is not None
+        and wants(x.state, 8) == (Measure(3, "tip"),) * 3 + (Measure(0, "anchor"),) * 3
+    )
     x.scores(3, 90.0, 91.0, 92.0)
     x.scores(0, 99.0, 100.0)
     (verdict,) = x.run(0, 101.0)
@@ -107,7 +119,11 @@ def test_a_posterior_agrees_with_the_joint_density_summed_by_brute_force() -> No
     w = beliefs.weigh(b, b.prior, y, n, s)
     m = np.linspace(100 - 30, 100 + 30, 4001)[:, None]  # the incumbent's true mean
     g = np.array(beliefs.GAINS)[None, :]
-    joint = np.array(b.prior)[None, :] * np.exp(-0.5 * (m - 100) ** 2 / 9) * np.exp(-0.5 * (y - m - s * g) ** 2 / (s * s / n))
+    joint = (
+        np.array(b.prior)[None, :]
+        * np.exp(-0.5 * (m - 100) ** 2 / 9)
+        * np.exp(-0.5 * (y - m - s * g) ** 2 / (s * s / n))
+    )
     joint /= joint.sum()
     assert w.gain == pytest.approx((joint * g).sum(), abs=1e-5)
     assert w.chance == pytest.approx((joint * (g > 0)).sum(), abs=1e-5)
@@ -126,7 +142,9 @@ def test_the_lead_over_the_anchor_agrees_with_brute_force() -> None:
     m, a = np.meshgrid(np.linspace(75, 135, 301), np.linspace(78, 122, 301), indexing="ij")
     inverse = np.linalg.inv(np.array([[16.0, 6.0], [6.0, 9.0]]))
     dm, da = m - 105, a - 100
-    prior = np.exp(-0.5 * (inverse[0, 0] * dm * dm + 2 * inverse[0, 1] * dm * da + inverse[1, 1] * da * da))
+    prior = np.exp(
+        -0.5 * (inverse[0, 0] * dm * dm + 2 * inverse[0, 1] * dm * da + inverse[1, 1] * da * da)
+    )
     total = mean_c = mean_a = cross = second = 0.0
     for p, g in zip(b.prior, beliefs.GAINS, strict=True):
         joint = prior * p * np.exp(-0.5 * (y - m - s * g) ** 2 / (s * s / n))
@@ -186,7 +204,11 @@ def test_a_huge_gain_is_seen_twice_and_taken_at_its_measured_size() -> None:
     x.propose(1)
     assert x.run(1, 5000.0) == ()
     (verdict,) = x.run(1, 5010.0)
-    assert verdict.outcome == "keep" and x.state.belief is not None and x.state.belief.mean == pytest.approx(5005.0)
+    assert (
+        verdict.outcome == "keep"
+        and x.state.belief is not None
+        and x.state.belief.mean == pytest.approx(5005.0)
+    )
     json.dumps(to_json(verdict), allow_nan=False)
     x.propose(2)
     (verdict,) = x.run(2, -9000.0)

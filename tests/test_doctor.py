@@ -13,7 +13,17 @@ def test_a_healthy_place_is_told_so(repo: Path, autorl) -> None:
     done = autorl("doctor", ANTHROPIC_API_KEY="sk-secret-value")
     found = lines(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert {"python", "torch", "box2d", "mujoco", "sandbox", "git", "disk", "anthropic key", "modal"} <= set(found)
+    assert {
+        "python",
+        "torch",
+        "box2d",
+        "mujoco",
+        "sandbox",
+        "git",
+        "disk",
+        "anthropic key",
+        "modal",
+    } <= set(found)
     assert "sk-secret-value" not in done.stdout + done.stderr
     assert found["anthropic key"].startswith("ok")
 
@@ -22,7 +32,9 @@ def test_a_missing_identity_is_a_failure_with_a_remedy(repo: Path, autorl, tmp_p
     git(repo, "config", "--unset", "user.name")
     git(repo, "config", "--unset", "user.email")
     git(repo, "config", "user.useConfigOnly", "true")
-    done = autorl("doctor", HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1")
+    done = autorl(
+        "doctor", HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1"
+    )
     assert done.returncode == 1 and "git config" in lines(done.stdout)["git"]
 
 

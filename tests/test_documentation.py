@@ -15,7 +15,12 @@ TEXTS = README + PROGRAM + (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 
 def commands() -> list[str]:
     """Every `agent_loop.py …` that README, program.md or SECURITY.md tell a reader to type."""
-    return sorted({m.group(1).strip() for m in re.finditer(r"agent_loop\.py ([a-z]+(?: --?[a-z][a-z-]*)*)", TEXTS)})
+    return sorted(
+        {
+            m.group(1).strip()
+            for m in re.finditer(r"agent_loop\.py ([a-z]+(?: --?[a-z][a-z-]*)*)", TEXTS)
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,10 @@ def options() -> dict[str, set[str]]:
     sys.path.insert(0, str(PROJECT))
     from autorl.cli.main import cli
 
-    return {name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"} for name, command in cli.commands.items()}
+    return {
+        name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"}
+        for name, command in cli.commands.items()
+    }
 
 
 def test_the_layout_exists() -> None:
@@ -51,7 +59,9 @@ def test_every_command_explains_itself(options: dict[str, set[str]]) -> None:
 
     for name, command in cli.commands.items():
         assert command.help and len(command.help) > 30, name
-        assert all(p.help or p.param_type_name == "argument" or p.hidden for p in command.params), name
+        assert all(p.help or p.param_type_name == "argument" or p.hidden for p in command.params), (
+            name
+        )
 
 
 def test_the_test_command_is_the_readmes() -> None:

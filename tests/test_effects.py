@@ -17,7 +17,14 @@ for n in (1, 2, 3):
 
 def run(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run([sys.executable, "-c", THREE], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", THREE],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def made(folder: Path) -> list[str]:
@@ -46,12 +53,20 @@ def test_a_failing_effect_raises_the_named_errno_and_does_nothing(tmp_path):
 
 
 def test_failure_can_last_for_a_count_or_for_ever(tmp_path):
-    retry = THREE.replace('    effect(f"write', '    try: effect(f"write').replace('"))', '"))\n    except OSError as e: print(e.errno)')
+    retry = THREE.replace('    effect(f"write', '    try: effect(f"write').replace(
+        '"))', '"))\n    except OSError as e: print(e.errno)'
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for fail, expected in (("1:EIO:2", ["effect3"]), ("2:EIO:ever", ["effect1"])):
         folder = tmp_path / fail.replace(":", "-")
         folder.mkdir()
-        subprocess.run([sys.executable, "-c", retry], cwd=folder, env={**environment, "AUTORL_FAIL_AT": fail}, check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", retry],
+            cwd=folder,
+            env={**environment, "AUTORL_FAIL_AT": fail},
+            check=True,
+            timeout=60,
+        )
         assert made(folder) == expected
 
 

@@ -10,11 +10,25 @@ from pathlib import Path
 import pytest
 from conftest import TOYS, clean_env, git
 
-CRIPPLED = (TOYS / "train_es.py").read_text().replace("LEARNING_RATE = 0.5 ", "LEARNING_RATE = 1e-6 ")
-NOOP_RENAME = [{"search": "total, steps, over = 0.0, 0, False", "replace": "total, steps, over = 0.0, 0, bool(0)"}]
-NOOP_ORDER = [{"search": "def get_action(self, obs):", "replace": "def get_action(self, obs, unused=None):"}]
+CRIPPLED = (
+    (TOYS / "train_es.py").read_text().replace("LEARNING_RATE = 0.5 ", "LEARNING_RATE = 1e-6 ")
+)
+NOOP_RENAME = [
+    {
+        "search": "total, steps, over = 0.0, 0, False",
+        "replace": "total, steps, over = 0.0, 0, bool(0)",
+    }
+]
+NOOP_ORDER = [
+    {"search": "def get_action(self, obs):", "replace": "def get_action(self, obs, unused=None):"}
+]
 FIX = [{"search": "LEARNING_RATE = 1e-6 ", "replace": "LEARNING_RATE = 0.5 "}]
-BROKEN = [{"search": "    steps = 0\n", "replace": "    steps = 0\n    raise RuntimeError('the idea was bad')\n"}]
+BROKEN = [
+    {
+        "search": "    steps = 0\n",
+        "replace": "    steps = 0\n    raise RuntimeError('the idea was bad')\n",
+    }
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +45,21 @@ def night(tmp_path_factory):
     ideas = [
         {"title": "no-op: bool(0)", "edits": NOOP_RENAME},
         {"title": "a crash\twith a tab", "edits": BROKEN},
-        {"title": "a learning rate that learns", "hypothesis": "1e-6 cannot move the weights", "edits": FIX},
+        {
+            "title": "a learning rate that learns",
+            "hypothesis": "1e-6 cannot move the weights",
+            "edits": FIX,
+        },
         {"title": "does not fit", "edits": [{"search": "NOT THERE", "replace": "x"}]},
         {"title": "no-op: unused argument", "edits": NOOP_ORDER},
     ]
     (tmp / "ideas.json").write_text(json.dumps(ideas))
     (repo / "notes.txt").write_text("mine, untracked\n")
-    before = git(repo, "status", "--porcelain"), git(repo, "rev-parse", "HEAD"), git(repo, "branch", "--show-current")
+    before = (
+        git(repo, "status", "--porcelain"),
+        git(repo, "rev-parse", "HEAD"),
+        git(repo, "branch", "--show-current"),
+    )
     command = [
         sys.executable,
         "agent_loop.py",
@@ -52,7 +74,9 @@ def night(tmp_path_factory):
         "5",
     ]
     command += ["--proposer", "replay", "--replay", str(tmp / "ideas.json"), "--seed", "7"]
-    done = subprocess.run(command, cwd=repo, env=clean_env(tmp), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        command, cwd=repo, env=clean_env(tmp), capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, done.stderr
     assert os.path.exists(repo / "results")
     return repo, done, before
@@ -68,12 +92,16 @@ def test_the_fix_is_kept_among_no_ops(night) -> None:
     repo, _, _ = night
     by_title = {r["description"]: r for r in rows(repo)}
     assert by_title["a learning rate that learns"]["status"] == "keep"
-    assert float(by_title["a learning rate that learns"]["avg_return"]) > 2 * float(by_title["baseline"]["avg_return"])
+    assert float(by_title["a learning rate that learns"]["avg_return"]) > 2 * float(
+        by_title["baseline"]["avg_return"]
+    )
     assert "a learning rate that learns" in git(repo, "log", "--format=%s", "autoresearch/night")
 
 
 def test_the_table_begins_with_the_predecessors_columns(night) -> None:
-    header = (night[0] / "results/InvertedPendulum-v5/night/results.tsv").read_text().splitlines()[0]
+    header = (
+        (night[0] / "results/InvertedPendulum-v5/night/results.tsv").read_text().splitlines()[0]
+    )
     assert header.split("\t")[:4] == ["commit", "avg_return", "status", "description"]
 
 
@@ -81,15 +109,29 @@ def test_a_crash_has_an_empty_score_and_a_reason_and_the_loop_went_on(night) -> 
     repo, _, _ = night
     crash = next(r for r in rows(repo) if r["description"].startswith("a crash"))
     assert crash["status"] == "crash" and crash["avg_return"] == ""
-    journal = [json.loads(line) for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl").read_text().splitlines()]
-    record = next(e["record"] for e in journal if e["type"] == "run" and e["record"]["status"] == "crash")
-    assert record["avg_return"] is None and "the idea was bad" in record["reason"] + record["log_tail"]
+    journal = [
+        json.loads(line)
+        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    record = next(
+        e["record"] for e in journal if e["type"] == "run" and e["record"]["status"] == "crash"
+    )
+    assert (
+        record["avg_return"] is None and "the idea was bad" in record["reason"] + record["log_tail"]
+    )
 
 
 def test_a_proposal_that_does_not_fit_is_in_the_journal_and_not_in_the_table(night) -> None:
     repo, _, _ = night
     assert "does not fit" not in {r["description"] for r in rows(repo)}
-    journal = [json.loads(line) for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl").read_text().splitlines()]
+    journal = [
+        json.loads(line)
+        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        .read_text()
+        .splitlines()
+    ]
     assert any(e["type"] == "refused" for e in journal)
 
 
@@ -102,40 +144,70 @@ def test_every_hash_resolves_and_every_attempt_is_pinned(night) -> None:
 
 def test_the_checkout_is_untouched(night) -> None:
     repo, _, (status, head, branch) = night
-    assert git(repo, "rev-parse", "HEAD") == head and git(repo, "branch", "--show-current") == branch
-    after = [line for line in git(repo, "status", "--porcelain").splitlines() if line != "?? results/"]
+    assert (
+        git(repo, "rev-parse", "HEAD") == head and git(repo, "branch", "--show-current") == branch
+    )
+    after = [
+        line for line in git(repo, "status", "--porcelain").splitlines() if line != "?? results/"
+    ]
     assert after == status.splitlines()
 
 
 def test_each_measured_run_has_a_record_with_its_seeds(night) -> None:
     repo, _, _ = night
-    journal = [json.loads(line) for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl").read_text().splitlines()]
+    journal = [
+        json.loads(line)
+        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        .read_text()
+        .splitlines()
+    ]
     records = [e["record"] for e in journal if e["type"] == "run" and e["record"]["status"] == "ok"]
     assert len(records) >= 7
-    assert all(len(r["returns"]) == 5 and len(set(r["eval_seeds"])) == 5 and r["training_seconds"] < 8.5 for r in records)
+    assert all(
+        len(r["returns"]) == 5 and len(set(r["eval_seeds"])) == 5 and r["training_seconds"] < 8.5
+        for r in records
+    )
     seeds = [e["seed"] for e in journal if e["type"] == "started"]
     assert len(set(seeds)) == len(seeds)  # no run shares its training seed with another
-    assert len(list((repo / "results/InvertedPendulum-v5/night/runs").glob("*/*/record.json"))) == len(
-        [e for e in journal if e["type"] == "run"]
-    )
+    assert len(
+        list((repo / "results/InvertedPendulum-v5/night/runs").glob("*/*/record.json"))
+    ) == len([e for e in journal if e["type"] == "run"])
 
 
 def test_the_picture_is_a_picture(night) -> None:
-    assert (night[0] / "results/InvertedPendulum-v5/night/progress.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        (night[0] / "results/InvertedPendulum-v5/night/progress.png")
+        .read_bytes()
+        .startswith(b"\x89PNG")
+    )
 
 
 def test_evidence_is_attached_as_a_note(night) -> None:
-    assert '"outcome": "keep"' in git(night[0], "log", "--notes=autorl", "-1", "--format=%N", "autoresearch/night")
+    assert '"outcome": "keep"' in git(
+        night[0], "log", "--notes=autorl", "-1", "--format=%N", "autoresearch/night"
+    )
 
 
 def test_after_ctrl_c_the_command_to_resume_is_the_one_that_was_typed(repo, tmp_path):
     typed = ["run", "--tag", "q", "--quick", "--confirm-runs", "0"]
     command = [sys.executable, "agent_loop.py", *typed]
-    loop = subprocess.Popen(command, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    loop = subprocess.Popen(
+        command,
+        cwd=repo,
+        env=clean_env(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     journal = repo / "results/InvertedDoublePendulum-v5/q/journal.jsonl"
     end = time.monotonic() + 60
-    while not (journal.is_file() and '"type":"started"' in journal.read_text()) and time.monotonic() < end:
+    while (
+        not (journal.is_file() and '"type":"started"' in journal.read_text())
+        and time.monotonic() < end
+    ):
         time.sleep(0.05)
     loop.send_signal(signal.SIGINT)
     _, said = loop.communicate(timeout=60)
-    assert loop.returncode == 130 and f"uv run python agent_loop.py {' '.join(typed)}\n" in said, said
+    assert loop.returncode == 130 and f"uv run python agent_loop.py {' '.join(typed)}\n" in said, (
+        said
+    )

@@ -15,7 +15,9 @@ import evaluate
 counting = importlib.import_module("counting_env")
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
-needs_envpool = pytest.mark.skipif(not evaluate._envpool_knows("Pendulum-v1"), reason="EnvPool has no wheel here")
+needs_envpool = pytest.mark.skipif(
+    not evaluate._envpool_knows("Pendulum-v1"), reason="EnvPool has no wheel here"
+)
 
 
 def rollout(envs: evaluate.VecEnv, steps: int, seed: int = 0) -> list[tuple[np.ndarray, ...]]:
@@ -23,7 +25,9 @@ def rollout(envs: evaluate.VecEnv, steps: int, seed: int = 0) -> list[tuple[np.n
     rng = np.random.default_rng(seed)
     space, obs, seen = envs.single_action_space, envs.reset(), []
     for _ in range(steps):
-        action = rng.uniform(space.low, space.high, (envs.num_envs, *space.shape)).astype(np.float32)
+        action = rng.uniform(space.low, space.high, (envs.num_envs, *space.shape)).astype(
+            np.float32
+        )
         after, *rest = envs.step(action)
         seen.append((obs, action, after.copy(), *(np.array(x) for x in rest)))
         obs = after.copy()
@@ -44,14 +48,31 @@ def test_gymnasium_shows_the_true_last_observation_then_one_invalid_step() -> No
     while len(expected) < 40:
         last = counting.TERMINATES if episode % 2 else counting.TRUNCATES
         expected += [
-            (k, k, k == last and last == counting.TERMINATES, k == last and last == counting.TRUNCATES, True) for k in range(1, last + 1)
+            (
+                k,
+                k,
+                k == last and last == counting.TERMINATES,
+                k == last and last == counting.TRUNCATES,
+                True,
+            )
+            for k in range(1, last + 1)
         ]
         expected += [(0, 0, False, False, False)]
         episode += 1
-    for (_, _, after, reward, terminated, truncated, valid), (steps, wage, term, trunc, real) in zip(seen, expected, strict=False):
+    for (_, _, after, reward, terminated, truncated, valid), (
+        steps,
+        wage,
+        term,
+        trunc,
+        real,
+    ) in zip(seen, expected, strict=False):
         assert after[:, 0].tolist() == [steps] * 2
         assert reward.tolist() == [wage] * 2
-        assert (terminated.tolist(), truncated.tolist(), valid.tolist()) == ([term] * 2, [trunc] * 2, [real] * 2)
+        assert (terminated.tolist(), truncated.tolist(), valid.tolist()) == (
+            [term] * 2,
+            [trunc] * 2,
+            [real] * 2,
+        )
 
 
 @needs_envpool
@@ -76,9 +97,13 @@ def test_envpool_terminates_without_truncating_and_shows_the_fallen_body() -> No
         assert not truncated.any()
         for i in np.flatnonzero(terminated):
             z, angle = after[i, :2]
-            assert z < 0.7 or abs(angle) > 0.2, "the observation that ends an episode is the unhealthy one"
+            assert z < 0.7 or abs(angle) > 0.2, (
+                "the observation that ends an episode is the unhealthy one"
+            )
             _, _, following, reward, _, _, valid = seen[t + 1]
-            assert not valid[i] and reward[i] == 0 and 1.2 < following[i, 0] < 1.3, "then comes the reset, standing"
+            assert not valid[i] and reward[i] == 0 and 1.2 < following[i, 0] < 1.3, (
+                "then comes the reset, standing"
+            )
             ends += 1
     assert ends > 20
 
@@ -129,7 +154,12 @@ def test_backends_agree_on_spaces_and_limits(env_id: str) -> None:
     ours.close()
 
 
-POSITIONS = {"Hopper-v5": (6, 1), "Walker2d-v5": (9, 1), "HalfCheetah-v5": (9, 1), "Ant-v5": (15, 2)}  # qpos size, leading ones unseen
+POSITIONS = {
+    "Hopper-v5": (6, 1),
+    "Walker2d-v5": (9, 1),
+    "HalfCheetah-v5": (9, 1),
+    "Ant-v5": (15, 2),
+}  # qpos size, leading ones unseen
 
 
 @needs_envpool
@@ -139,14 +169,20 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
     size, unseen = POSITIONS[env_id]
     ours: Any = gym.make(env_id).unwrapped
     ours.reset(seed=0)
-    shown = size - unseen + ours.model.nv  # positions and velocities; what may follow are contact forces
+    shown = (
+        size - unseen + ours.model.nv
+    )  # positions and velocities; what may follow are contact forces
     seen = rollout(evaluate.VecEnv(6, env_id, threads=1), 12)
     for i in range(6):
         start = seen[0][0][i].astype(np.float64)
-        ours.set_state(np.concatenate([np.zeros(unseen), start[: size - unseen]]), start[size - unseen : shown])
+        ours.set_state(
+            np.concatenate([np.zeros(unseen), start[: size - unseen]]), start[size - unseen : shown]
+        )
         for _, action, after, reward, terminated, _, _ in seen:
             obs, ours_reward, ours_terminated, _, _ = ours.step(action[i].astype(np.float64))
-            assert np.allclose(obs[:shown], after[i, :shown], rtol=1e-3, atol=1e-3)  # from float32 states: the physics, not the bits
+            assert np.allclose(
+                obs[:shown], after[i, :shown], rtol=1e-3, atol=1e-3
+            )  # from float32 states: the physics, not the bits
             assert ours_reward == pytest.approx(reward[i], abs=1e-3)
             assert ours_terminated == terminated[i]
             if ours_terminated:
@@ -164,7 +200,9 @@ def test_backends_agree_on_bipedal_walker() -> None:
         ours.reset(seed=seed)
         rng, total, length, over = np.random.default_rng(seed), 0.0, 0, False
         while not over and length < 300:
-            _, reward, terminated, truncated, _ = ours.step(rng.uniform(-1, 1, 4).astype(np.float32))
+            _, reward, terminated, truncated, _ = ours.step(
+                rng.uniform(-1, 1, 4).astype(np.float32)
+            )
             total, length, over = total + float(reward), length + 1, terminated or truncated
         figures.append((total, length))
     ours.close()

@@ -44,7 +44,9 @@ def test_probability_of_improvement_counts_pairs_and_ties_half() -> None:
 
 
 def test_spread_is_pooled_within_arms_and_not_between_them() -> None:
-    found = run_statistics.spread([[0.0, 2.0], [100.0, 104.0], [7.0]])  # SS 2 + 8, one degree of freedom each
+    found = run_statistics.spread(
+        [[0.0, 2.0], [100.0, 104.0], [7.0]]
+    )  # SS 2 + 8, one degree of freedom each
     assert found is not None
     assert found.df == 2 and found.s == math.sqrt(5.0) and found.stderr == math.sqrt(5.0) / 2
     assert run_statistics.spread([[1.0], [2.0], []]) is None
@@ -125,7 +127,9 @@ def test_rliable_agrees() -> None:
         a, b = draws(seed, 5 + seed), draws(seed + 100, 5)
         assert stats.iqm(a) == pytest.approx(metrics.aggregate_iqm(numpy.array(a)[:, None]))
         assert stats.mean(a) == pytest.approx(metrics.aggregate_mean(numpy.array(a)[:, None]))
-        theirs = metrics.probability_of_improvement(numpy.array(b)[:, None], numpy.array(a)[:, None])
+        theirs = metrics.probability_of_improvement(
+            numpy.array(b)[:, None], numpy.array(a)[:, None]
+        )
         assert stats.probability_of_improvement(a, b) == pytest.approx(theirs)
 
 
@@ -136,7 +140,12 @@ def test_a_clear_gain_is_shown_with_every_number() -> None:
     c = stats.claim(A, B)
     assert c.shown and c.sentence.startswith("Shown: the champion scores 3.2 more")
     assert (c.mean0, c.mean, c.gain, c.iqm0, c.iqm) == (3.0, 6.2, pytest.approx(3.2), 3.0, 6.0)
-    assert c.low is not None and 0 < c.low < 3.2 and c.runs == c.runs0 == 5 and c.crashes == c.crashes0 == 0
+    assert (
+        c.low is not None
+        and 0 < c.low < 3.2
+        and c.runs == c.runs0 == 5
+        and c.crashes == c.crashes0 == 0
+    )
     assert c.probability_of_improvement == 0.92
 
 
@@ -148,9 +157,19 @@ def test_a_gain_within_the_noise_is_not_shown_and_says_what_could_have_been() ->
 
 def test_the_smallest_gain_is_shown_in_about_eight_cases_of_ten() -> None:
     rng = random.Random(3)
-    typical = [stats.claim([rng.gauss(0, 1) for _ in range(5)], [rng.gauss(0, 1) for _ in range(5)]).smallest for _ in range(300)]
+    typical = [
+        stats.claim(
+            [rng.gauss(0, 1) for _ in range(5)], [rng.gauss(0, 1) for _ in range(5)]
+        ).smallest
+        for _ in range(300)
+    ]
     smallest = stats.mean([x for x in typical if x is not None])
-    shown = sum(stats.claim([rng.gauss(0, 1) for _ in range(5)], [rng.gauss(smallest, 1) for _ in range(5)]).shown for _ in range(600))
+    shown = sum(
+        stats.claim(
+            [rng.gauss(0, 1) for _ in range(5)], [rng.gauss(smallest, 1) for _ in range(5)]
+        ).shown
+        for _ in range(600)
+    )
     assert 0.7 < shown / 600 < 0.9
 
 
@@ -179,7 +198,9 @@ def test_a_crashed_baseline_is_counted_and_said() -> None:
         ([0.0] * 2, [1.0] * 2, "too few to rule out luck"),
     ],
 )
-def test_runs_that_allow_no_claim(base: list[float | None], champ: list[float | None], word: str) -> None:
+def test_runs_that_allow_no_claim(
+    base: list[float | None], champ: list[float | None], word: str
+) -> None:
     c = stats.claim(base, champ)
     assert not c.shown and word in c.sentence
     assert "nan" not in json.dumps(to_json(c)).lower() and "Infinity" not in json.dumps(to_json(c))
@@ -194,9 +215,14 @@ def test_a_deterministic_gain_is_shown_by_permutation_and_not_by_dividing_by_zer
 def test_a_claim_does_not_depend_on_zero_or_scale_and_quotes_no_percentage_of_a_score() -> None:
     for seed in range(20):
         a, b = draws(seed, 5), [x + 25 for x in draws(seed + 9, 5)]
-        first, shifted = stats.claim(a, b), stats.claim([3 * x - 7000 for x in a], [3 * x - 7000 for x in b])
+        first, shifted = (
+            stats.claim(a, b),
+            stats.claim([3 * x - 7000 for x in a], [3 * x - 7000 for x in b]),
+        )
         assert first.shown == shifted.shown
-        assert shifted.gain == pytest.approx(3 * (first.gain or 0.0)) and shifted.low == pytest.approx(3 * (first.low or 0.0))
+        assert shifted.gain == pytest.approx(
+            3 * (first.gain or 0.0)
+        ) and shifted.low == pytest.approx(3 * (first.low or 0.0))
         assert first.sentence.count("%") == 1  # the interval's confidence
 
 
@@ -205,7 +231,11 @@ def test_the_interval_covers_the_truth(skewed: bool) -> None:
     rng = random.Random(5)
 
     def run() -> float:
-        return rng.gauss(0, 0.62) + (-1.87 if rng.random() < 0.15 else 0.33) if skewed else rng.gauss(0, 1)
+        return (
+            rng.gauss(0, 0.62) + (-1.87 if rng.random() < 0.15 else 0.33)
+            if skewed
+            else rng.gauss(0, 1)
+        )
 
     held = 0
     for _ in range(1500):

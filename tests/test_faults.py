@@ -34,10 +34,22 @@ def sweep(forge, tmp_path_factory):
 def test_the_undisturbed_session_is_what_the_sweep_takes_it_for(sweep):
     assert sweep.breaks == []
     outcomes = {row[1]: row[2] for row in sweep.decisions["rows"]}
-    assert outcomes["better with a tab"] == outcomes["far better"] == "keep" and outcomes["crashes"] == "crash"
+    assert (
+        outcomes["better with a tab"] == outcomes["far better"] == "keep"
+        and outcomes["crashes"] == "crash"
+    )
     assert outcomes["a little worse"] == outcomes["not as good"] == "discard"
-    assert len(sweep.decisions["refused"]) == 2 and sweep.decisions["refused"][1] == "the same again"
-    assert set(sweep.kinds) >= {"journal append", "git object", "ref move", "child start", "file write", "lock"}
+    assert (
+        len(sweep.decisions["refused"]) == 2 and sweep.decisions["refused"][1] == "the same again"
+    )
+    assert set(sweep.kinds) >= {
+        "journal append",
+        "git object",
+        "ref move",
+        "child start",
+        "file write",
+        "lock",
+    }
     assert sweep.undisturbed.ledger().claim is not None
 
 
@@ -89,7 +101,9 @@ def test_every_invariant_notices_when_it_is_broken(sweep, tmp_path, invariant, s
     assert site.broken_invariants() == []
     spoil(site)
     try:
-        assert any(line.startswith(invariant) for line in site.broken_invariants()), site.broken_invariants()
+        assert any(line.startswith(invariant) for line in site.broken_invariants()), (
+            site.broken_invariants()
+        )
     finally:
         if child := getattr(site, "test_child", None):
             child.kill()
@@ -109,7 +123,9 @@ def sample(kinds: list[str], per_kind: int) -> list[int]:
 
 
 def test_a_kill_at_a_sample_of_effects_changes_nothing(sweep):
-    points = sweep.sweep(sample(sweep.kinds, 2), ["kill"]) + sweep.sweep(sample(sweep.kinds, 3)[1::4], ["kill after"])
+    points = sweep.sweep(sample(sweep.kinds, 2), ["kill"]) + sweep.sweep(
+        sample(sweep.kinds, 3)[1::4], ["kill after"]
+    )
     assert len(points) >= 12 and not [(p, p.trouble) for p in points if p.trouble]
 
 
@@ -121,7 +137,9 @@ def test_a_kill_at_every_effect_changes_nothing(sweep):
 
 
 def test_a_disk_that_is_full_or_broken_at_a_sample_of_effects_loses_nothing(sweep):
-    points = sweep.sweep(sample(sweep.kinds, 2)[::2], ["ENOSPC"]) + sweep.sweep(sample(sweep.kinds, 2)[1::4], ["ENOSPC:ever", "EIO:ever"])
+    points = sweep.sweep(sample(sweep.kinds, 2)[::2], ["ENOSPC"]) + sweep.sweep(
+        sample(sweep.kinds, 2)[1::4], ["ENOSPC:ever", "EIO:ever"]
+    )
     assert len(points) >= 10 and not [(p, p.trouble) for p in points if p.trouble]
 
 
@@ -158,7 +176,12 @@ def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, 
     held = CoreSlots(site.home / "slots").acquire((core,))
     argv = [a for a in site.argv("--cores", str(core)) if a not in ("--runner", "scripted")]
     code, _, err = forge.run(site.repo, argv, site.env)
-    assert held is not None and code == 2 and f"core {core} is held by pid {os.getpid()}" in err and "Traceback" not in err, err
+    assert (
+        held is not None
+        and code == 2
+        and f"core {core} is held by pid {os.getpid()}" in err
+        and "Traceback" not in err
+    ), err
     assert "started" not in types(site)
     held.release()
 
@@ -171,11 +194,19 @@ def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_pat
     (session,) = (site.repo / "results" / ENV_ID).iterdir()
     site.tag = session.name
     code, _, err = forge.run(site.repo, argv, site.env)
-    assert code == 0 and re.search(rf"continuing {session.name}: \d+ experiments? and \d+ runs so far", err), err
+    assert code == 0 and re.search(
+        rf"continuing {session.name}: \d+ experiments? and \d+ runs so far", err
+    ), err
     assert [p.name for p in (site.repo / "results" / ENV_ID).iterdir()] == [session.name]
     assert site.broken_invariants() == []
-    code, _, err = forge.run(site.repo, argv, site.env)  # that one is finished: a new one from the date
-    assert code == 0 and "new session" in err and len(list((site.repo / "results" / ENV_ID).iterdir())) == 2
+    code, _, err = forge.run(
+        site.repo, argv, site.env
+    )  # that one is finished: a new one from the date
+    assert (
+        code == 0
+        and "new session" in err
+        and len(list((site.repo / "results" / ENV_ID).iterdir())) == 2
+    )
 
 
 # -- the journal, the clock, the branch ------------------------------------------------------------------------------
@@ -205,7 +236,9 @@ def test_a_wall_clock_that_jumps_by_years_changes_nothing(sweep, tmp_path, forge
 
     def jump(events: list[dict]) -> list[dict]:
         return [
-            {**e, "at": f"{rng.randrange(2022, 2031)}-{rng.randrange(1, 13):02}-01T00:00:00Z"} if e["type"] != "attempt" else e
+            {**e, "at": f"{rng.randrange(2022, 2031)}-{rng.randrange(1, 13):02}-01T00:00:00Z"}
+            if e["type"] != "attempt"
+            else e
             for e in events
         ]
 
@@ -215,7 +248,9 @@ def test_a_wall_clock_that_jumps_by_years_changes_nothing(sweep, tmp_path, forge
 
 
 @pytest.mark.parametrize("deed", ["moves", "deletes"])
-def test_a_branch_that_the_user_touched_stops_the_loop_with_instructions_that_work(sweep, tmp_path, forge, deed):
+def test_a_branch_that_the_user_touched_stops_the_loop_with_instructions_that_work(
+    sweep, tmp_path, forge, deed
+):
     site = sweep.base.copy(tmp_path)
     assert forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": "80"})[0] == -9
     branch = "refs/heads/autoresearch/t"
@@ -223,11 +258,19 @@ def test_a_branch_that_the_user_touched_stops_the_loop_with_instructions_that_wo
     git(
         site.repo,
         "update-ref",
-        *(["-d", branch] if deed == "deletes" else [branch, git(site.repo, "commit-tree", "HEAD^{tree}", "-p", tip, "-m", "mine")]),
+        *(
+            ["-d", branch]
+            if deed == "deletes"
+            else [branch, git(site.repo, "commit-tree", "HEAD^{tree}", "-p", tip, "-m", "mine")]
+        ),
     )
     theirs = git(site.repo, "rev-parse", branch, check=False)
     code, _, err = forge.run(site.repo, site.argv(*MORE), site.env)
-    assert code == 3 and "by somebody else" in err and git(site.repo, "rev-parse", branch, check=False) == theirs
+    assert (
+        code == 3
+        and "by somebody else" in err
+        and git(site.repo, "rev-parse", branch, check=False) == theirs
+    )
     command = re.search(r"put it back with `git ([^`]+)`", err)
     assert command is not None
     git(site.repo, *command[1].split())
@@ -239,7 +282,13 @@ def test_a_stale_lock_of_ours_is_cleared_with_a_note(sweep, tmp_path, forge):
     site = sweep.base.copy(tmp_path)
     assert forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": "80"})[0] == -9
     locks = [
-        site.repo / ".git" / name for name in ("refs/heads/autoresearch/t.lock", "refs/notes/autorl.lock", "index.lock", "packed-refs.lock")
+        site.repo / ".git" / name
+        for name in (
+            "refs/heads/autoresearch/t.lock",
+            "refs/notes/autorl.lock",
+            "index.lock",
+            "packed-refs.lock",
+        )
     ]
     for lock in locks:
         lock.write_text("")
@@ -256,7 +305,10 @@ def test_a_stale_lock_of_ours_is_cleared_with_a_note(sweep, tmp_path, forge):
 
 def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, forge):
     site = sweep.undisturbed.copy(tmp_path)
-    for runs, env in ((site.repo / ".autorl" / "runs", {**site.env, "AUTORL_HOME": ""}), (site.home / "runs", site.env)):
+    for runs, env in (
+        (site.repo / ".autorl" / "runs", {**site.env, "AUTORL_HOME": ""}),
+        (site.home / "runs", site.env),
+    ):
         dead, alive = runs / "run-dead", runs / "run-alive"
         for folder in (dead, alive):
             (folder / "run").mkdir(parents=True)
@@ -267,13 +319,20 @@ def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, for
         fcntl.flock(lock, fcntl.LOCK_EX)
         refs, journal = git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()
         code, out, err = forge.run(site.repo, ["clean", "--dry-run"], env)
-        assert code == 0 and out.count(" MB ") == 1 and "run-dead" in out and dead.exists(), out + err
+        assert code == 0 and out.count(" MB ") == 1 and "run-dead" in out and dead.exists(), (
+            out + err
+        )
         code, out, err = forge.run(site.repo, ["clean", "--yes"], env)
-        assert code == 0 and not dead.exists() and (alive / "run" / "policy.pkl").exists(), out + err
+        assert code == 0 and not dead.exists() and (alive / "run" / "policy.pkl").exists(), (
+            out + err
+        )
         os.close(lock)
         assert forge.run(site.repo, ["clean", "--yes"], env)[0] == 0 and not alive.exists()
         assert forge.run(site.repo, ["clean"], env)[1] == "Nothing to clean.\n"
-        assert (git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()) == (refs, journal)
+        assert (git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()) == (
+            refs,
+            journal,
+        )
     assert site.broken_invariants() == []
 
 
@@ -311,7 +370,9 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
             if event["type"] == "attempt":
                 event |= {
                     "n": 5 + extra,
-                    "parent": next(e["parent"] for e in events if e["type"] == "attempt" and e["n"] == 5),
+                    "parent": next(
+                        e["parent"] for e in events if e["type"] == "attempt" and e["n"] == 5
+                    ),
                     "key": f"key {extra}",
                 }
             elif event["type"] == "pinned":
@@ -324,12 +385,23 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
                     event["attempt"] = 5 + extra if event["attempt"] == 1 else event["attempt"]
                     event["seed_index"] = 100 + extra
                 if "record" in event:
-                    event["record"] |= {"returns": [1.5] * 100, "eval_seeds": [2**31] * 100, "lengths": [1600] * 100}
+                    event["record"] |= {
+                        "returns": [1.5] * 100,
+                        "eval_seeds": [2**31] * 100,
+                        "lengths": [1600] * 100,
+                    }
             many.append(event)
-    (site.folder / "journal.jsonl").write_bytes(b"".join(encode({**event, "seq": seq}) for seq, event in enumerate(many)))
+    (site.folder / "journal.jsonl").write_bytes(
+        b"".join(encode({**event, "seq": seq}) for seq, event in enumerate(many))
+    )
     env = {**os.environ, **site.env, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
-        [sys.executable, "-c", RESUME, str(site.repo), str(site.ideas)], env=env, cwd=site.repo, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", RESUME, str(site.repo), str(site.ideas)],
+        env=env,
+        cwd=site.repo,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     count, seconds = done.stdout.split()

@@ -22,12 +22,24 @@ pytestmark = pytest.mark.timeout(3600)
 # -- through the real judge ------------------------------------------------------------------------------------------
 
 
-def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_is_repeated(tmp_path):
+def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_is_repeated(
+    tmp_path,
+):
     repo = make_repo(tmp_path / "repo", TOYS / "train_es.py")
     ideas = tmp_path / "ideas.json"
     ideas.write_text(
         json.dumps(
-            [{"title": "a no-op", "edits": [{"search": "def get_action(self, obs):", "replace": "def get_action(self, obs, more=None):"}]}]
+            [
+                {
+                    "title": "a no-op",
+                    "edits": [
+                        {
+                            "search": "def get_action(self, obs):",
+                            "replace": "def get_action(self, obs, more=None):",
+                        }
+                    ],
+                }
+            ]
         )
     )
     argv = [
@@ -54,21 +66,38 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    if str(tmp_path).encode() in (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode():
+                    if (
+                        str(tmp_path).encode()
+                        in (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode()
+                    ):
                         found.append(entry.name)
                 except OSError:
                     continue
         return found
 
-    loop = subprocess.Popen(argv, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    loop = subprocess.Popen(
+        argv,
+        cwd=repo,
+        env=clean_env(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        assert until(lambda: len(training()) >= 4, 60)  # the loop, the judge, its workers, the confined trainer
+        assert until(
+            lambda: len(training()) >= 4, 60
+        )  # the loop, the judge, its workers, the confined trainer
         time.sleep(1.5)
     finally:
         loop.kill()
         loop.wait()
     assert until(lambda: not training(), 5), training()
-    loop = subprocess.Popen(argv, cwd=repo, env=clean_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    loop = subprocess.Popen(
+        argv,
+        cwd=repo,
+        env=clean_env(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         assert until(lambda: sum(e["type"] == "started" for e in Journal.read(journal)) == 2, 60)
         first, second = (e for e in Journal.read(journal) if e["type"] == "started")
@@ -80,8 +109,14 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         loop.wait()
     assert until(lambda: not training(), 5), training()
     records = [e["record"] for e in Journal.read(journal) if e["type"] == "run"]
-    assert [(r["status"], r["rule"]) for r in records] == [("interrupted", "lost"), ("interrupted", "stopped")]
-    assert Journal.read(journal)[-1]["type"] == "closed" and list((tmp_path / "autorl-home").rglob("run-*/*")) == []
+    assert [(r["status"], r["rule"]) for r in records] == [
+        ("interrupted", "lost"),
+        ("interrupted", "stopped"),
+    ]
+    assert (
+        Journal.read(journal)[-1]["type"] == "closed"
+        and list((tmp_path / "autorl-home").rglob("run-*/*")) == []
+    )
 
 
 # -- a real read-only and a real full file system --------------------------------------------------------------------
@@ -91,26 +126,56 @@ def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:
     """The loop with results/ on a file system of its own, in a mount namespace of its own."""
     (site.repo / "results").mkdir(exist_ok=True)
     inside = f'mount {options} results && exec "$@"'
-    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh", sys.executable, "agent_loop.py", *site.argv()]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))} | site.env | {"PYTHONPATH": str(HERE.parent)}
+    argv = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        inside,
+        "sh",
+        sys.executable,
+        "agent_loop.py",
+        *site.argv(),
+    ]
+    env = (
+        {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))}
+        | site.env
+        | {"PYTHONPATH": str(HERE.parent)}
+    )
     return subprocess.run(argv, cwd=site.repo, env=env, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.skipif(
     subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
     ).returncode
     != 0,
     reason="this machine gives no mount namespace",
 )
 @pytest.mark.parametrize(
     ("options", "codes", "word"),
-    [("-t tmpfs -o ro none", (2, 3), "writable"), ("-t tmpfs -o size=256k none", (3,), "GiB of disk are free")],
+    [
+        ("-t tmpfs -o ro none", (2, 3), "writable"),
+        ("-t tmpfs -o size=256k none", (3,), "GiB of disk are free"),
+    ],
     ids=["read-only", "full"],
 )
-def test_results_on_a_read_only_or_full_file_system_are_refused_before_a_run(tmp_path, options, codes, word):
+def test_results_on_a_read_only_or_full_file_system_are_refused_before_a_run(
+    tmp_path, options, codes, word
+):
     site = Site.new(tmp_path / "site", IDEAS)
     done = mounted(site, options)
     said = [line for line in done.stderr.splitlines() if line.startswith("autorl: ")]
-    assert done.returncode in codes and len(said) == 1 and word in said[0] and "Traceback" not in done.stderr, done.stderr
-    assert git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1 and site.broken_invariants() == []
+    assert (
+        done.returncode in codes
+        and len(said) == 1
+        and word in said[0]
+        and "Traceback" not in done.stderr
+    ), done.stderr
+    assert (
+        git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1
+        and site.broken_invariants() == []
+    )

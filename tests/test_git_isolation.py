@@ -134,7 +134,9 @@ def test_failing_commands_leave_no_process_and_no_descriptor(repo):
     assert me.num_fds() == before and me.children(recursive=True) == []
 
 
-def test_a_repository_that_is_gone_is_not_replaced_by_the_current_folders(repo, tmp_path, monkeypatch):
+def test_a_repository_that_is_gone_is_not_replaced_by_the_current_folders(
+    repo, tmp_path, monkeypatch
+):
     """GitPython leaves the current folder to git when its own has vanished."""
     workspace, other = Workspace(repo), new_repository(tmp_path / "other")
     monkeypatch.chdir(other)
@@ -159,7 +161,9 @@ def test_the_search_for_a_repository_stops_where_the_user_says(repo, monkeypatch
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
 def test_a_repository_of_another_user_is_refused(repo):
     os.chown(repo, 12345, 12345)
-    with pytest.raises(UserError, match=r"does not trust .*`git config --global --add safe.directory"):
+    with pytest.raises(
+        UserError, match=r"does not trust .*`git config --global --add safe.directory"
+    ):
         Workspace(repo)
 
 
@@ -171,5 +175,7 @@ def test_a_worktree_of_a_repository_whose_name_is_no_utf8(tmp_path):
 
 
 def test_a_repository_whose_git_folder_lies_elsewhere(tmp_path):
-    one_experiment(new_repository(tmp_path / "repo", f"--separate-git-dir={tmp_path / 'elsewhere'}"))
+    one_experiment(
+        new_repository(tmp_path / "repo", f"--separate-git-dir={tmp_path / 'elsewhere'}")
+    )
     assert (tmp_path / "elsewhere/refs/autorl/demo/1").is_file()

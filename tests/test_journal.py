@@ -29,16 +29,25 @@ def child(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[s
     argv = [
         sys.executable,
         "-c",
-        "from pathlib import Path\nfrom autorl.session.event_log import *\n" + textwrap.dedent(code),
+        "from pathlib import Path\nfrom autorl.session.event_log import *\n"
+        + textwrap.dedent(code),
         *map(str, args),
     ]
-    return subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        argv,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def written(path: Path, count: int = 5) -> bytes:
     journal = Journal.open(path, {"env_id": "Toy-v0"})
     for i in range(1, count):
-        journal.append("fact", i=i, text="tab\t newline\n \u2028 \0 emoji 🙂 lone \ud800", score=i / 3)
+        journal.append(
+            "fact", i=i, text="tab\t newline\n \u2028 \0 emoji 🙂 lone \ud800", score=i / 3
+        )
     journal.close()
     return path.read_bytes()
 
@@ -49,12 +58,21 @@ def written(path: Path, count: int = 5) -> bytes:
 def test_events_read_back_are_the_events_written(tmp_path):
     path = tmp_path / "new" / "folder" / "journal.jsonl"
     journal = Journal.open(path, {"env_id": "Toy-v0"})
-    journal.append("fact", seeds=(1, 2), score=0.1 + 0.2, missing=None, text="\t\n\r\u2028\u2029\0\x1b[31m🙂\ud800 =1+1")
+    journal.append(
+        "fact",
+        seeds=(1, 2),
+        score=0.1 + 0.2,
+        missing=None,
+        text="\t\n\r\u2028\u2029\0\x1b[31m🙂\ud800 =1+1",
+    )
     journal.close()
     again = Journal.open(path, None)
     assert again.events == journal.events == Journal.read(path)
     assert again.events[1]["seeds"] == [1, 2] and again.events[1]["score"] == 0.1 + 0.2
-    assert [e["seq"] for e in again.events] == [0, 1] and [e["type"] for e in again.events] == ["session", "fact"]
+    assert [e["seq"] for e in again.events] == [0, 1] and [e["type"] for e in again.events] == [
+        "session",
+        "fact",
+    ]
     assert again.of("fact") == again.events[1:] and again.recovered == ""
     assert path.read_bytes().count(b"\n") == 2 and path.read_bytes().isascii()
 
@@ -65,7 +83,11 @@ def test_what_is_forgotten_stays_on_the_disk_and_the_numbering_goes_on(tmp_path)
     journal.append("fact", n=2)
     journal.forget("run")
     assert journal.append("run", n=3)["seq"] == 3
-    assert [e["type"] for e in journal.events] == ["session", "fact"] and journal.count == 4 and journal.of("run") == []
+    assert (
+        [e["type"] for e in journal.events] == ["session", "fact"]
+        and journal.count == 4
+        and journal.of("run") == []
+    )
     assert [e.get("n") for e in Journal.read(tmp_path / "j")] == [None, 1, 2, 3]
 
 
@@ -99,7 +121,11 @@ def test_a_journal_cut_at_any_byte_loses_only_its_torn_line(tmp_path):
     """Every prefix of a real journal: the whole lines in it survive, the rest is kept beside it, writing goes on."""
     data = written(tmp_path / "whole")
     ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
-    for cut in [*range(ends[0], len(data), 7), *(end + d for end in ends[:-1] for d in (-1, 0, 1)), len(data) - 1]:
+    for cut in [
+        *range(ends[0], len(data), 7),
+        *(end + d for end in ends[:-1] for d in (-1, 0, 1)),
+        len(data) - 1,
+    ]:
         path = tmp_path / f"cut{cut}"
         path.write_bytes(data[:cut])
         if cut < ends[0]:
@@ -110,13 +136,20 @@ def test_a_journal_cut_at_any_byte_loses_only_its_torn_line(tmp_path):
         torn = data[ends[whole - 1] : cut]
         copies = list(tmp_path.glob(f"cut{cut}.torn-*"))
         assert [copy.read_bytes() for copy in copies] == ([torn] if torn else [])
-        assert ("torn" in journal.recovered and copies[0].name in journal.recovered) if torn else journal.recovered == ""
+        assert (
+            ("torn" in journal.recovered and copies[0].name in journal.recovered)
+            if torn
+            else journal.recovered == ""
+        )
         journal.append("after")
         journal.close()
         assert len(Journal.open(path, None).events) == whole + 1
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 4096, b'{"v":1,"seq":5' + b"\0" * 100, b"\n", b"\xff\xfe garbage", b"\0\n", b"\r"])
+@pytest.mark.parametrize(
+    "tail",
+    [b"\0" * 4096, b'{"v":1,"seq":5' + b"\0" * 100, b"\n", b"\xff\xfe garbage", b"\0\n", b"\r"],
+)
 def test_a_tail_of_nul_or_garbage_is_cut_and_kept(tmp_path, tail):
     data = written(tmp_path / "j")
     (tmp_path / "j").write_bytes(data + tail)
@@ -185,7 +218,10 @@ def test_a_journal_of_a_newer_version_is_refused_with_a_message(tmp_path):
     other_format = b'{"v":3,"seq":0,"kind":"session","sum":"sha256:00"}\n'
     for data in (newer, other_format, newer * 2, other_format + newer):
         (tmp_path / "j").write_bytes(data)
-        for read in (lambda: Journal.open(tmp_path / "j", None), lambda: Journal.read(tmp_path / "j")):
+        for read in (
+            lambda: Journal.open(tmp_path / "j", None),
+            lambda: Journal.read(tmp_path / "j"),
+        ):
             with pytest.raises(UserError, match="newer autoRL"):
                 read()
         assert (tmp_path / "j").read_bytes() == data
@@ -194,7 +230,14 @@ def test_a_journal_of_a_newer_version_is_refused_with_a_message(tmp_path):
 def test_decode_refuses_what_encode_would_not_write():
     line = encode({"v": 1, "seq": 0, "at": "", "type": "x", "a": 1.5})[:-1]
     assert decode(line) == {"v": 1, "seq": 0, "at": "", "type": "x", "a": 1.5}
-    for bad in (b"", b"{}", line[:-1], line + b" ", line.replace(b"1.5", b"NaN"), line[:-11] + b'"00000000"}'):
+    for bad in (
+        b"",
+        b"{}",
+        line[:-1],
+        line + b" ",
+        line.replace(b"1.5", b"NaN"),
+        line[:-11] + b'"00000000"}',
+    ):
         assert decode(bad) is None
 
 
@@ -225,7 +268,9 @@ def test_kill_before_and_after_every_effect_of_a_young_journal(tmp_path):
             view = folder / "view"
             assert not view.exists() or view.read_bytes() == b"x" * 100_000
             atomic_write(view, b"y")
-            assert [p.name for p in folder.glob(".*")] == []  # no temporary file outlives the next write
+            assert [
+                p.name for p in folder.glob(".*")
+            ] == []  # no temporary file outlives the next write
 
 
 def test_kill_between_keeping_and_cutting_a_torn_tail_is_repeated(tmp_path):
@@ -272,7 +317,13 @@ def test_disk_full_once_is_retried(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "word"), [("ENOSPC", "disk is full"), ("EIO", "I/O error"), ("EROFS", "read-only"), ("EACCES", "permission")]
+    ("code", "word"),
+    [
+        ("ENOSPC", "disk is full"),
+        ("EIO", "I/O error"),
+        ("EROFS", "read-only"),
+        ("EACCES", "permission"),
+    ],
 )
 def test_a_disk_that_refuses_for_ever_pauses_with_a_reason_and_no_half_row(tmp_path, code, word):
     done = child(APPEND, tmp_path / "j", AUTORL_FAIL_AT=f"2:{code}:ever")
@@ -324,7 +375,9 @@ def test_a_journal_changed_by_somebody_else_pauses_instead_of_mixing(tmp_path):
 def test_atomic_write_on_a_full_disk_keeps_the_old_file(tmp_path):
     view = tmp_path / "results.tsv"
     view.write_bytes(b"old")
-    done = child('import sys; atomic_write(Path(sys.argv[1]), b"new")', view, AUTORL_FAIL_AT="1:ENOSPC:ever")
+    done = child(
+        'import sys; atomic_write(Path(sys.argv[1]), b"new")', view, AUTORL_FAIL_AT="1:ENOSPC:ever"
+    )
     assert "Paused" in done.stderr and "the disk is full" in done.stderr
     assert view.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["results.tsv"]
 

@@ -36,11 +36,24 @@ BAND = {
 
 @pytest.mark.parametrize(
     ("score", "trained", "passes"),
-    [(-90.0, 300.0, True), (100.0, 300.0, True), (150.0, 300.0, False), (-19.0, None, False), (-21.0, None, True)],
+    [
+        (-90.0, 300.0, True),
+        (100.0, 300.0, True),
+        (150.0, 300.0, False),
+        (-19.0, None, False),
+        (-21.0, None, True),
+    ],
 )
-def test_zero_budget_control_measures_far_above_in_what_training_gains(score, trained, passes) -> None:
+def test_zero_budget_control_measures_far_above_in_what_training_gains(
+    score, trained, passes
+) -> None:
     # upper -80; margin max(3 * 20, half of 380 = 190) -> above 110 with a trained score of 300, above -20 without one
-    assert band_verdict("zero_budget", RunRecord("ok", avg_return=score, env_id="Mine-v0"), BAND, trained)[0] is passes
+    assert (
+        band_verdict(
+            "zero_budget", RunRecord("ok", avg_return=score, env_id="Mine-v0"), BAND, trained
+        )[0]
+        is passes
+    )
 
 
 def test_a_control_that_crashed_does_not_pass() -> None:
@@ -49,12 +62,22 @@ def test_a_control_that_crashed_does_not_pass() -> None:
 
 def test_sanity_band_of_a_known_environment() -> None:
     band = sanity_band("InvertedPendulum-v5", 5)
-    assert 1 <= band["random"]["min"] <= band["random"]["mean"] <= band["random"]["max"] <= band["upper"] < 200
+    assert (
+        1
+        <= band["random"]["min"]
+        <= band["random"]["mean"]
+        <= band["random"]["max"]
+        <= band["upper"]
+        < 200
+    )
     assert band == sanity_band("InvertedPendulum-v5", 5)
 
 
 def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches() -> None:
-    assert plausible_maximum("InvertedPendulum-v5") >= 1000.0 and plausible_maximum("InvertedPendulum-v5") < 1000.1
+    assert (
+        plausible_maximum("InvertedPendulum-v5") >= 1000.0
+        and plausible_maximum("InvertedPendulum-v5") < 1000.1
+    )
     assert plausible_maximum("Mine-v0") is None
 
 
@@ -68,7 +91,10 @@ def test_what_a_child_leaves_is_read_as_a_regular_file_or_not_at_all(tmp_path: P
     (tmp_path / "folder").mkdir()
     with open(tmp_path / "sparse", "wb") as file:
         file.truncate(1 << 40)
-    assert files.read_regular(tmp_path / "file", 4) == b"0123" and files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
+    assert (
+        files.read_regular(tmp_path / "file", 4) == b"0123"
+        and files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
+    )
     for name in ("link", "fifo", "folder", "absent"):
         with pytest.raises(OSError):
             files.read_regular(tmp_path / name, 10)
@@ -86,12 +112,22 @@ def test_a_log_keeps_its_head_and_tail_in_constant_memory(tmp_path: Path) -> Non
     log.write("last words \u00e9\x1b[0m\n".encode())
     log.close()
     data = (tmp_path / "log").read_bytes()
-    assert data.startswith(b"000000") and data.endswith(b"\x1b[0m\n") and len(data) < 600_000 and b"bytes left out" in data
-    assert log.tail().endswith("last words \u00e9\ufffd[0m\n") and len(log.tail().encode()) <= 3 * 4096
+    assert (
+        data.startswith(b"000000")
+        and data.endswith(b"\x1b[0m\n")
+        and len(data) < 600_000
+        and b"bytes left out" in data
+    )
+    assert (
+        log.tail().endswith("last words \u00e9\ufffd[0m\n") and len(log.tail().encode()) <= 3 * 4096
+    )
     assert log.last_line() == "last words \u00e9\ufffd[0m"
 
 
-@pytest.mark.parametrize("tail", [b"a,b\n", b"", b"a,b\n1", b"a,b\nx,y\n", b"\0\r\n,,,\n", b"a,b\n1,2,3\n", b"a,b\n1e999,nan\n"])
+@pytest.mark.parametrize(
+    "tail",
+    [b"a,b\n", b"", b"a,b\n1", b"a,b\nx,y\n", b"\0\r\n,,,\n", b"a,b\n1,2,3\n", b"a,b\n1e999,nan\n"],
+)
 def test_nonsense_in_metrics_is_no_number(tail: bytes) -> None:
     assert machine_share.last_row(tail, b"a,b\n") == {}
 
@@ -102,9 +138,15 @@ def test_the_last_whole_row_of_metrics_counts() -> None:
 
 @pytest.mark.parametrize(
     ("env_id", "word"),
-    [("Nonsense-v0", "cannot make"), ("CartPole-v1", "1-D Box actions"), ("no_module:X-v0", "needs the module 'no_module'")],
+    [
+        ("Nonsense-v0", "cannot make"),
+        ("CartPole-v1", "1-D Box actions"),
+        ("no_module:X-v0", "needs the module 'no_module'"),
+    ],
 )
-def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(env_id: str, word: str) -> None:
+def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(
+    env_id: str, word: str
+) -> None:
     with pytest.raises(UserError, match=word) as error:
         check_env(env_id)
     assert "\n" not in str(error.value)
@@ -114,12 +156,29 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(env_id: s
 
 
 def evaluate_py(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "evaluate.py", *args], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "evaluate.py", *args],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
-    (tmp_path / "t.py").write_text(NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n")
-    done = evaluate_py("--train", str(tmp_path / "t.py"), "--env-id", "Pendulum-v1", "--budget", "20", "--episodes", "3")
+    (tmp_path / "t.py").write_text(
+        NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n"
+    )
+    done = evaluate_py(
+        "--train",
+        str(tmp_path / "t.py"),
+        "--env-id",
+        "Pendulum-v1",
+        "--budget",
+        "20",
+        "--episodes",
+        "3",
+    )
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
         "---", "avg_return", "std_return", "min_return", "max_return", "total_timesteps", "training_seconds", "total_seconds", "num_updates",
@@ -129,8 +188,22 @@ def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
 
 def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text("import evaluate\n")
-    done = evaluate_py("--train", str(tmp_path / "t.py"), "--env-id", "Pendulum-v1", "--budget", "5", "--episodes", "3", "--sandbox", "off")
-    assert (done.returncode, done.stdout) == (1, "") and "without handing an agent over" in done.stderr.splitlines()[-1]
+    done = evaluate_py(
+        "--train",
+        str(tmp_path / "t.py"),
+        "--env-id",
+        "Pendulum-v1",
+        "--budget",
+        "5",
+        "--episodes",
+        "3",
+        "--sandbox",
+        "off",
+    )
+    assert (done.returncode, done.stdout) == (
+        1,
+        "",
+    ) and "without handing an agent over" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -142,12 +215,20 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         (("--seed", "-3"), "--seed"),
         (("--train", "no such file.py"), "no such file.py"),
         (("--env-id", "CartPole-v1"), "1-D Box"),
-        (("--train", "README.md" if (PROJECT / "README.md").is_file() else "LICENSE"), "not Python"),
+        (
+            ("--train", "README.md" if (PROJECT / "README.md").is_file() else "LICENSE"),
+            "not Python",
+        ),
     ],
 )
 def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], word: str) -> None:
     done = evaluate_py(*args)
-    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and word in done.stderr
+        and "Traceback" not in done.stderr
+        and done.stderr.count("\n") == 1
+    )
 
 
 def test_limits_are_values_that_travel() -> None:

@@ -27,7 +27,9 @@ def edit(repo: Path, value: float, seconds: float = 0.05, end: str = "ok") -> No
 
 def leave(autorl, message: str, *args: str) -> dict:
     began = time.monotonic()
-    done = autorl("try", "-m", message, "--runner", "scripted", "--env-id", "Pendulum-v1", "--json", *args)
+    done = autorl(
+        "try", "-m", message, "--runner", "scripted", "--env-id", "Pendulum-v1", "--json", *args
+    )
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 20  # at once: it does not wait for the measurement
     return json.loads(done.stdout)
@@ -43,17 +45,32 @@ def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, 
     left = leave(autorl, "twice as good\nbecause 20 is twice 10")
     answer, code = wait(autorl, left["id"])
     assert code == 0 and answer["state"] == "decided" and answer["outcome"] == "keep"
-    assert answer["avg_return"] == pytest.approx(20.0, abs=1.0) and "next" in answer and answer["reason"]
-    assert git(repo, "show", f"autoresearch/{left['session']}:train.py") == SCRIPT.format(20.0, 0.05, "ok").strip()
+    assert (
+        answer["avg_return"] == pytest.approx(20.0, abs=1.0)
+        and "next" in answer
+        and answer["reason"]
+    )
+    assert (
+        git(repo, "show", f"autoresearch/{left['session']}:train.py")
+        == SCRIPT.format(20.0, 0.05, "ok").strip()
+    )
     # the second one goes to the same session and is held against the first
     edit(repo, 5.0)
     worse = leave(autorl, "half as good")
     answer, code = wait(autorl, worse["id"])
     assert worse["session"] == left["session"]
-    assert code == 0 and answer["outcome"] == "discard" and answer["incumbent_return"] == pytest.approx(20.0, abs=1.0)
+    assert (
+        code == 0
+        and answer["outcome"] == "discard"
+        and answer["incumbent_return"] == pytest.approx(20.0, abs=1.0)
+    )
     assert "git show" in answer["next"]
     history = json.loads(autorl("history", "--json").stdout)
-    assert [e["description"] for e in history["experiments"]] == ["baseline", "twice as good", "half as good"]
+    assert [e["description"] for e in history["experiments"]] == [
+        "baseline",
+        "twice as good",
+        "half as good",
+    ]
     assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
 
 
@@ -61,13 +78,18 @@ def test_a_keep_is_told_once_the_branch_stands_there(repo: Path, autorl) -> None
     edit(repo, 20.0)
     left = leave(autorl, "twice as good")
     assert wait(autorl, left["id"])[0]["outcome"] == "keep"
-    branch, journal = f"refs/heads/autoresearch/{left['session']}", repo / "results/Pendulum-v1" / left["session"] / "journal.jsonl"
+    branch, journal = (
+        f"refs/heads/autoresearch/{left['session']}",
+        repo / "results/Pendulum-v1" / left["session"] / "journal.jsonl",
+    )
     while holder_pid(journal.parent / "session.lock") is not None:
         time.sleep(0.05)
     kept = git(repo, "rev-parse", branch)
     # as a kill between verdict and branch leaves it: written down, not moved
     events = journal.read_text().splitlines(keepends=True)
-    verdict = next(k for k, line in enumerate(events) if '"outcome":"keep"' in line.replace(" ", ""))
+    verdict = next(
+        k for k, line in enumerate(events) if '"outcome":"keep"' in line.replace(" ", "")
+    )
     journal.write_text("".join(events[: verdict + 1]))
     git(repo, "update-ref", branch, f"{kept}~1")
     answer, code = wait(autorl, left["id"], timeout=5)
@@ -77,7 +99,9 @@ def test_a_keep_is_told_once_the_branch_stands_there(repo: Path, autorl) -> None
     assert code == 0 and answer["outcome"] == "keep" and git(repo, "rev-parse", branch) == kept
 
 
-def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(repo: Path, autorl) -> None:
+def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(
+    repo: Path, autorl
+) -> None:
     edit(repo, 20.0)
     left = leave(autorl, "the first")
     folder = repo / "results" / "Pendulum-v1" / left["session"]
@@ -85,7 +109,9 @@ def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(repo:
     while '"closed"' not in (folder / "journal.jsonl").read_text() and time.monotonic() < end:
         time.sleep(0.01)
     # the loop has looked into its inbox for the last time and still holds the session: `try` would start no other one
-    second = Inbox(folder / "inbox").leave(Proposal(title="the second", source=SCRIPT.format(30.0, 0.05, "ok"), proposer="person"))
+    second = Inbox(folder / "inbox").leave(
+        Proposal(title="the second", source=SCRIPT.format(30.0, 0.05, "ok"), proposer="person")
+    )
     assert holder_pid(folder / "session.lock") is not None
     answer, code = wait(autorl, second)
     assert code == 0 and answer["outcome"] == "keep" and answer["title"] == "the second"
@@ -94,7 +120,12 @@ def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(repo:
 def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:
     edit(repo, 20.0, end="raise")
     answer, code = wait(autorl, leave(autorl, "breaks")["id"])
-    assert code == 0 and answer["outcome"] == "crash" and answer["avg_return"] is None and answer["log"]
+    assert (
+        code == 0
+        and answer["outcome"] == "crash"
+        and answer["avg_return"] is None
+        and answer["log"]
+    )
 
 
 def test_the_same_code_is_not_measured_twice(repo: Path, autorl) -> None:
@@ -126,7 +157,16 @@ until {sys.executable} agent_loop.py wait "$id" --timeout 20 > verdict.txt; do
 done
 cat verdict.txt
 """
-    done = subprocess.run(["bash", "-c", script], cwd=repo, env=clean_env(tmp_path), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=repo,
+        env=clean_env(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     block = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
-    assert block["outcome"].strip() == "keep" and float(block["avg_return"]) == pytest.approx(15.0, abs=1.0)
+    assert block["outcome"].strip() == "keep" and float(block["avg_return"]) == pytest.approx(
+        15.0, abs=1.0
+    )

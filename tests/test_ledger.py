@@ -15,7 +15,16 @@ from autorl.system.hardware import partition
 
 
 def attempt(n: int, parent: int | None, title: str = "idea") -> dict:
-    return {"type": "attempt", "n": n, "parent": parent, "source": f"X = {n}\n", "title": title, "key": str(n), "nodes": 3, "seq": n}
+    return {
+        "type": "attempt",
+        "n": n,
+        "parent": parent,
+        "source": f"X = {n}\n",
+        "title": title,
+        "key": str(n),
+        "nodes": 3,
+        "seq": n,
+    }
 
 
 def started(run: int, of: int, index: int, purpose: str = "candidate") -> dict:
@@ -35,7 +44,14 @@ def ledger(*events: dict) -> Ledger:
 
 
 def test_a_row_is_the_mean_and_standard_error_of_counted_runs() -> None:
-    one = ledger(started(1, 0, 0), ended(1, 10.0), started(2, 0, 1), ended(2, 14.0), started(3, 0, 2), ended(3, 99.0, steady=False))
+    one = ledger(
+        started(1, 0, 0),
+        ended(1, 10.0),
+        started(2, 0, 1),
+        ended(2, 14.0),
+        started(3, 0, 2),
+        ended(3, 99.0, steady=False),
+    )
     row = one.row(one.attempts[0])
     assert row.avg_return == 12.0 and row.runs == 2
     assert row.stderr == pytest.approx(math.sqrt((4 + 4) / 1 / 2))  # sample variance 8, over 2 runs
@@ -43,7 +59,14 @@ def test_a_row_is_the_mean_and_standard_error_of_counted_runs() -> None:
 
 def test_a_crash_has_no_score_even_if_another_replicate_had_one() -> None:
     verdict = {"type": "verdict", "verdict": to_json(Verdict(1, "crash", "it crashed"))}
-    one = ledger(attempt(1, 0), started(1, 1, 0), ended(1, 500.0), started(2, 1, 1), ended(2, None, "crash"), verdict)
+    one = ledger(
+        attempt(1, 0),
+        started(1, 1, 0),
+        ended(1, 500.0),
+        started(2, 1, 1),
+        ended(2, None, "crash"),
+        verdict,
+    )
     row = one.row(one.attempts[1])
     assert row.avg_return is None and row.status == "crash"
 
@@ -61,7 +84,9 @@ def test_an_interrupted_run_gives_its_seed_back_and_a_counted_one_does_not() -> 
 
 
 def test_confirmation_seeds_are_never_a_decisions() -> None:
-    one = ledger(started(1, 0, 0), ended(1, 1.0), started(2, 0, CONFIRM_SEEDS, "confirm 0"), ended(2, 50.0))
+    one = ledger(
+        started(1, 0, 0), ended(1, 1.0), started(2, 0, CONFIRM_SEEDS, "confirm 0"), ended(2, 50.0)
+    )
     assert one.next_seed_index(CONFIRM_SEEDS) == CONFIRM_SEEDS + 1
     assert one.row(one.attempts[0]).avg_return == 1.0  # the claim's runs are not the search's
 
@@ -73,9 +98,19 @@ def test_seeds_differ_and_fit_31_bits() -> None:
 
 def test_an_undone_keep_says_so_and_a_certified_one_certifies_its_ancestors() -> None:
     keep = [{"type": "verdict", "verdict": to_json(Verdict(n, "keep", ""))} for n in (1, 2)]
-    one = ledger(attempt(1, 0), attempt(2, 1), *keep, {"type": "verdict", "verdict": to_json(Verdict(2, "certified", ""))})
+    one = ledger(
+        attempt(1, 0),
+        attempt(2, 1),
+        *keep,
+        {"type": "verdict", "verdict": to_json(Verdict(2, "certified", ""))},
+    )
     assert [a.state for a in one.attempts.values()][1:] == ["certified", "certified"]
-    one = ledger(attempt(1, 0), attempt(2, 1), *keep, {"type": "verdict", "verdict": to_json(Verdict(2, "undone", "", undone=(1, 2)))})
+    one = ledger(
+        attempt(1, 0),
+        attempt(2, 1),
+        *keep,
+        {"type": "verdict", "verdict": to_json(Verdict(2, "undone", "", undone=(1, 2)))},
+    )
     assert [a.state for a in one.attempts.values()][1:] == ["undone", "undone"]
 
 
@@ -145,9 +180,17 @@ def test_the_inbox_gives_proposals_back_oldest_first(tmp_path) -> None:
 
 
 def test_records_survive_json() -> None:
-    record = RunRecord(status="ok", avg_return=1.5, returns=(1.0, 2.0), diagnostics={"kl": 0.1}, machine=MachineShare(cpu_share=0.9))
+    record = RunRecord(
+        status="ok",
+        avg_return=1.5,
+        returns=(1.0, 2.0),
+        diagnostics={"kl": 0.1},
+        machine=MachineShare(cpu_share=0.9),
+    )
     assert from_json(RunRecord, to_json(record)) == record
-    assert to_json(RunRecord(status="ok", avg_return=math.nan))["avg_return"] is None  # never NaN, never 0
+    assert (
+        to_json(RunRecord(status="ok", avg_return=math.nan))["avg_return"] is None
+    )  # never NaN, never 0
 
 
 @pytest.mark.parametrize("value", [True, 1, math.nan, math.inf, None, "7"])

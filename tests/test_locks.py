@@ -58,7 +58,9 @@ def hold():
 
 def test_a_second_loop_on_a_tag_is_refused_naming_the_pid(tmp_path, hold):
     first, _ = hold("tag", tmp_path / "demo" / "session.lock")
-    with pytest.raises(UserError, match=rf"demo is being worked on by pid {first.pid} .*stop --tag demo"):
+    with pytest.raises(
+        UserError, match=rf"demo is being worked on by pid {first.pid} .*stop --tag demo"
+    ):
         TagLock(tmp_path / "demo" / "session.lock", "demo").acquire()
     assert holder_pid(tmp_path / "demo" / "session.lock") == first.pid
 
@@ -169,7 +171,10 @@ print(won)
 """
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]

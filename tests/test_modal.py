@@ -32,8 +32,15 @@ def test_the_stand_in_has_the_signatures_of_the_installed_package() -> None:
         (StandIn.from_id, modal.FunctionCall.from_id),
         (StandIn.spawn, modal.Function.spawn),
     ):
-        mine = [(p.name, p.kind, p.default) for p in list(inspect.signature(ours).parameters.values())[1:]]
-        real = [(p.name, p.kind, p.default) for p in inspect.signature(theirs).parameters.values() if p.name not in ("self", "cls")]
+        mine = [
+            (p.name, p.kind, p.default)
+            for p in list(inspect.signature(ours).parameters.values())[1:]
+        ]
+        real = [
+            (p.name, p.kind, p.default)
+            for p in inspect.signature(theirs).parameters.values()
+            if p.name not in ("self", "cls")
+        ]
         assert mine == real, theirs
 
 
@@ -50,9 +57,16 @@ def test_a_call_still_going_raises_the_built_in_timeout_and_nothing_else_of_moda
 
 def test_the_options_we_set_exist_in_the_installed_package() -> None:
     assert {"gpu", "timeout"} <= set(inspect.signature(modal.Function.with_options).parameters)
-    assert {"gpu", "cpu", "memory", "timeout", "retries", "single_use_containers", "block_network", "restrict_modal_access"} <= set(
-        inspect.signature(modal.App.function).parameters
-    )
+    assert {
+        "gpu",
+        "cpu",
+        "memory",
+        "timeout",
+        "retries",
+        "single_use_containers",
+        "block_network",
+        "restrict_modal_access",
+    } <= set(inspect.signature(modal.App.function).parameters)
     assert list(inspect.signature(modal.Function.from_name).parameters)[:2] == ["app_name", "name"]
 
 
@@ -63,15 +77,30 @@ def test_it_is_a_runner() -> None:
     assert isinstance(StandIn().runner(), Runner) and StandIn().runner().name == "modal"
 
 
-def test_a_job_goes_out_as_data_and_its_record_comes_back_with_log_and_metrics(tmp_path: Path) -> None:
-    platform = StandIn(lambda n: [TimeoutError(), TimeoutError(), answer(7.5, **{"metrics.csv": "step\n1\n", "../evil": "x"})])
+def test_a_job_goes_out_as_data_and_its_record_comes_back_with_log_and_metrics(
+    tmp_path: Path,
+) -> None:
+    platform = StandIn(
+        lambda n: [
+            TimeoutError(),
+            TimeoutError(),
+            answer(7.5, **{"metrics.csv": "step\n1\n", "../evil": "x"}),
+        ]
+    )
     runner = platform.runner()
     handle = runner.start(JOB, tmp_path / "run")
     assert handle == "fc-1" and from_json(Job, platform.jobs[0]) == JOB
     assert runner.progress(handle) is not None
     record = poll(runner, handle)
-    assert record is not None and record.avg_return == 7.5 and record.cost_usd == 0.25 and platform.calls[handle].asked == 3
-    assert (tmp_path / "run" / "run.log").read_text() == "hello\n" and (tmp_path / "run" / "metrics.csv").read_text() == "step\n1\n"
+    assert (
+        record is not None
+        and record.avg_return == 7.5
+        and record.cost_usd == 0.25
+        and platform.calls[handle].asked == 3
+    )
+    assert (tmp_path / "run" / "run.log").read_text() == "hello\n" and (
+        tmp_path / "run" / "metrics.csv"
+    ).read_text() == "step\n1\n"
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["metrics.csv", "run", "run.log"]
     assert runner.progress(handle) is None
 
@@ -109,8 +138,12 @@ def test_a_restarted_loop_attaches_instead_of_paying_twice(tmp_path: Path) -> No
     assert record is not None and record.scored and len(platform.jobs) == 1
 
 
-@pytest.mark.parametrize("gone", [errors.NotFoundError("gone"), errors.OutputExpiredError("a week ago")])
-def test_a_call_the_platform_has_forgotten_is_started_again(gone: BaseException, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "gone", [errors.NotFoundError("gone"), errors.OutputExpiredError("a week ago")]
+)
+def test_a_call_the_platform_has_forgotten_is_started_again(
+    gone: BaseException, tmp_path: Path
+) -> None:
     platform = StandIn(lambda n: [gone])
     handle = platform.runner().start(JOB, tmp_path)
     assert not platform.runner().attach(handle, JOB, tmp_path)
@@ -148,13 +181,26 @@ def test_half_an_hour_out_of_reach_pauses_and_resuming_fetches_the_result(tmp_pa
     [errors.FunctionTimeoutError("timeout"), errors.RemoteError("killed"), errors.InternalFailure("host died"), errors.ExecutionError("?"),
      errors.OutputExpiredError(), errors.DeserializationError("?"), ValueError("raised in the container"), RuntimeError("boom")],
 )  # fmt: skip
-def test_a_fault_of_the_platform_is_an_interrupted_run_without_a_score(fault: BaseException, tmp_path: Path) -> None:
+def test_a_fault_of_the_platform_is_an_interrupted_run_without_a_score(
+    fault: BaseException, tmp_path: Path
+) -> None:
     platform = StandIn(lambda n: [TimeoutError(), fault])
     runner = platform.runner()
     record = poll(runner, runner.start(JOB, tmp_path))
-    assert record is not None and record.status == "interrupted" and record.rule == "modal" and type(fault).__name__ in record.reason
-    assert record.avg_return is None and not record.scored and (record.env_id, record.seed) == (JOB.env_id, JOB.seed)
-    assert 0 < record.cost_usd < 0.1 * runner.worst_usd(JOB)  # it may have run since it was submitted, a moment ago
+    assert (
+        record is not None
+        and record.status == "interrupted"
+        and record.rule == "modal"
+        and type(fault).__name__ in record.reason
+    )
+    assert (
+        record.avg_return is None
+        and not record.scored
+        and (record.env_id, record.seed) == (JOB.env_id, JOB.seed)
+    )
+    assert (
+        0 < record.cost_usd < 0.1 * runner.worst_usd(JOB)
+    )  # it may have run since it was submitted, a moment ago
 
 
 def test_an_attached_run_that_fails_is_booked_at_its_bound(tmp_path: Path) -> None:
@@ -167,7 +213,16 @@ def test_an_attached_run_that_fails_is_booked_at_its_bound(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "nonsense", [None, {}, [], {"record": None, "files": {}}, {"record": {"status": "great"}, "files": {}}, {"record": 3}, "ok"]
+    "nonsense",
+    [
+        None,
+        {},
+        [],
+        {"record": None, "files": {}},
+        {"record": {"status": "great"}, "files": {}},
+        {"record": 3},
+        "ok",
+    ],
 )
 def test_an_answer_that_is_no_record_is_an_interrupted_run(nonsense: Any, tmp_path: Path) -> None:
     platform = StandIn(lambda n: [nonsense])

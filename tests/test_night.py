@@ -20,7 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import KEY, ApiServer, Drop, Exchange, Message, Status, broken_tool, propose, text, thinking, tool
+from api_server import (
+    KEY,
+    ApiServer,
+    Drop,
+    Exchange,
+    Message,
+    Status,
+    broken_tool,
+    propose,
+    text,
+    thinking,
+    tool,
+)
 from conftest import TOYS, clean_env, git, make_repo
 from researching import UNUSABLE, hand_price
 
@@ -39,13 +51,19 @@ def idea(number: int, body: dict[str, Any], **more: Any) -> Message:
     """Idea `number`: a little better or worse than the incumbent; every ninth breaks."""
     line = incumbent_of(body)
     script = ast.literal_eval(line.removeprefix("SCRIPT = "))
-    script["return"] = round(script["return"] + (3.0 if number % 4 == 0 else -2.0) + number / 1000, 3)
+    script["return"] = round(
+        script["return"] + (3.0 if number % 4 == 0 else -2.0) + number / 1000, 3
+    )
     script["end"] = {4: "raise", 7: "nan", 8: "flood"}.get(number % 9, "ok")
     return propose(f"idea {number}", line, f"SCRIPT = {script!r}", **more)
 
 
-def edit(search: Callable[[str], str], replace: Callable[[str], str], title: str = "odd") -> Callable[[dict[str, Any]], Message]:
-    return lambda body: propose(title, search(incumbent_of(body)), replace(incumbent_of(body)), output_tokens=900)
+def edit(
+    search: Callable[[str], str], replace: Callable[[str], str], title: str = "odd"
+) -> Callable[[dict[str, Any]], Message]:
+    return lambda body: propose(
+        title, search(incumbent_of(body)), replace(incumbent_of(body)), output_tokens=900
+    )
 
 
 def same(line: str) -> str:
@@ -149,8 +167,24 @@ class Morning:
 
 def spend_the_night(folder: Path, experiments: int) -> Morning:
     """Run the loop until it is done, starting it again whenever it ended early."""
-    repo, night, sittings = make_repo(folder / "repo", TOYS / "train_scripted.py"), Night(experiments), []
-    command = [sys.executable, "agent_loop.py", "run", "--tag", "night", "--env-id", "Pendulum-v1", "--budget", "20", "--episodes", "3"]
+    repo, night, sittings = (
+        make_repo(folder / "repo", TOYS / "train_scripted.py"),
+        Night(experiments),
+        [],
+    )
+    command = [
+        sys.executable,
+        "agent_loop.py",
+        "run",
+        "--tag",
+        "night",
+        "--env-id",
+        "Pendulum-v1",
+        "--budget",
+        "20",
+        "--episodes",
+        "3",
+    ]
     command += [
         "--runner",
         "scripted",
@@ -166,23 +200,37 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
         "bold",
     ]
     with ApiServer(default=night.answer) as server:
-        env = clean_env(folder) | {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+        env = clean_env(folder) | {
+            "ANTHROPIC_BASE_URL": server.url,
+            "ANTHROPIC_API_KEY": KEY,
+            "NO_PROXY": "127.0.0.1",
+        }
         while not sittings or (sittings[-1][0] != 0 and len(sittings) < 8):
             with open(folder / "stderr", "wb+") as err, open(folder / "stdout", "ab") as out:
-                loop = subprocess.Popen(command, cwd=repo, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+                loop = subprocess.Popen(
+                    command, cwd=repo, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                )
                 night.pid = loop.pid
                 loop.wait(timeout=250)
                 err.seek(0)
                 sittings.append((loop.returncode, err.read().decode()))
         status = subprocess.run(
-            [sys.executable, "agent_loop.py", "status", "--json"], cwd=repo, env=env, capture_output=True, text=True, check=True
+            [sys.executable, "agent_loop.py", "status", "--json"],
+            cwd=repo,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     path = repo / "results/Pendulum-v1/night/journal.jsonl"
     journal = [json.loads(line) for line in path.read_text().splitlines()]
     return Morning(repo, night, server.exchanges, sittings, journal, json.loads(status.stdout))
 
 
-@pytest.fixture(scope="module", params=[pytest.param(4, id="short"), pytest.param(40, id="whole", marks=pytest.mark.long)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(4, id="short"), pytest.param(40, id="whole", marks=pytest.mark.long)],
+)
 def morning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Morning:
     return spend_the_night(tmp_path_factory.mktemp("night"), request.param)
 
@@ -196,8 +244,16 @@ def test_it_ended_by_itself_after_kills_and_a_pause(morning):
 
 def test_no_experiment_is_lost_or_counted_twice(morning):
     attempts = [e for e in morning.of("attempt") if e["n"] > 0 and e.get("again") is None]
-    assert [e["title"] for e in attempts] == morning.night.served == [f"idea {i}" for i in range(1, morning.night.experiments + 1)]
-    decided = [e["verdict"]["attempt"] for e in morning.of("verdict") if e["verdict"]["outcome"] in ("keep", "discard", "crash")]
+    assert (
+        [e["title"] for e in attempts]
+        == morning.night.served
+        == [f"idea {i}" for i in range(1, morning.night.experiments + 1)]
+    )
+    decided = [
+        e["verdict"]["attempt"]
+        for e in morning.of("verdict")
+        if e["verdict"]["outcome"] in ("keep", "discard", "crash")
+    ]
     assert sorted(decided) == [e["n"] for e in attempts]
     table = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
     assert len(table) == 2 + morning.night.experiments  # header, baseline, the ideas
@@ -207,8 +263,13 @@ def test_no_experiment_is_lost_or_counted_twice(morning):
 
 def test_every_fault_came_and_only_ideas_without_any_use_were_given_up(morning):
     whole = morning.night.experiments == 40
-    assert morning.night.kills == (2 if whole else 1) and max(morning.night.before) <= morning.night.experiments
-    assert len(morning.of("refused")) == (3 if whole else 0)  # two refusals, two empty replies, four misses
+    assert (
+        morning.night.kills == (2 if whole else 1)
+        and max(morning.night.before) <= morning.night.experiments
+    )
+    assert len(morning.of("refused")) == (
+        3 if whole else 0
+    )  # two refusals, two empty replies, four misses
     codes = {step.code for e in morning.exchanges if isinstance(step := e.step, Status)}
     assert codes == ({401, 429, 500, 502, 503, 529} if whole else {401, 529})
 
@@ -219,15 +280,23 @@ def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(mo
     exact = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "usage"]
     bounds = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "upper bound"]
     free = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "not billed"]
-    opened = [e["usd"] for ticket, e in reserved.items() if ticket not in settled]  # the loop was killed meanwhile
+    opened = [
+        e["usd"] for ticket, e in reserved.items() if ticket not in settled
+    ]  # the loop was killed meanwhile
     whole = [hand_price(e.usage) for e in morning.exchanges if e.whole]
     cut = [hand_price(e.usage) for e in morning.exchanges if e.usage and not e.whole]
     assert len(exact) == len(whole) and sum(exact) == pytest.approx(sum(whole))
-    assert len(bounds) >= len(cut) >= 1 and all(b >= max(cut) for b in bounds) and len(opened) == morning.night.kills and sum(free) == 0
+    assert (
+        len(bounds) >= len(cut) >= 1
+        and all(b >= max(cut) for b in bounds)
+        and len(opened) == morning.night.kills
+        and sum(free) == 0
+    )
     assert all(settled[t]["usd"] <= reserved[t]["usd"] + 1e-12 for t in settled)
     assert len(settled) + len(opened) == len(morning.exchanges)  # each attempt is counted
     assert (
-        morning.status["summary"]["cost_usd"] == pytest.approx(sum(exact) + sum(bounds) + sum(opened), abs=1e-3)
+        morning.status["summary"]["cost_usd"]
+        == pytest.approx(sum(exact) + sum(bounds) + sum(opened), abs=1e-3)
         and morning.status["summary"]["cost_usd"] <= 60
     )
 
@@ -236,14 +305,21 @@ def test_each_ideas_price_stands_in_the_table(morning):
     lines = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
     column = lines[0].split("\t").index("cost_usd")
     costs = [float(line.split("\t")[column] or 0) for line in lines[2:]]
-    assert all(cost > 0 for cost in costs) and sum(costs) <= morning.status["summary"]["cost_usd"] + 0.01 * morning.night.experiments
+    assert (
+        all(cost > 0 for cost in costs)
+        and sum(costs) <= morning.status["summary"]["cost_usd"] + 0.01 * morning.night.experiments
+    )
 
 
 def test_the_prompt_does_not_grow_with_the_night(morning):
     sizes: dict[int, int] = {}
     for exchange in morning.exchanges:
         if len(exchange.body["messages"]) == 1:
-            number = int(re.search(r"Propose experiment (\d+)", exchange.body["messages"][0]["content"][-1]["text"])[1])
+            number = int(
+                re.search(
+                    r"Propose experiment (\d+)", exchange.body["messages"][0]["content"][-1]["text"]
+                )[1]
+            )
             sizes[number] = max(sizes.get(number, 0), len(exchange.raw))
     assert sorted(sizes) == list(range(1, morning.night.experiments + 1))
     assert max(sizes.values()) <= 1.5 * sizes[min(20, max(sizes))]
@@ -254,7 +330,9 @@ def test_the_prefix_is_the_same_bytes_all_night(morning):
     assert len(fixed) == 1
     read = sum(e.usage["cache_read_input_tokens"] for e in morning.exchanges if e.usage)
     whole = sum(
-        e.usage["cache_read_input_tokens"] + e.usage["input_tokens"] + e.usage["cache_creation_input_tokens"]
+        e.usage["cache_read_input_tokens"]
+        + e.usage["input_tokens"]
+        + e.usage["cache_creation_input_tokens"]
         for e in morning.exchanges
         if e.usage
     )
@@ -276,28 +354,44 @@ def summary(morning: Morning) -> str:
     """The night for a person: what came, what it cost, one conversation."""
     lines = ["sitting  exit code  last words"]
     lines += [
-        f"{i:>7}  {code:>9}  {err.strip().splitlines()[-1] if err.strip() else ''}" for i, (code, err) in enumerate(morning.sittings, 1)
+        f"{i:>7}  {code:>9}  {err.strip().splitlines()[-1] if err.strip() else ''}"
+        for i, (code, err) in enumerate(morning.sittings, 1)
     ]
     outcomes = [e["verdict"]["outcome"] for e in morning.of("verdict")]
     lines.append(f"\nverdicts: { ({o: outcomes.count(o) for o in sorted(set(outcomes))}) }")
-    lines.append(f"API attempts: {len(morning.exchanges)}, replies sent whole: {sum(e.whole for e in morning.exchanges)}")
+    lines.append(
+        f"API attempts: {len(morning.exchanges)}, replies sent whole: {sum(e.whole for e in morning.exchanges)}"
+    )
     events = [e["event"] for e in morning.of("note")]
-    lines.append(f"notes: { ({o: events.count(o) for o in sorted(set(events))}) }; ideas given up: {len(morning.of('refused'))}")
+    lines.append(
+        f"notes: { ({o: events.count(o) for o in sorted(set(events))}) }; ideas given up: {len(morning.of('refused'))}"
+    )
     money = morning.of("money")
     lines.append("\nspend ledger: settled by, calls, US dollars")
     settled = [e for e in money if e["op"] == "settle"]
     for how in ("usage", "upper bound", "not billed"):
         usd = [e["usd"] for e in settled if e["usage"]["settled"] == how]
         lines.append(f"  {how:<12} {len(usd):>4}  {sum(usd):8.4f}")
-    opened = [e["usd"] for e in money if e["op"] == "reserve" and e["ticket"] not in {s["ticket"] for s in settled}]
+    opened = [
+        e["usd"]
+        for e in money
+        if e["op"] == "reserve" and e["ticket"] not in {s["ticket"] for s in settled}
+    ]
     lines.append(f"  {'never (kill)':<12} {len(opened):>4}  {sum(opened):8.4f}")
     lines.append(f"  {'status says':<12}       {morning.status['summary']['cost_usd']:8.4f}")
     last = max((e for e in morning.exchanges if e.whole), key=lambda e: len(e.body["messages"]))
     lines.append("\none conversation, as sent (texts cut at 1500 characters) and received:")
     for message in last.body["messages"]:
         for block in message["content"]:
-            said = block.get("text") or block.get("content") or block.get("thinking") or json.dumps(block.get("input"))
-            lines.append(f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}")
+            said = (
+                block.get("text")
+                or block.get("content")
+                or block.get("thinking")
+                or json.dumps(block.get("input"))
+            )
+            lines.append(
+                f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}"
+            )
     lines += ["--- received", *(json.dumps(event) for event in last.events)]
     return "\n".join(lines)
 

@@ -31,20 +31,31 @@ PASSING = {
 def test_an_outage_is_waited_out_and_settled(fault, server, books, claude):
     server.add(fault, fault, fault, GOOD)
     assert claude(server).propose(history(), books.purse).title == "lr x3"
-    assert len(server.exchanges) == 4 and [n.startswith("outage: ") for n in books.notes] == [True] * 3
+    assert (
+        len(server.exchanges) == 4 and [n.startswith("outage: ") for n in books.notes] == [True] * 3
+    )
     *lost, last = books.settled
     streamed = isinstance(fault, Message | Drop)
     assert {e["usage"]["settled"] for e in lost} == {"upper bound" if streamed else "not billed"}
     assert all((e["usd"] > 0) == streamed for e in lost) and last["usage"]["settled"] == "usage"
     for event, exchange in zip(lost, server.exchanges, strict=False):
         if exchange.usage is not None:
-            assert event["usd"] >= hand_price(exchange.usage)  # never below what may have been billed
+            assert event["usd"] >= hand_price(
+                exchange.usage
+            )  # never below what may have been billed
 
 
 def test_fifty_refusals_in_a_row_cost_nothing_and_no_experiment(server, books, claude):
     server.add(*[Status(529, "overloaded_error")] * 50, GOOD)
-    assert claude(server, backoff_seconds=0.001, backoff_cap_seconds=0.002).propose(history(), books.purse).title == "lr x3"
-    assert len(server.exchanges) == 51 and books.ledger.spent() == pytest.approx(hand_price(server.exchanges[-1].usage))
+    assert (
+        claude(server, backoff_seconds=0.001, backoff_cap_seconds=0.002)
+        .propose(history(), books.purse)
+        .title
+        == "lr x3"
+    )
+    assert len(server.exchanges) == 51 and books.ledger.spent() == pytest.approx(
+        hand_price(server.exchanges[-1].usage)
+    )
 
 
 def test_the_wait_asked_for_is_kept(server, books, claude):
@@ -63,8 +74,13 @@ def test_the_backoff_grows_and_is_capped(server, books, claude):
     claude(server, backoff_seconds=0.02, backoff_cap_seconds=0.2).propose(history(), books.purse)
     waits = [float(re.search(r"next in ([\d.]+) s", note)[1]) for note in books.notes]
     gaps = [b.at - a.at for a, b in itertools.pairwise(server.exchanges)]
-    assert all(0.5 * min(0.2, 0.02 * 2**k) - 0.05 <= wait <= min(0.2, 0.02 * 2**k) + 0.05 for k, wait in enumerate(waits))
-    assert all(gap >= 0.5 * min(0.2, 0.02 * 2**k) for k, gap in enumerate(gaps)) and sum(gaps) >= 0.7
+    assert all(
+        0.5 * min(0.2, 0.02 * 2**k) - 0.05 <= wait <= min(0.2, 0.02 * 2**k) + 0.05
+        for k, wait in enumerate(waits)
+    )
+    assert (
+        all(gap >= 0.5 * min(0.2, 0.02 * 2**k) for k, gap in enumerate(gaps)) and sum(gaps) >= 0.7
+    )
 
 
 def test_nobody_listening_is_an_outage_that_costs_nothing(books, claude):
@@ -96,7 +112,10 @@ def test_silence_counts_as_a_cut(server, books, claude):
         (Status(401, "authentication_error", "invalid x-api-key"), "ANTHROPIC_API_KEY"),
         (Status(403, "permission_error", "not allowed"), "permissions"),
         (Status(402, "billing_error", "no credit"), "credit"),
-        (Status(429, "rate_limit_error", "limit", error_code="enforced_spend_limit_reached"), "may not spend"),
+        (
+            Status(429, "rate_limit_error", "limit", error_code="enforced_spend_limit_reached"),
+            "may not spend",
+        ),
         (Status(400, "invalid_request_error", "Your credit balance is too low"), "may not spend"),
         (Status(404, "not_found_error", "model: nope"), "--model"),
         (Status(400, "invalid_request_error", "thinking is odd"), "thinking is odd"),
@@ -127,4 +146,6 @@ def test_a_stop_within_a_stream_is_obeyed_and_billed_from_above(server, books, c
     threading.Timer(0.4, stop.set).start()
     with pytest.raises(Paused, match="Stopped"):
         claude(server, should_stop=stop.is_set).propose(history(), books.purse)
-    assert books.settled[0]["usage"]["settled"] == "upper bound" and books.settled[0]["usd"] >= hand_price(server.exchanges[0].usage)
+    assert books.settled[0]["usage"]["settled"] == "upper bound" and books.settled[0][
+        "usd"
+    ] >= hand_price(server.exchanges[0].usage)

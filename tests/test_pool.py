@@ -24,7 +24,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 
 def test_the_post_was_as_bad_as_it_should_be(found: Night) -> None:
-    assert all(found.faults[kind] >= 3 for kind in ("came before an earlier one", "lost", "another's, for the second time"))
+    assert all(
+        found.faults[kind] >= 3
+        for kind in ("came before an earlier one", "lost", "another's, for the second time")
+    )
     assert found.most_at_once == PLACES
 
 
@@ -35,8 +38,14 @@ def test_every_invariant_holds_after_each_sitting(found: Night) -> None:
 def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
     titles = {row.description for row in found.rows}
     decided = sum(f"idea {k}" in titles for k in range(EXPERIMENTS))
-    assert decided >= 24  # five of the gains stand on the same line: what is left of them may not fit any more
-    assert found.outcomes["keep"] >= 1 and found.outcomes["crash"] >= 1 and found.outcomes["discard"] >= 5
+    assert (
+        decided >= 24
+    )  # five of the gains stand on the same line: what is left of them may not fit any more
+    assert (
+        found.outcomes["keep"] >= 1
+        and found.outcomes["crash"] >= 1
+        and found.outcomes["discard"] >= 5
+    )
     best = max(row.avg_return for row in found.rows if row.avg_return is not None)
     assert best > 15.0
 
@@ -70,7 +79,9 @@ class Recorder:
 def places_of(name: str, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
     """(cores, threads, GPU) of two runs at once."""
     site, screen = Site.new(folder / "a night", ideas(), BASELINE), Quiet()
-    session = open_session(site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1)
+    session = open_session(
+        site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1
+    )
     runner = Recorder(name, screen)
     try:
         screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(), screen)
@@ -81,14 +92,23 @@ def places_of(name: str, folder: Path) -> list[tuple[tuple[int, ...], int, str]]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two places need two cores")
-def test_runs_side_by_side_get_cores_and_a_gpu_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_side_by_side_get_cores_and_a_gpu_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     (one, threads, gpu), (other, _, other_gpu) = places_of("local", tmp_path)
-    assert one and other and not set(one) & set(other) and set(one) | set(other) <= os.sched_getaffinity(0)
+    assert (
+        one
+        and other
+        and not set(one) & set(other)
+        and set(one) | set(other) <= os.sched_getaffinity(0)
+    )
     assert threads == len(one) and {gpu, other_gpu} == {"2", "5"}
 
 
-def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert places_of("modal", tmp_path) == [((), 0, ""), ((), 0, "")]
 
@@ -108,7 +128,10 @@ class Cloud(StandIn):
             "ok", avg_return=sum(returns) / EPISODES, returns=returns, lengths=(1,) * EPISODES, eval_seeds=tuple(range(EPISODES)), env_id=job.env_id,
             seed=job.seed, isolation="modal", cost_usd=self.cost, control={"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0} if job.kind != "measure" else {},
         )  # fmt: skip
-        self.script = lambda n: [*[TimeoutError()] * (3 + 5 * (n % 3)), {"record": to_json(record), "files": {}}]
+        self.script = lambda n: [
+            *[TimeoutError()] * (3 + 5 * (n % 3)),
+            {"record": to_json(record), "files": {}},
+        ]
         return super().spawn(*args, **kwargs)
 
 
@@ -126,9 +149,18 @@ class Fragile(Quiet):
 
 
 def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
-    session = open_session(site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES), seed=1)
-    taken = sum(a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values())
-    taken += sum(r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals)
+    session = open_session(
+        site.repo,
+        site.tag,
+        Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES),
+        seed=1,
+    )
+    taken = sum(
+        a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values()
+    )
+    taken += sum(
+        r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals
+    )
     try:
         Loop(session, Replay(site.ideas, taken), cloud.runner(PLACES), bounds, screen).run()
     except Crash:
@@ -140,21 +172,33 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
 
 def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_path: Path) -> None:
     site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
-    under_way = len(sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Fragile(12)).pending())
+    under_way = len(
+        sitting(
+            site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Fragile(12)
+        ).pending()
+    )
     assert under_way >= 2 and not site.broken_invariants(ended=False)
     ledger = sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Quiet())
     assert not ledger.pending() and not site.broken_invariants()
-    assert len(cloud.jobs) == len(ledger.runs) and all(r.record is not None and r.record.status == "ok" for r in ledger.runs.values())
+    assert len(cloud.jobs) == len(ledger.runs) and all(
+        r.record is not None and r.record.status == "ok" for r in ledger.runs.values()
+    )
 
 
 def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: Path) -> None:
     site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
     worst = cloud.runner().worst_usd(Job("", ENV_ID, 1, 5.0))
-    cloud.cost, limit = 0.3 * worst, 2.5 * worst  # of four places two can be paid for at their worst
+    cloud.cost, limit = (
+        0.3 * worst,
+        2.5 * worst,
+    )  # of four places two can be paid for at their worst
     for _ in range(2):  # and starting again changes nothing
         with pytest.raises(Paused, match="max-usd"):
             sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
         ledger = site.ledger()
         assert not ledger.pending() and not site.broken_invariants(ended=False)
-        assert ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs)) and ledger.spent() + worst > limit
+        assert (
+            ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs))
+            and ledger.spent() + worst > limit
+        )
         assert len(cloud.jobs) == len(ledger.runs)

@@ -95,9 +95,20 @@ def test_an_uncommitted_edit_of_the_harness(repo: Path, autorl) -> None:
 def test_no_git_identity(repo: Path, tmp_path: Path) -> None:
     git(repo, "config", "--unset", "user.name")
     git(repo, "config", "--unset", "user.email")
-    env = clean_env(tmp_path) | {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "XDG_CONFIG_HOME": str(tmp_path)}
+    env = clean_env(tmp_path) | {
+        "HOME": str(tmp_path),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
     git(repo, "config", "user.useConfigOnly", "true")
-    done = subprocess.run([sys.executable, "agent_loop.py", "run"], cwd=repo, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "agent_loop.py", "run"],
+        cwd=repo,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     refused(done, "git config", "user.name")
     nothing_made(repo)
 
@@ -105,11 +116,17 @@ def test_no_git_identity(repo: Path, tmp_path: Path) -> None:
 def test_a_tag_of_another_environment(repo: Path, autorl) -> None:
     other = repo / "results/Hopper-v5/mine"
     other.mkdir(parents=True)
-    shutil.copy(PROJECT / "LICENSE", other / "journal.jsonl")  # whatever it holds, it is not ours to continue
+    shutil.copy(
+        PROJECT / "LICENSE", other / "journal.jsonl"
+    )  # whatever it holds, it is not ours to continue
     refused(autorl("run", "--tag", "mine", "--env-id", "Pendulum-v1"), "mine", "Hopper-v5")
 
 
-@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["try", "--help"], ["wait", "--help"], ["status", "-h"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["run", "--help"], ["try", "--help"], ["wait", "--help"], ["status", "-h"]],
+    ids=" ".join,
+)
 def test_help(autorl, args: list[str]) -> None:
     done = autorl(*args)
     assert done.returncode == 0 and "Usage" in done.stdout

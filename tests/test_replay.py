@@ -11,7 +11,12 @@ from autorl.proposers.replay import Replay
 
 TRAIN = "LR = 1e-3\nGAMMA = 0.99\n"
 ROWS = [
-    {"title": "lr", "hypothesis": "timid", "expected_effect": "faster", "edits": [{"search": "LR = 1e-3", "replace": "LR = 3e-3"}]},
+    {
+        "title": "lr",
+        "hypothesis": "timid",
+        "expected_effect": "faster",
+        "edits": [{"search": "LR = 1e-3", "replace": "LR = 3e-3"}],
+    },
     {"title": "misfit", "edits": [{"search": "NOT THERE", "replace": "x"}]},
     {"title": "all new", "source": "print('new')\n"},
 ]
@@ -19,7 +24,10 @@ ROWS = [
 
 def replay(tmp_path: Path, rows, consumed: int = 0, lines: bool = True) -> Replay:
     path = tmp_path / "ideas.json"
-    path.write_text("\n\n".join(json.dumps(r) for r in rows) if lines else json.dumps(rows, indent=1), encoding="utf-8")
+    path.write_text(
+        "\n\n".join(json.dumps(r) for r in rows) if lines else json.dumps(rows, indent=1),
+        encoding="utf-8",
+    )
     return Replay(path, consumed)
 
 
@@ -32,8 +40,15 @@ def purse(books):
 def test_rows_come_in_order_and_end(lines, tmp_path, purse):
     now, proposer = history(train_source=TRAIN), replay(tmp_path, ROWS, lines=lines)
     first = proposer.propose(now, purse)
-    assert (first.title, first.hypothesis, first.expected_effect, first.proposer) == ("lr", "timid", "faster", "replay")
-    with pytest.raises(ProposerError, match=r"misfit: Edit 1: the search block is not in train\.py"):
+    assert (first.title, first.hypothesis, first.expected_effect, first.proposer) == (
+        "lr",
+        "timid",
+        "faster",
+        "replay",
+    )
+    with pytest.raises(
+        ProposerError, match=r"misfit: Edit 1: the search block is not in train\.py"
+    ):
         proposer.propose(now, purse)
     assert proposer.propose(now, purse).source == "print('new')\n"
     assert proposer.propose(now, purse) is None and proposer.propose(now, purse) is None
@@ -55,7 +70,10 @@ def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, purse):
         ({"title": " ", "source": "x"}, "an object with a title"),
         (["lr"], "an object with a title"),
         ({"title": "neither"}, "either edits or source"),
-        ({"title": "both", "source": "x", "edits": [{"search": "a", "replace": "b"}]}, "either edits or source"),
+        (
+            {"title": "both", "source": "x", "edits": [{"search": "a", "replace": "b"}]},
+            "either edits or source",
+        ),
         ({"title": "half an edit", "edits": [{"search": "a"}]}, "search and replace"),
         ({"title": "a number", "source": 3}, "text of the whole new train.py"),
         ({"title": "\ud800", "source": "x"}, "no Unicode"),

@@ -72,15 +72,29 @@ def seen(box: sandbox.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict
         "/etc/hosts",
     ]
     argv = sandbox.wrap(
-        box, [sys.executable, "-I", "-S", "-c", PROBE, *paths], env={"GIVEN": "1"}, writable={run_dir: sandbox.RUN}, chdir=sandbox.RUN
+        box,
+        [sys.executable, "-I", "-S", "-c", PROBE, *paths],
+        env={"GIVEN": "1"},
+        writable={run_dir: sandbox.RUN},
+        chdir=sandbox.RUN,
     )
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=os.environ | {"AUTORL_CANARY": "leak"}, cwd="/")
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"AUTORL_CANARY": "leak"},
+        cwd="/",
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) | {"secret": str(secret), "run_dir": run_dir}
 
 
 def test_environment_is_what_was_given(seen: dict) -> None:
-    assert set(seen["env"]) - {"LC_CTYPE"} <= {"GIVEN", "HOME", "TMPDIR", "PWD"} and seen["env"]["GIVEN"] == "1"
+    assert (
+        set(seen["env"]) - {"LC_CTYPE"} <= {"GIVEN", "HOME", "TMPDIR", "PWD"}
+        and seen["env"]["GIVEN"] == "1"
+    )
 
 
 def test_not_even_the_environment_of_process_one_leaks(seen: dict) -> None:
@@ -101,8 +115,14 @@ def test_only_the_private_places_are_writable(seen: dict) -> None:
 
 
 def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
-    assert not seen["reads"][seen["secret"]] and not seen["reads"]["/etc/shadow"] and not seen["reads"][str(PROJECT / "train.py")]
-    assert not any(seen["opens"].values())  # the kernel's switches under /proc/sys too, which root owns
+    assert (
+        not seen["reads"][seen["secret"]]
+        and not seen["reads"]["/etc/shadow"]
+        and not seen["reads"][str(PROJECT / "train.py")]
+    )
+    assert not any(
+        seen["opens"].values()
+    )  # the kernel's switches under /proc/sys too, which root owns
 
 
 def test_only_loopback(seen: dict) -> None:
@@ -132,7 +152,10 @@ def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
 def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
     code = "import os; print([os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ('/tmp', '/dev/shm')])"
     done = subprocess.run(
-        sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20), capture_output=True, text=True, check=True
+        sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(done.stdout) == [1 << 20, 1 << 20]
 
@@ -141,7 +164,10 @@ def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
 def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, parent: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="autorl python ", dir=parent))
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv")], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv")],
+            check=True,
+        )
         (folder / "beside.txt").write_text("not for you")
         (folder / "installed").mkdir()
         (folder / "installed" / "my_module.py").write_text("NAME = 'mine'\n")
@@ -152,7 +178,12 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
             "import subprocess, sys; from autorl.judge import sandbox; box = sandbox.probe('bwrap'); "
             f"sys.exit(subprocess.run(sandbox.wrap(box, [sys.executable, '-I', '-c', {inside!r}], env={{}})).returncode)"
         )
-        done = subprocess.run([str(folder / "venv/bin/python"), "-c", code], cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(
+            [str(folder / "venv/bin/python"), "-c", code],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+        )
         assert done.stdout.split() == ["mine", "False", "json"], done.stderr
     finally:
         shutil.rmtree(folder)
@@ -160,13 +191,19 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
 
 def test_an_inherited_socket_works_inside(box: sandbox.Sandbox) -> None:
     ours, theirs = socket.socketpair()
-    argv = sandbox.wrap(box, [sys.executable, "-I", "-S", "-c", f"import os; os.write({theirs.fileno()}, b'hello')"], env={})
+    argv = sandbox.wrap(
+        box,
+        [sys.executable, "-I", "-S", "-c", f"import os; os.write({theirs.fileno()}, b'hello')"],
+        env={},
+    )
     with ours, theirs:
         subprocess.run(argv, pass_fds=[theirs.fileno()], check=True, timeout=30)
         assert ours.recv(5) == b"hello"
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become an ordinary user")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become an ordinary user"
+)
 def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chown(folder, 12345, 12345)
@@ -182,15 +219,31 @@ def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
 
 def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Path) -> None:
     code = "from autorl.judge import sandbox; print(sandbox.advice('auto')); sandbox.probe('bwrap')"
-    for program, word in ((None, "not installed"), ("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n", "does not work")):
+    for program, word in (
+        (None, "not installed"),
+        ("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n", "does not work"),
+    ):
         folder = tmp_path / word.replace(" ", "-")
         folder.mkdir()
         if program:
             (folder / "bwrap").write_text(program)
             (folder / "bwrap").chmod(0o755)
-        only = code.replace("from autorl.judge import sandbox;", f"from autorl.judge import sandbox; sandbox.PLACES = ({str(folder)!r},);")
-        done = subprocess.run([sys.executable, "-c", only], cwd=PROJECT, capture_output=True, text=True, env={"PATH": str(folder)})
-        assert word in done.stdout and done.stdout.startswith("Runs are not confined (isolation=none)") and done.stdout.count("\n") == 1
+        only = code.replace(
+            "from autorl.judge import sandbox;",
+            f"from autorl.judge import sandbox; sandbox.PLACES = ({str(folder)!r},);",
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", only],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            env={"PATH": str(folder)},
+        )
+        assert (
+            word in done.stdout
+            and done.stdout.startswith("Runs are not confined (isolation=none)")
+            and done.stdout.count("\n") == 1
+        )
         assert "UserError" in done.stderr and "--sandbox bwrap does not work here" in done.stderr
 
 

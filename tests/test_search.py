@@ -55,7 +55,20 @@ def history(
     source: str, rows: tuple[Row, ...] = (), params: dict[int, tuple[tuple[str, float], ...]] | None = None, incumbent: int = 0,
     vet: Callable[[str], str] = lambda s: "", source_of: Callable[[int], str] | None = None, seed: int = 0,
 ) -> History:  # fmt: skip
-    return History("Toy-v0", 60.0, 10, "2 cores", "", source, incumbent, rows, vet=vet, params=params or {}, source_of=source_of, seed=seed)
+    return History(
+        "Toy-v0",
+        60.0,
+        10,
+        "2 cores",
+        "",
+        source,
+        incumbent,
+        rows,
+        vet=vet,
+        params=params or {},
+        source_of=source_of,
+        seed=seed,
+    )
 
 
 def row(n: int, score: float | None, status: str = "discard", **more: object) -> Row:
@@ -66,7 +79,16 @@ def row(n: int, score: float | None, status: str = "discard", **more: object) ->
 
 
 def test_constants_are_those_a_person_would_tune() -> None:
-    assert list(constants(SOURCE)) == ["LEARNING_RATE", "LR", "NUM_EPOCHS", "GAMMA", "BATCH", "ENT_COEF", "LOG_STD", "WIDTH"]
+    assert list(constants(SOURCE)) == [
+        "LEARNING_RATE",
+        "LR",
+        "NUM_EPOCHS",
+        "GAMMA",
+        "BATCH",
+        "ENT_COEF",
+        "LOG_STD",
+        "WIDTH",
+    ]
 
 
 def test_bounds_come_from_the_comment_else_from_name_and_value() -> None:
@@ -74,21 +96,34 @@ def test_bounds_come_from_the_comment_else_from_name_and_value() -> None:
     assert found["LEARNING_RATE"] == Dimension(1e-5, 1e-2, "log")
     assert found["LR"] == Dimension(3e-4 / 4, 3e-4 * 4, "log")
     assert found["NUM_EPOCHS"] == Dimension(1, 20, "linear", integer=True)
-    assert found["GAMMA"].scale == "log1m" and found["GAMMA"].low == pytest.approx(0.96) and found["GAMMA"].high == pytest.approx(0.9975)
+    assert (
+        found["GAMMA"].scale == "log1m"
+        and found["GAMMA"].low == pytest.approx(0.96)
+        and found["GAMMA"].high == pytest.approx(0.9975)
+    )
     assert found["BATCH"].choices == (64, 128, 256) and found["BATCH"].integer
     assert (found["LOG_STD"].low, found["LOG_STD"].high) == (-1.5, 0.5)
     assert found["WIDTH"] == Dimension(12, 192, "log", integer=True)
 
 
-@pytest.mark.parametrize("comment", ["# [3, 1]", "# [a, b] log", "# [0, 1] log", "# {64}", "# []", "# [1e-5 1e-2]"])
+@pytest.mark.parametrize(
+    "comment", ["# [3, 1]", "# [a, b] log", "# [0, 1] log", "# {64}", "# []", "# [1e-5 1e-2]"]
+)
 def test_a_comment_that_is_no_range_falls_back_to_the_default(comment: str) -> None:
     assert constants(f"X = 0.5  {comment}\n")["X"].dimension == default_dimension("X", 0.5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("GAMMA", 0.99), ("WIDTH", 64), ("LR", 3e-4), ("BONUS", 0.0), ("OFFSET", -2.0), ("N", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GAMMA", 0.99), ("WIDTH", 64), ("LR", 3e-4), ("BONUS", 0.0), ("OFFSET", -2.0), ("N", 1)],
+)
 def test_defaults_hold_the_value_and_room_on_a_side(name: str, value: float) -> None:
     dimension = default_dimension(name, value)
-    assert dimension is not None and dimension.low <= value <= dimension.high and dimension.low < dimension.high
+    assert (
+        dimension is not None
+        and dimension.low <= value <= dimension.high
+        and dimension.low < dimension.high
+    )
 
 
 @pytest.mark.parametrize("value", [0, -3, 1e-8])
@@ -104,7 +139,9 @@ def test_every_value_stays_within_bounds_and_survives_being_written() -> None:
             value = constant.dimension.to_value(x)
             assert constant.dimension.low <= value <= constant.dimension.high, name
             text = show(value, constant.dimension.integer)
-            assert float(text) == value and (("." in text or "e" in text) != constant.dimension.integer), (name, text)
+            assert float(text) == value and (
+                ("." in text or "e" in text) != constant.dimension.integer
+            ), (name, text)
 
 
 def test_not_python_has_no_constants() -> None:
@@ -116,7 +153,9 @@ def test_not_python_has_no_constants() -> None:
 LOOKALIKE = "ACTOR_LR = 3e-4\nLR = 3e-4\nif True:\n    LR2 = 1\n    LR = 3e-4\n\nLR3 = 3e-4 # α, [1e-5, 1e-2] log\r\nN = 8; M = 12\n"
 
 
-@pytest.mark.parametrize("source", [LOOKALIKE, LOOKALIKE * 1 + LOOKALIKE.replace("LR", "XR"), SOURCE, "A = 1.5"])
+@pytest.mark.parametrize(
+    "source", [LOOKALIKE, LOOKALIKE * 1 + LOOKALIKE.replace("LR", "XR"), SOURCE, "A = 1.5"]
+)
 def test_edits_are_exact_unique_and_all_that_changes(source: str) -> None:
     known = constants(source)
     for count in range(1, min(3, len(known)) + 1):
@@ -125,23 +164,31 @@ def test_edits_are_exact_unique_and_all_that_changes(source: str) -> None:
             wanted, edits = rewrite(source, changes)
             assert apply_edits(source, edits) == wanted
             after = constants(wanted)
-            assert {n: c.value for n, c in after.items()} == {n: changes.get(n, c.value) for n, c in known.items()}
+            assert {n: c.value for n, c in after.items()} == {
+                n: changes.get(n, c.value) for n, c in known.items()
+            }
             old, new = source.split("\n"), wanted.split("\n")
             assert len(old) == len(new)
-            assert {i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b} <= {known[n].line for n in names}
+            assert {i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b} <= {
+                known[n].line for n in names
+            }
 
 
 # -- proposals -------------------------------------------------------------------------------------------------------
 
 
-def play(source: str, score: Callable[[dict[str, float]], float | None], count: int, seed: int = 0) -> tuple[list[Proposal], History]:
+def play(
+    source: str, score: Callable[[dict[str, float]], float | None], count: int, seed: int = 0
+) -> tuple[list[Proposal], History]:
     """`count` attempts; the best score so far becomes the incumbent."""
     values = {n: c.value for n, c in constants(source).items()}
     rows, params, sources = [row(0, score(values), "keep")], {0: tuple(values.items())}, {0: source}
     best, proposals = 0, []
     proposer = SearchProposer(seed)
     for n in range(1, count + 1):
-        now = history(sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__)
+        now = history(
+            sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__
+        )
         proposal = proposer.propose(now)
         if proposal is None:
             break
@@ -153,7 +200,9 @@ def play(source: str, score: Callable[[dict[str, float]], float | None], count: 
         rows.append(row(n, got, "crash" if got is None else "discard", runs=1))
         if got is not None and got > (rows[best].avg_return or -math.inf):
             best = n
-    return proposals, history(sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__)
+    return proposals, history(
+        sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__
+    )
 
 
 def test_one_to_three_constants_change_and_the_title_says_which() -> None:
@@ -161,7 +210,13 @@ def test_one_to_three_constants_change_and_the_title_says_which() -> None:
     sizes = {len(p.title.split(", ")) for p in proposals}
     assert sizes <= {1, 2, 3} and len(sizes) > 1
     assert all("→" in part for p in proposals for part in p.title.split(", "))
-    assert all(p.proposer == "search" and p.hypothesis and p.edits and set(dict(p.params)) == set(constants(SOURCE)) for p in proposals)
+    assert all(
+        p.proposer == "search"
+        and p.hypothesis
+        and p.edits
+        and set(dict(p.params)) == set(constants(SOURCE))
+        for p in proposals
+    )
 
 
 def test_no_set_of_values_is_proposed_twice_and_the_end_of_a_small_space_is_none() -> None:
@@ -173,12 +228,19 @@ def test_no_set_of_values_is_proposed_twice_and_the_end_of_a_small_space_is_none
 
 def test_what_is_still_running_is_not_proposed_again() -> None:
     source = "A = 1  # {1, 2}\n"
-    assert SearchProposer().propose(history(source, (row(0, 1.0, "keep"), row(1, None, "running")), {1: (("A", 2.0),)})) is None
+    assert (
+        SearchProposer().propose(
+            history(source, (row(0, 1.0, "keep"), row(1, None, "running")), {1: (("A", 2.0),)})
+        )
+        is None
+    )
 
 
 def test_vetoed_sources_are_passed_over() -> None:
     source = "A = 1  # {1, 2, 3}\n"
-    proposal = SearchProposer().propose(history(source, (row(0, 1.0, "keep"),), vet=lambda s: "no" if "A = 2" in s else ""))
+    proposal = SearchProposer().propose(
+        history(source, (row(0, 1.0, "keep"),), vet=lambda s: "no" if "A = 2" in s else "")
+    )
     assert proposal is not None and apply_edits(source, proposal.edits).startswith("A = 3")
 
 
@@ -203,7 +265,12 @@ def test_the_same_ledger_gives_the_same_proposal_in_another_process() -> None:
     from autorl.records import to_json
 
     data = json.dumps(
-        {"rows": to_json(list(now.rows)), "params": to_json(now.params), "source": now.train_source, "incumbent": now.incumbent}
+        {
+            "rows": to_json(list(now.rows)),
+            "params": to_json(now.params),
+            "source": now.train_source,
+            "incumbent": now.incumbent,
+        }
     )
     done = subprocess.run(
         [sys.executable, "-c", code], input=data, capture_output=True, text=True, cwd=PROJECT, timeout=120,
@@ -228,7 +295,9 @@ def test_a_disaster_is_low_but_does_not_drown_the_rest() -> None:
 def test_crashing_settings_are_avoided_though_every_return_is_negative() -> None:
     """Half of the range crashes; read as 0 a crash would beat every measured return."""
     proposals, _ = play(
-        "A = 0.4  # [0.0, 1.0]\nB = 0.5  # [0.0, 1.0]\n", lambda v: None if v["A"] > 0.5 else -100 - 10 * abs(v["B"] - 0.2), 40
+        "A = 0.4  # [0.0, 1.0]\nB = 0.5  # [0.0, 1.0]\n",
+        lambda v: None if v["A"] > 0.5 else -100 - 10 * abs(v["B"] - 0.2),
+        40,
     )
     late = [dict(p.params)["A"] > 0.5 for p in proposals[20:]]
     assert sum(late) <= len(late) / 4
@@ -236,9 +305,16 @@ def test_crashing_settings_are_avoided_though_every_return_is_negative() -> None
 
 def test_attempts_by_others_teach_it_and_lacking_constants_read_as_the_incumbents() -> None:
     sources = {0: "A = 1.0  # [0, 4]\nB = 2.0  # [0, 4]\n", 1: "A = 3.0\nx = 1\n"}
-    now = history(sources[0], (row(0, 1.0, "keep"), row(1, 5.0, "discard", proposer="claude")), source_of=sources.__getitem__)
+    now = history(
+        sources[0],
+        (row(0, 1.0, "keep"), row(1, 5.0, "discard", proposer="claude")),
+        source_of=sources.__getitem__,
+    )
     trials = ledger(now, constants(sources[0]))
-    assert [(t.values, t.score) for t in trials] == [({"A": 1.0, "B": 2.0}, 1.0), ({"A": 3.0, "B": 2.0}, 5.0)]
+    assert [(t.values, t.score) for t in trials] == [
+        ({"A": 1.0, "B": 2.0}, 1.0),
+        ({"A": 3.0, "B": 2.0}, 5.0),
+    ]
 
 
 def test_an_attempt_whose_source_is_gone_is_left_out() -> None:
@@ -260,11 +336,15 @@ def test_expected_improvement_is_the_mean_of_the_positive_part() -> None:
     rng = np.random.default_rng(0)
     points = rng.random((12, 2))
     scores = -100 + 50 * points[:, 0]
-    expected, mean, deviation = improvement(points, scores, np.ones(12), 4.0, rng.random((30, 2)), points[0])
+    expected, mean, deviation = improvement(
+        points, scores, np.ones(12), 4.0, rng.random((30, 2)), points[0]
+    )
     grid = np.linspace(-8, 8, 20001)
     density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
     for e, m, s in zip(expected, mean, deviation, strict=True):
-        assert e == pytest.approx(float((np.maximum(m + s * grid, 0) * density).sum() * (grid[1] - grid[0])), abs=1e-3)
+        assert e == pytest.approx(
+            float((np.maximum(m + s * grid, 0) * density).sum() * (grid[1] - grid[0])), abs=1e-3
+        )
 
 
 def test_the_model_climbs_a_ramp_and_trusts_noise_less() -> None:
@@ -302,10 +382,18 @@ def test_it_finds_the_bottom_of_a_noisy_bowl_more_often_than_chance() -> None:
 def test_a_proposal_at_a_hundred_trials_takes_under_half_a_second_of_cpu() -> None:
     rng = random.Random(0)
     known = constants(SOURCE)
-    params = {n: tuple((k, c.dimension.to_value(rng.uniform(*c.dimension.x_bounds))) for k, c in known.items()) for n in range(1, 101)}
+    params = {
+        n: tuple(
+            (k, c.dimension.to_value(rng.uniform(*c.dimension.x_bounds))) for k, c in known.items()
+        )
+        for n in range(1, 101)
+    }
     rows = (
         row(0, 0.0, "keep", runs=4, stderr=0.5),
-        *(row(n, rng.gauss(0, 1) if n % 9 else None, "discard" if n % 9 else "crash") for n in params),
+        *(
+            row(n, rng.gauss(0, 1) if n % 9 else None, "discard" if n % 9 else "crash")
+            for n in params
+        ),
     )
     SearchProposer().propose(history(SOURCE, rows, params))  # imports
     began = time.thread_time()
@@ -344,7 +432,9 @@ class Scripted:
 def test_shares_hold_at_every_moment_and_across_restarts(share: float) -> None:
     rows: tuple[Row, ...] = (row(0, 1.0, "keep"),)
     for n in range(1, 61):
-        proposal = HybridProposer(Scripted("claude"), Scripted("search"), share).propose(history("x = 1\n", rows), None)  # type: ignore[arg-type]
+        proposal = HybridProposer(Scripted("claude"), Scripted("search"), share).propose(
+            history("x = 1\n", rows), None
+        )  # type: ignore[arg-type]
         assert proposal is not None
         rows += (row(n, 0.0, proposer=proposal.proposer),)
         mine = sum(r.proposer == "search" for r in rows)
@@ -360,7 +450,9 @@ def test_search_without_anything_to_tune_passes_its_turn_on() -> None:
 
 def test_search_alone_says_why_it_cannot() -> None:
     with pytest.raises(ProposerError):
-        HybridProposer(Scripted("claude"), Scripted("search", has=False), 1.0).propose(history("x = 1\n"), None)  # type: ignore[arg-type]
+        HybridProposer(Scripted("claude"), Scripted("search", has=False), 1.0).propose(
+            history("x = 1\n"), None
+        )  # type: ignore[arg-type]
 
 
 def test_a_share_outside_0_to_1_is_refused() -> None:

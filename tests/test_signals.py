@@ -20,7 +20,12 @@ def long_run(tmp_path, forge):
     argv = site.argv()
     argv[argv.index("--budget") + 1] = "60"
     process = forge.start(site.repo, argv, site.env)
-    assert until(lambda: any(e.get("attempt") == 1 and e["type"] == "started" for e in (site.events() if types(site) else [])))
+    assert until(
+        lambda: any(
+            e.get("attempt") == 1 and e["type"] == "started"
+            for e in (site.events() if types(site) else [])
+        )
+    )
     assert until(lambda: bool(children_in(site.folder)))
     yield site, process
     if not process.ended.is_set():
@@ -74,20 +79,33 @@ def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(lon
     argv = site.argv()
     argv[argv.index("--budget") + 1] = "60"
     again = forge.start(site.repo, argv, site.env)
-    assert until(lambda: sum(e.get("attempt") == 1 and e["type"] == "started" for e in site.events()) == 2)
+    assert until(
+        lambda: sum(e.get("attempt") == 1 and e["type"] == "started" for e in site.events()) == 2
+    )
     os.kill(again.pid, signal.SIGTERM)
     again.wait()
     first, second = [e for e in site.events() if e["type"] == "started" and e["attempt"] == 1][:2]
     assert first["seed"] == second["seed"]
-    assert next(e for e in site.events() if e["type"] == "run" and e["run"] == first["run"])["record"]["status"] == "interrupted"
+    assert (
+        next(e for e in site.events() if e["type"] == "run" and e["run"] == first["run"])["record"][
+            "status"
+        ]
+        == "interrupted"
+    )
 
 
 @pytest.mark.long
-def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_is_still_proved(tmp_path, forge):
+def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_is_still_proved(
+    tmp_path, forge
+):
     crashes = [{"title": f"crash {k}", "source": script(3.0 + k, "raise")} for k in range(7)]
     site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}, *crashes])
     code, out, err = forge.run(site.repo, site.argv("--confirm-runs", "2"), site.env)
-    assert code == 1 and "crashed while the incumbent" in out + err and "the ideas are at fault" in out + err, out + err
+    assert (
+        code == 1
+        and "crashed while the incumbent" in out + err
+        and "the ideas are at fault" in out + err
+    ), out + err
     ledger = site.ledger()
     assert sum(v.outcome == "crash" for v in ledger.verdicts) == 5
     assert ledger.claim is not None and ledger.claim["champion"] == 1

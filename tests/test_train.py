@@ -25,17 +25,32 @@ TOYS = PROJECT / "tests" / "toys"
 WORKER = ThreadPoolExecutor(1)
 
 
-def run_train(folder: Path, env_id: str, budget: float, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_train(
+    folder: Path, env_id: str, budget: float, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """`python train.py` as a person starts it, with its metrics in `folder`."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTORL_")}
-    settings = {"AUTORL_ENV_ID": env_id, "AUTORL_TIME_BUDGET": str(budget), "AUTORL_RUN_DIR": str(folder), "AUTORL_NUM_EVAL_EPISODES": "5"}
+    settings = {
+        "AUTORL_ENV_ID": env_id,
+        "AUTORL_TIME_BUDGET": str(budget),
+        "AUTORL_RUN_DIR": str(folder),
+        "AUTORL_NUM_EVAL_EPISODES": "5",
+    }
     env = clean | settings | {"PYTHONPATH": str(TOYS)} | variables
-    return subprocess.run([sys.executable, str(PROJECT / "train.py")], env=env, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "train.py")],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
 
 
 def block(output: str) -> dict[str, float]:
     """The summary block's numbers."""
-    return {k: float(v) for k, v in (line.split(":") for line in output.split("---\n")[1].splitlines())}
+    return {
+        k: float(v) for k, v in (line.split(":") for line in output.split("---\n")[1].splitlines())
+    }
 
 
 # ---------------------------------------------------------------------------
@@ -61,18 +76,31 @@ def slow_gae(rewards: Any, values: Any, terminated: Any, truncated: Any) -> np.n
 
 def test_advantages_equal_the_papers_sum() -> None:
     rng = np.random.default_rng(3)
-    rewards, values = rng.normal(size=(50, 6)).astype(np.float32), rng.normal(size=(51, 6)).astype(np.float32)
+    rewards, values = (
+        rng.normal(size=(50, 6)).astype(np.float32),
+        rng.normal(size=(51, 6)).astype(np.float32),
+    )
     kind = rng.random((50, 6))
     terminated, truncated = kind < 0.1, (kind > 0.9)
     fast = train.compute_gae(rewards, values, terminated, truncated)
     assert np.allclose(fast, slow_gae(rewards, values, terminated, truncated), atol=1e-4)
-    assert not np.allclose(fast, slow_gae(rewards, values, terminated | truncated, truncated), atol=1e-2)  # the time limit matters
+    assert not np.allclose(
+        fast, slow_gae(rewards, values, terminated | truncated, truncated), atol=1e-2
+    )  # the time limit matters
 
 
-def collected(env_id: str, num_envs: int, num_steps: int) -> tuple[train.Rollout, train.Agent, list[Any]]:
+def collected(
+    env_id: str, num_envs: int, num_steps: int
+) -> tuple[train.Rollout, train.Agent, list[Any]]:
     half = num_envs // 2
-    halves = [(evaluate.VecEnv(half, env_id, seed=k, threads=1), slice(k * half, (k + 1) * half)) for k in (0, 1)]
-    obs_space, action_space = halves[0][0].single_observation_space, halves[0][0].single_action_space
+    halves = [
+        (evaluate.VecEnv(half, env_id, seed=k, threads=1), slice(k * half, (k + 1) * half))
+        for k in (0, 1)
+    ]
+    obs_space, action_space = (
+        halves[0][0].single_observation_space,
+        halves[0][0].single_action_space,
+    )
     torch.manual_seed(0)
     agent = train.Agent(obs_space.shape[0], action_space.low, action_space.high)
     rollout = train.Rollout(num_steps, num_envs, *obs_space.shape, *action_space.shape)
@@ -84,22 +112,40 @@ def test_no_reset_step_is_trained_on_and_a_time_limit_is_bootstrapped() -> None:
     """The counting env's episodes: 5 steps then terminated, 7 steps then truncated, a reset step after each."""
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 28)
     rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
-    obs, _, logprobs, advantages, values = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
-    steps = (obs[:, 0] * agent.obs_std[0] + agent.obs_mean[0]).round().int()  # how far into its episode each row is
+    obs, _, logprobs, advantages, values = rollout.batch(
+        agent, rollout.rewards, train.GAMMA, torch.device("cpu")
+    )
+    steps = (
+        (obs[:, 0] * agent.obs_std[0] + agent.obs_mean[0]).round().int()
+    )  # how far into its episode each row is
     assert len(obs) == 4 * (5 + 7 + 5 + 7 + 0)  # 28 rows an env, of which 4 are resets
-    assert sorted(set(steps.tolist())) == [0, 1, 2, 3, 4, 5, 6]  # never 7, nor a 5 of an odd episode: nothing acts on a last observation
+    assert sorted(set(steps.tolist())) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]  # never 7, nor a 5 of an odd episode: nothing acts on a last observation
     assert int((steps == 5).sum()) == int((steps == 6).sum()) == 4 * 2
     assert len(logprobs) == len(advantages) == len(values) == len(obs)
-    all_values = agent.critic(agent.normalize(torch.from_numpy(rollout.obs))).squeeze(-1).detach().numpy()
+    all_values = (
+        agent.critic(agent.normalize(torch.from_numpy(rollout.obs))).squeeze(-1).detach().numpy()
+    )
     for n in range(4):
         t_term, t_trunc = 4, 12  # the last steps of the first and of the second episode
         assert rollout.terminated[t_term, n] and rollout.truncated[t_trunc, n]
-        flat = {int(t): i for i, t in enumerate(np.flatnonzero(rollout.valid.reshape(-1)))}  # (t, n) -> row of the batch
+        flat = {
+            int(t): i for i, t in enumerate(np.flatnonzero(rollout.valid.reshape(-1)))
+        }  # (t, n) -> row of the batch
         row = flat[t_term * 4 + n]
         assert advantages[row].item() == pytest.approx(5.0 - all_values[t_term, n], abs=1e-4)
         row = flat[t_trunc * 4 + n]
         assert rollout.obs[t_trunc + 1, n, 0] == 7  # bootstrapped from the true last observation
-        assert advantages[row].item() == pytest.approx(7.0 + train.GAMMA * all_values[t_trunc + 1, n] - all_values[t_trunc, n], abs=1e-4)
+        assert advantages[row].item() == pytest.approx(
+            7.0 + train.GAMMA * all_values[t_trunc + 1, n] - all_values[t_trunc, n], abs=1e-4
+        )
 
 
 def test_envpool_gives_training_the_same_meaning() -> None:
@@ -122,13 +168,28 @@ def test_a_rollout_goes_on_where_the_last_one_stopped() -> None:
     for _ in range(4):
         rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
         seen += rollout.obs[:-1, 0, 0].tolist()
-    assert seen == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]  # 5 is where the first episode ended; its row is the reset step
+    assert seen == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # 5 is where the first episode ended; its row is the reset step
 
 
 def test_log_probabilities_are_those_of_the_behaviour_policy() -> None:
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 16)
     rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
-    obs, actions, logprobs, *_ = rollout.batch(agent, rollout.rewards, train.GAMMA, torch.device("cpu"))
+    obs, actions, logprobs, *_ = rollout.batch(
+        agent, rollout.rewards, train.GAMMA, torch.device("cpu")
+    )
     normal = torch.distributions.Normal(agent.actor(obs), agent.log_std.exp())
     assert torch.allclose(logprobs, normal.log_prob(actions).sum(-1), atol=1e-4)
 
@@ -157,44 +218,75 @@ def test_rewards_are_scaled_by_the_discounted_return_of_episodes() -> None:
 
 
 def test_actions_fill_the_bounds_and_never_leave_them() -> None:
-    low, high = np.array([-2.0, -0.4, -np.inf], np.float32), np.array([4.0, 0.4, np.inf], np.float32)
+    low, high = (
+        np.array([-2.0, -0.4, -np.inf], np.float32),
+        np.array([4.0, 0.4, np.inf], np.float32),
+    )
     agent = train.Agent(5, low, high)
-    actions = agent.to_env(torch.tensor([[-9.0, -9.0, -9.0], [0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])).numpy()
-    assert actions.tolist() == [[-2.0, pytest.approx(-0.4), -9.0], [1.0, 0.0, 0.0], [4.0, pytest.approx(0.4), 9.0]]
+    actions = agent.to_env(
+        torch.tensor([[-9.0, -9.0, -9.0], [0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
+    ).numpy()
+    assert actions.tolist() == [
+        [-2.0, pytest.approx(-0.4), -9.0],
+        [1.0, 0.0, 0.0],
+        [4.0, pytest.approx(0.4), 9.0],
+    ]
 
 
 @pytest.fixture(scope="module")
-def handed_over(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def handed_over(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run without any time, on a user's own environment, that ends in the hand-over."""
     folder = tmp_path_factory.mktemp("handover")
     return folder, run_train(folder, "counting_env:Counting-v0", 0, AUTORL_HANDOVER="1")
 
 
-def test_without_any_time_one_update_is_made_and_handed_over(handed_over: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_without_any_time_one_update_is_made_and_handed_over(
+    handed_over: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     folder, done = handed_over
     assert done.returncode == 0, done.stderr
     head, *rows = (folder / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1
     row = dict(zip(head.split(","), rows[0].split(","), strict=True))
-    known = {"num_updates", "sps", "episode_return", "episode_length", "policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac"}
+    known = {
+        "num_updates",
+        "sps",
+        "episode_return",
+        "episode_length",
+        "policy_loss",
+        "value_loss",
+        "entropy",
+        "approx_kl",
+        "clipfrac",
+    }
     assert known | {"explained_variance", "policy_mu", "policy_sigma"} <= set(row)
     assert all(np.isfinite(float(value)) for value in row.values())
     assert "---" not in done.stdout  # under the judge evaluate_policy does not return
 
 
 @pytest.mark.parametrize("num", [1, 100])
-def test_the_agent_keeps_its_contract(handed_over: tuple[Path, subprocess.CompletedProcess[str]], num: int) -> None:
+def test_the_agent_keeps_its_contract(
+    handed_over: tuple[Path, subprocess.CompletedProcess[str]], num: int
+) -> None:
     with open(handed_over[0] / "policy.pkl", "rb") as file:
         handed = cloudpickle.load(file)  # by value: this process never imported that __main__
     agent = handed["agent"]
     obs = torch.randn(num, 3, generator=torch.Generator().manual_seed(0)) * 5
     actions = agent.get_action(obs.to(handed["device"]))
-    assert isinstance(actions, np.ndarray) and actions.shape == (num, 1) and actions.dtype == np.float32
+    assert (
+        isinstance(actions, np.ndarray)
+        and actions.shape == (num, 1)
+        and actions.dtype == np.float32
+    )
     assert ((actions >= -2) & (actions <= 4)).all()
     assert np.array_equal(actions, agent.get_action(obs.to(handed["device"])))  # deterministic
     alone = np.concatenate([agent.get_action(row[None].to(handed["device"])) for row in obs])
     assert np.allclose(actions, alone, atol=1e-5)  # rows are independent
-    assert not np.allclose(agent.obs_mean.cpu().numpy(), 0)  # the statistics travel inside the agent
+    assert not np.allclose(
+        agent.obs_mean.cpu().numpy(), 0
+    )  # the statistics travel inside the agent
 
 
 # ---------------------------------------------------------------------------
@@ -214,7 +306,10 @@ def test_inverted_pendulum_is_solved_within_a_minute(tmp_path: Path) -> None:
 def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path) -> None:
     done = run_train(tmp_path, "CartPole-v1", 5)
     assert done.returncode != 0
-    assert done.stderr.strip().startswith("CartPole-v1 has actions of Discrete(2)") and len(done.stderr.strip().splitlines()) == 1
+    assert (
+        done.stderr.strip().startswith("CartPole-v1 has actions of Discrete(2)")
+        and len(done.stderr.strip().splitlines()) == 1
+    )
     assert "Traceback" not in done.stderr and done.stdout == ""
 
 
@@ -255,7 +350,10 @@ def test_the_horizon_is_as_long_as_the_critic_can_foresee() -> None:
     for k in range(1000):
         horizon.see(0.95 if k % 4 else 0.85)  # .925 on average
         blind.see(float(k % 2) if k < 100 else -5.0)
-        assert train.GAMMA - 1e-9 <= horizon.gamma <= train.MAX_GAMMA + 1e-9 and abs(blind.gamma - train.GAMMA) < 1e-9
+        assert (
+            train.GAMMA - 1e-9 <= horizon.gamma <= train.MAX_GAMMA + 1e-9
+            and abs(blind.gamma - train.GAMMA) < 1e-9
+        )
     assert abs(horizon.gamma - train.MAX_GAMMA) < 1e-9
     for _ in range(1000):
         horizon.see(0.8)  # less, because episodes have become longer: it stays

@@ -8,7 +8,9 @@ from autorl.source.checks import MAX_BYTES, MAX_NUMBERS, ast_key, ast_nodes, vet
 GOOD = "import numpy as np\nX = 1\n\n\ndef f(a):\n    '''Doc.'''\n    return a + X  # comment\n"
 
 
-@pytest.mark.parametrize("path", [PROJECT / "train.py", *sorted(TOYS.glob("train*.py"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [PROJECT / "train.py", *sorted(TOYS.glob("train*.py"))], ids=lambda p: p.name
+)
 def test_honest_files_pass(path) -> None:
     assert vet(path.read_bytes()) == ""
 
@@ -28,8 +30,14 @@ def test_honest_files_pass(path) -> None:
         (f"W = [{', '.join(['0.5'] * (MAX_NUMBERS + 1))}]\n", "numbers"),
         (f"W = '{'a' * 10_000}'\n", "characters"),
         (f"W = {'9' * 400}\n", "bits"),
-        ("from gymnasium.envs.box2d.bipedal_walker import BipedalWalkerHeuristics as B\n", "ready-made"),
-        ("import gymnasium.envs.box2d.bipedal_walker as b\nb.BipedalWalkerHeuristics()\n", "ready-made"),
+        (
+            "from gymnasium.envs.box2d.bipedal_walker import BipedalWalkerHeuristics as B\n",
+            "ready-made",
+        ),
+        (
+            "import gymnasium.envs.box2d.bipedal_walker as b\nb.BipedalWalkerHeuristics()\n",
+            "ready-made",
+        ),
         ("(" * 300 + ")" * 300 + "\n", "not Python"),
     ],
 )
@@ -43,13 +51,23 @@ def test_lone_surrogate_in_a_string_is_refused_not_raised() -> None:
 
 
 def test_same_program_in_other_clothes_is_recognised() -> None:
-    dressed = '"""A docstring."""\n\nimport numpy as np\n\nX   =   1\n\n\ndef f(a):\n    return (a + X)\n'
+    dressed = (
+        '"""A docstring."""\n\nimport numpy as np\n\nX   =   1\n\n\ndef f(a):\n    return (a + X)\n'
+    )
     assert ast_key(dressed) == ast_key(GOOD)
     assert "measured before" in vet(dressed, {ast_key(GOOD)})
     assert vet(GOOD.replace("X = 1", "X = 2"), {ast_key(GOOD)}) == ""
 
 
-@pytest.mark.parametrize("change", [("X = 1", "X = 1.0"), ("a + X", "X + a"), ("X = 1", "X = True"), ("'''Doc.'''", "print('Doc.')")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("X = 1", "X = 1.0"),
+        ("a + X", "X + a"),
+        ("X = 1", "X = True"),
+        ("'''Doc.'''", "print('Doc.')"),
+    ],
+)
 def test_what_may_act_differently_has_another_key(change) -> None:
     assert ast_key(GOOD.replace(*change)) != ast_key(GOOD)
 
@@ -59,7 +77,9 @@ def test_a_body_of_a_docstring_alone_is_pass() -> None:
 
 
 def test_size_counts_syntax_not_words() -> None:
-    assert ast_nodes(GOOD) == ast_nodes(GOOD.replace("'''Doc.'''", "'''A much longer text about it.'''"))
+    assert ast_nodes(GOOD) == ast_nodes(
+        GOOD.replace("'''Doc.'''", "'''A much longer text about it.'''")
+    )
     assert ast_nodes(GOOD + "y = f(2)\n") > ast_nodes(GOOD)
     assert ast_nodes("x = 1\n") == 5  # Module, Assign, Name, Store, Constant
     assert ast_nodes("def f(:") == 0

@@ -53,7 +53,10 @@ def test_the_commit_holds_the_parents_tree_with_train_py_replaced(repo):
     assert git(repo, "ls-tree", "-r", sha, "sub/tool.sh").startswith("100755 blob")
     assert train_of(repo, sha).decode() == "print('ü🙂')\r\n"
     assert git(repo, "rev-parse", f"{sha}^") == workspace.head()
-    assert git(repo, "log", "-1", "--format=%an %ae|%cn %ce|%s", sha) == "Ada Ångström ada@example.org|Ada Ångström ada@example.org|Idea"
+    assert (
+        git(repo, "log", "-1", "--format=%an %ae|%cn %ce|%s", sha)
+        == "Ada Ångström ada@example.org|Ada Ångström ada@example.org|Idea"
+    )
 
 
 def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
@@ -65,19 +68,38 @@ def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
     git(clone, "config", "user.email", "ada@example.org")
     os.environ["TZ"] = "Asia/Kathmandu"
     try:
-        assert Workspace(clone).commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T07:48:04+05:45") == first
+        assert (
+            Workspace(clone).commit(
+                "a = 1\n", workspace.head(), "Idea", when="2026-01-31T07:48:04+05:45"
+            )
+            == first
+        )
     finally:
         del os.environ["TZ"]
-    assert workspace.commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T02:03:05Z") != first
+    assert (
+        workspace.commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T02:03:05Z") != first
+    )
 
 
 @pytest.mark.parametrize(
-    "message", ["", "\n\n", "# not a comment", "tab\tü🙂\u2028 \0 nul", "--amend", "x" * 100_000, "lone \ud800 surrogate"]
+    "message",
+    [
+        "",
+        "\n\n",
+        "# not a comment",
+        "tab\tü🙂\u2028 \0 nul",
+        "--amend",
+        "x" * 100_000,
+        "lone \ud800 surrogate",
+    ],
 )
 def test_any_message_makes_a_sound_commit(repo, message):
     workspace = Workspace(repo)
     sha = workspace.commit("a = 1\n", workspace.head(), message)
-    assert git(repo, "cat-file", "-t", sha) == "commit" and git(repo, "fsck", "--strict", "--no-dangling") == ""
+    assert (
+        git(repo, "cat-file", "-t", sha) == "commit"
+        and git(repo, "fsck", "--strict", "--no-dangling") == ""
+    )
 
 
 def test_an_executable_train_py_stays_executable(repo):
@@ -92,7 +114,17 @@ def test_an_executable_train_py_stays_executable(repo):
 
 
 @pytest.mark.parametrize(
-    "name", ["with space", "ünï🙂code", "quote'\"dollar$HOME", "-dash", "x" * 200, "new\nline", os.fsdecode(b"latin-\xfc")], ids=ascii
+    "name",
+    [
+        "with space",
+        "ünï🙂code",
+        "quote'\"dollar$HOME",
+        "-dash",
+        "x" * 200,
+        "new\nline",
+        os.fsdecode(b"latin-\xfc"),
+    ],
+    ids=ascii,
 )
 def test_any_path(tmp_path, name):
     one_experiment(new_repository(tmp_path / name))
@@ -111,7 +143,9 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
     trap.chmod(0o755)
     for hook in ("reference-transaction", "pre-commit", "commit-msg", "prepare-commit-msg", "post-commit", "post-checkout", "update", "pre-auto-gc", "post-index-change", "fsmonitor-watchman", "post-rewrite"):  # fmt: skip
         shutil.copy(trap, repo / ".git" / "hooks" / hook)
-    (repo / ".git" / "info" / "attributes").write_text("*.py filter=trap diff=trap merge=trap text eol=crlf ident -diff\n")
+    (repo / ".git" / "info" / "attributes").write_text(
+        "*.py filter=trap diff=trap merge=trap text eol=crlf ident -diff\n"
+    )
     for setting, value in {
         "core.hooksPath": str(repo / ".git" / "hooks"), "filter.trap.clean": str(trap), "filter.trap.smudge": str(trap), "filter.trap.required": "true",
         "diff.trap.command": str(trap), "diff.trap.textconv": str(trap), "diff.external": str(trap), "core.fsmonitor": str(trap), "gpg.program": str(trap),
@@ -282,14 +316,41 @@ def test_the_working_train_py_is_read_without_links_pipes_or_surprises(repo, tmp
 
 
 @pytest.mark.parametrize(
-    "tag", ["", ".", "..", "../x", "a/b", "a b", "-x", "a..b", "x.lock", "x.", "ü", "a\nb", "x" * 65, "@{1}", "~", ".hidden", "a\0b"]
+    "tag",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a b",
+        "-x",
+        "a..b",
+        "x.lock",
+        "x.",
+        "ü",
+        "a\nb",
+        "x" * 65,
+        "@{1}",
+        "~",
+        ".hidden",
+        "a\0b",
+    ],
 )
 def test_a_tag_that_is_no_name_is_refused(repo, tag):
     with pytest.raises(UserError, match="cannot be a tag"):
         Workspace(repo).open_tag(tag)
 
 
-@pytest.mark.parametrize("ref", ["refs/heads/autoresearch", "refs/heads/autoresearch/demo/sub", "refs/autorl", "refs/autorl/demo"])
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "refs/heads/autoresearch",
+        "refs/heads/autoresearch/demo/sub",
+        "refs/autorl",
+        "refs/autorl/demo",
+    ],
+)
 def test_a_ref_in_the_way_is_refused_before_anything(repo, ref):
     git(repo, "update-ref", ref, "HEAD")
     with pytest.raises(UserError, match="in the way"):

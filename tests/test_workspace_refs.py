@@ -43,7 +43,9 @@ def test_a_pin_is_made_once_and_never_moved(repo):
     workspace.pin("demo", 10, b)
     assert workspace.pinned("demo") == {1: a, 10: b} and workspace.pinned("dem") == {}
     git(repo, "gc", "-q", "--prune=now")
-    assert workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"  # packed, and alive
+    assert (
+        workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"
+    )  # packed, and alive
 
 
 @pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
@@ -55,7 +57,10 @@ def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
     mine = workspace.commit("mine = 1\n", a, "The user's own")
     git(repo, *{"commits": ("update-ref", "refs/heads/autoresearch/demo", mine), "deletes": ("branch", "-D", "autoresearch/demo"), "resets": ("branch", "-f", "autoresearch/demo", base)}[deed])  # fmt: skip
     there = workspace.branch("demo")
-    with pytest.raises(Paused, match=r"by somebody else.*put it back with `git update-ref refs/heads/autoresearch/demo"):
+    with pytest.raises(
+        Paused,
+        match=r"by somebody else.*put it back with `git update-ref refs/heads/autoresearch/demo",
+    ):
         workspace.move_branch("demo", b, a)
     assert workspace.branch("demo") == there
     git(repo, "update-ref", "refs/heads/autoresearch/demo", a)  # what the message says
@@ -78,7 +83,9 @@ def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
     workspace.move_branch("demo", workspace.head(), None)
     workspace.move_branch("demo", sha, workspace.head())
     workspace.move_branch("demo", sha, workspace.head())
-    workspace.move_branch("demo", workspace.head(), sha)  # back to an anchor: not a fast-forward, and right
+    workspace.move_branch(
+        "demo", workspace.head(), sha
+    )  # back to an anchor: not a fast-forward, and right
     assert workspace.branch("demo") == workspace.head()
 
 
@@ -91,7 +98,10 @@ def test_notes_replace_and_live_beside_the_users_own(repo):
         workspace.note(sha, f"first {sha}")
         workspace.note(sha, f"second {sha}\n\nwith ü🙂 and | = pipes\n")
     assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "by hand"
-    assert git(repo, "notes", "--ref=autorl", "show", shas[4]) == f"second {shas[4]}\n\nwith ü🙂 and | = pipes"
+    assert (
+        git(repo, "notes", "--ref=autorl", "show", shas[4])
+        == f"second {shas[4]}\n\nwith ü🙂 and | = pipes"
+    )
     assert git(repo, "notes", "show", shas[1]) == "the user's own"
     tip = git(repo, "rev-parse", "refs/notes/autorl")
     workspace.note(shas[4], f"second {shas[4]}\n\nwith ü🙂 and | = pipes\n")
@@ -104,10 +114,20 @@ def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
     blob = git(repo, "hash-object", "-w", "program.md")
     fanned = f"{shas[0][:2]}/{shas[0][2:]}"
     inner = subprocess.run(
-        ["git", "mktree"], cwd=repo, input=f"100644 blob {blob}\t{fanned[3:]}\n", capture_output=True, text=True, check=True
+        ["git", "mktree"],
+        cwd=repo,
+        input=f"100644 blob {blob}\t{fanned[3:]}\n",
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     tree = subprocess.run(
-        ["git", "mktree"], cwd=repo, input=f"040000 tree {inner}\t{fanned[:2]}\n", capture_output=True, text=True, check=True
+        ["git", "mktree"],
+        cwd=repo,
+        input=f"040000 tree {inner}\t{fanned[:2]}\n",
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     git(repo, "update-ref", "refs/notes/autorl", git(repo, "commit-tree", tree, "-m", "notes"))
     assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "be bold"
@@ -120,12 +140,17 @@ def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
 def test_two_loops_writing_notes_at_once_lose_none(repo):
     workspace = Workspace(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(8)]
-    threads = [threading.Thread(target=lambda part=part: [Workspace(repo).note(sha, sha) for sha in part]) for part in (shas[:4], shas[4:])]
+    threads = [
+        threading.Thread(target=lambda part=part: [Workspace(repo).note(sha, sha) for sha in part])
+        for part in (shas[:4], shas[4:])
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(line.split()[1] for line in git(repo, "notes", "--ref=autorl", "list").splitlines()) == sorted(shas)
+    assert sorted(
+        line.split()[1] for line in git(repo, "notes", "--ref=autorl", "list").splitlines()
+    ) == sorted(shas)
 
 
 def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
@@ -157,7 +182,11 @@ def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
 def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
     sha = one_experiment(repo)
     workspace, dot_git = Workspace(repo), repo / ".git"
-    ours = [dot_git / "refs/heads/autoresearch/demo.lock", dot_git / "refs/autorl/demo/2.lock", dot_git / "refs/notes/autorl.lock"]
+    ours = [
+        dot_git / "refs/heads/autoresearch/demo.lock",
+        dot_git / "refs/autorl/demo/2.lock",
+        dot_git / "refs/notes/autorl.lock",
+    ]
     theirs = [
         dot_git / n
         for n in (
@@ -227,7 +256,10 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
     shutil.copytree(repo, tmp_path / "clean")
     sha = child(tmp_path / "clean", AUTORL_EFFECT_TRACE=str(trace)).stdout.strip()
     effects = trace.read_text().splitlines()
-    assert len(effects) >= 9 and {line.partition(" ")[2] for line in effects} == {"git object", "ref move"}
+    assert len(effects) >= 9 and {line.partition(" ")[2] for line in effects} == {
+        "git object",
+        "ref move",
+    }
     for n in range(1, len(effects) + 1):
         for when in ("", ":after"):
             copy = tmp_path / f"{n}{when}"
@@ -235,7 +267,10 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
             assert child(copy, AUTORL_KILL_AT=f"{n}{when}").returncode == -signal.SIGKILL
             again = child(copy)
             assert again.stdout.strip() == sha, again.stderr
-            assert git(copy, "rev-parse", "autoresearch/demo", "refs/autorl/demo/1").split() == [sha, sha]
+            assert git(copy, "rev-parse", "autoresearch/demo", "refs/autorl/demo/1").split() == [
+                sha,
+                sha,
+            ]
             assert git(copy, "notes", "--ref=autorl", "show", sha) == "kept"
             assert git(copy, "status", "--porcelain") == ""
 
@@ -243,7 +278,9 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
 def test_a_git_killed_inside_its_own_work_is_recovered_from(repo):
     """The child git itself is killed while it holds a ref's lock: the lock stays, and is removed on the next start."""
     lock = repo / ".git/refs/heads/autoresearch/demo.lock"
-    process = subprocess.Popen(["git", "update-ref", "--stdin"], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["git", "update-ref", "--stdin"], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     assert process.stdin is not None
     process.stdin.write(b"start\ncreate refs/heads/autoresearch/demo HEAD\nprepare\n")
     process.stdin.flush()
@@ -273,7 +310,11 @@ def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
     code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(repo)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, str(repo)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     mine, gits = done.stdout.split()
     assert mine != gits

@@ -82,5 +82,8 @@ class Terminal:
                 self._live.update(self._tasks[name], text=text)
             else:
                 self._live.update(
-                    self._tasks[name], total=look.time_budget or 1.0, completed=min(look.elapsed, look.time_budget), text=text
+                    self._tasks[name],
+                    total=look.time_budget or 1.0,
+                    completed=min(look.elapsed, look.time_budget),
+                    text=text,
                 )

@@ -77,24 +77,55 @@ def checks(root: Path) -> Iterator[Check]:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info >= (3, 11)
-    return Check("python", ok, True, version if ok else f"{version} is too old: 3.11 or newer is needed (uv python install 3.11)")
+    return Check(
+        "python",
+        ok,
+        True,
+        version
+        if ok
+        else f"{version} is too old: 3.11 or newer is needed (uv python install 3.11)",
+    )
 
 
 def _packages() -> Iterator[Check]:
     missing = [
         m
-        for m in ("numpy", "gymnasium", "cloudpickle", "git", "optuna", "psutil", "rich", "matplotlib", "anthropic")
+        for m in (
+            "numpy",
+            "gymnasium",
+            "cloudpickle",
+            "git",
+            "optuna",
+            "psutil",
+            "rich",
+            "matplotlib",
+            "anthropic",
+        )
         if importlib.util.find_spec(m) is None
     ]
-    yield Check("packages", not missing, True, f"missing: {', '.join(missing)}; run `uv sync`" if missing else "all there")
+    yield Check(
+        "packages",
+        not missing,
+        True,
+        f"missing: {', '.join(missing)}; run `uv sync`" if missing else "all there",
+    )
 
 
 def _torch() -> Check:
     try:
         import torch
     except Exception as error:
-        return Check("torch", False, True, f"cannot be imported ({type(error).__name__}: {error}); run `uv sync`")
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device, training runs on the CPU"
+        return Check(
+            "torch",
+            False,
+            True,
+            f"cannot be imported ({type(error).__name__}: {error}); run `uv sync`",
+        )
+    gpu = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else "no CUDA device, training runs on the CPU"
+    )
     return Check(
         "torch",
         True,
@@ -138,27 +169,51 @@ def _steps(env_id: str) -> tuple[bool, bool, str]:
 def _sandbox() -> Check:
     box = sandbox.probe("auto")
     if not box.confined:
-        return Check("sandbox", False, False, f"none: {box.why}; runs go on, labelled isolation=none")
+        return Check(
+            "sandbox", False, False, f"none: {box.why}; runs go on, labelled isolation=none"
+        )
     import socket
 
     with (
-        tempfile.NamedTemporaryFile(dir=Path.home() if os.access(Path.home(), os.W_OK) else None, prefix=".autorl-probe-") as canary,
+        tempfile.NamedTemporaryFile(
+            dir=Path.home() if os.access(Path.home(), os.W_OK) else None, prefix=".autorl-probe-"
+        ) as canary,
         socket.create_server(("127.0.0.1", 0)) as server,
     ):
-        argv = sandbox.wrap(box, [sys.executable, "-I", "-S", "-c", PROBE, canary.name, str(server.getsockname()[1])], env={})
+        argv = sandbox.wrap(
+            box,
+            [sys.executable, "-I", "-S", "-c", PROBE, canary.name, str(server.getsockname()[1])],
+            env={},
+        )
         environment = os.environ | {"AUTORL_DOCTOR_CANARY": "1"}
         try:
             done = effect("child start", _run(argv, environment))
             found = json.loads(done.stdout)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            return Check("sandbox", False, True, f"bubblewrap started once and then failed ({error})")
+            return Check(
+                "sandbox", False, True, f"bubblewrap started once and then failed ({error})"
+            )
     if found:
-        return Check("sandbox", False, True, f"bubblewrap runs, but a program inside {'; '.join(found)}: do not trust it here")
-    return Check("sandbox", True, False, "bubblewrap confines: no files of yours, no writing, no network, no other process, no capability")
+        return Check(
+            "sandbox",
+            False,
+            True,
+            f"bubblewrap runs, but a program inside {'; '.join(found)}: do not trust it here",
+        )
+    return Check(
+        "sandbox",
+        True,
+        False,
+        "bubblewrap confines: no files of yours, no writing, no network, no other process, no capability",
+    )
 
 
-def _run(argv: list[str], environment: dict[str, str]) -> Callable[[], "subprocess.CompletedProcess[bytes]"]:
-    return lambda: subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/", env=environment)
+def _run(
+    argv: list[str], environment: dict[str, str]
+) -> Callable[[], "subprocess.CompletedProcess[bytes]"]:
+    return lambda: subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/", env=environment
+    )
 
 
 def _git(root: Path) -> Check:
@@ -168,14 +223,20 @@ def _git(root: Path) -> Check:
         Workspace(root)
     except AutoRLError as error:
         return Check("git", False, True, str(error))
-    return Check("git", True, True, "a repository with commits, an identity, and a committed harness")
+    return Check(
+        "git", True, True, "a repository with commits, an identity, and a committed harness"
+    )
 
 
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
     ok = free >= MIN_FREE_BYTES
     return Check(
-        "disk", ok, True, f"{free / GIB:.0f} GiB free" + ("" if ok else f"; at least {MIN_FREE_BYTES / GIB:.0f} are wanted for a night")
+        "disk",
+        ok,
+        True,
+        f"{free / GIB:.0f} GiB free"
+        + ("" if ok else f"; at least {MIN_FREE_BYTES / GIB:.0f} are wanted for a night"),
     )
 
 
@@ -197,5 +258,7 @@ def _modal() -> Check:
         "modal",
         configured,
         False,
-        "an account is configured" if configured else "no account is configured (only for --runner modal): uv run modal setup",
+        "an account is configured"
+        if configured
+        else "no account is configured (only for --runner modal): uv run modal setup",
     )

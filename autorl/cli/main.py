@@ -49,7 +49,9 @@ class Group(click.Group):
             if error.errno == errno.EPIPE:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            self.refuse(f"{where}{error.strerror or error}; see to that, then run the same command.", 1)
+            self.refuse(
+                f"{where}{error.strerror or error}; see to that, then run the same command.", 1
+            )
 
     @staticmethod
     def refuse(sentence: str, code: int) -> NoReturn:
@@ -61,7 +63,9 @@ class Group(click.Group):
         os._exit(code)  # a researcher's thread may still be waiting for an answer
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="autoRL")
 def cli() -> None:
     """Autoresearch for reinforcement learning: a better train.py, and the evidence that it is better."""
@@ -76,12 +80,28 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--tag", help="name of the session and its branch autoresearch/TAG; an existing one is continued")
+@click.option(
+    "--tag",
+    help="name of the session and its branch autoresearch/TAG; an existing one is continued",
+)
 @click.option("--new", is_flag=True, help="start a new session even if an unfinished one exists")
-@click.option("--quick", is_flag=True, help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run, --rigor bold")
-@click.option("--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]")
-@click.option("--budget", "time_budget", type=float, help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]")
-@click.option("--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run, --rigor bold",
+)
+@click.option(
+    "--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]"
+)
+@click.option(
+    "--budget",
+    "time_budget",
+    type=float,
+    help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]",
+)
+@click.option(
+    "--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]"
+)
 @click.option(
     "--proposer",
     type=click.Choice(["auto", "claude", "search", "command", "replay"]),
@@ -90,15 +110,48 @@ def cli() -> None:
     help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
 )
 @click.option("--model", help=MODELS_HELP)
-@click.option("--command", help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'")
-@click.option("--command-timeout", type=Number(0.0, min_open=True), default=1800.0, show_default=True, help="seconds the command may take")
-@click.option("--pass-env", multiple=True, metavar="NAME", help="environment variable to hand to --command (repeatable)")
-@click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals, for --proposer replay")
-@click.option("--hybrid", type=Number(0, 1), metavar="SHARE", help="share of the experiments given to search, beside claude or command")
 @click.option(
-    "--rigor", type=click.Choice(["bold", "standard", "strict"]), default="standard", show_default=True, help="how sure a keep must be"
+    "--command",
+    help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'",
 )
-@click.option("--experiments", "--max-experiments", type=click.IntRange(0), help="stop after this many experiments in all, then confirm")
+@click.option(
+    "--command-timeout",
+    type=Number(0.0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    help="seconds the command may take",
+)
+@click.option(
+    "--pass-env",
+    multiple=True,
+    metavar="NAME",
+    help="environment variable to hand to --command (repeatable)",
+)
+@click.option(
+    "--replay",
+    "replay_file",
+    type=click.Path(path_type=Path),
+    help="file of proposals, for --proposer replay",
+)
+@click.option(
+    "--hybrid",
+    type=Number(0, 1),
+    metavar="SHARE",
+    help="share of the experiments given to search, beside claude or command",
+)
+@click.option(
+    "--rigor",
+    type=click.Choice(["bold", "standard", "strict"]),
+    default="standard",
+    show_default=True,
+    help="how sure a keep must be",
+)
+@click.option(
+    "--experiments",
+    "--max-experiments",
+    type=click.IntRange(0),
+    help="stop after this many experiments in all, then confirm",
+)
 @click.option("--hours", type=float, help="stop after this long, the confirmation included")
 @click.option("--max-usd", type=float, help="never spend more than this in all (API and compute)")
 @click.option(
@@ -113,23 +166,46 @@ def cli() -> None:
     show_default=True,
     help="where runs happen; scripted invents scores, for tests",
 )
-@click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="runs at once, on disjoint cores")
+@click.option(
+    "--slots",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="runs at once, on disjoint cores",
+)
 @click.option("--cores", help="CPU cores to use, e.g. 0,1  [default: all]")
 @click.option("--gpu", default="", help="CUDA device (local) or GPU name (modal)")
-@click.option("--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default="auto", show_default=True, help="how train.py is confined")
-@click.option("--seed", type=int, help="root of all training seeds, for a repeatable new session  [default: random]")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "bwrap", "off"]),
+    default="auto",
+    show_default=True,
+    help="how train.py is confined",
+)
+@click.option(
+    "--seed",
+    type=int,
+    help="root of all training seeds, for a repeatable new session  [default: random]",
+)
 @click.option("--inbox-only", is_flag=True, hidden=True)
 @click.pass_context
 def run(ctx: click.Context, **o: Any) -> None:
     """Research until stopped. Ctrl-C ends it cleanly; the same command goes on where it stopped."""
     from autorl.cli.run import researcher, settings_from, sit, who
 
-    given = {n for n in o if ctx.get_parameter_source(n) is not None and ctx.get_parameter_source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
+    given = {
+        n
+        for n in o
+        if ctx.get_parameter_source(n) is not None
+        and ctx.get_parameter_source(n).name == "COMMANDLINE"
+    }  # type: ignore[union-attr]
     settings, bounds = settings_from(ctx.obj, o, given)
     name = who(o)
     typed: list[str] = []
     for parameter in ctx.command.params:  # what a person has to type again to go on as before
-        if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (flag := max(parameter.opts, key=len)):
+        if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (
+            flag := max(parameter.opts, key=len)
+        ):
             if (value := o[str(parameter.name)]) is None:  # --quick sets what was not typed
                 continue
             values = value if isinstance(value, tuple) else (value,)
@@ -150,7 +226,13 @@ def run(ctx: click.Context, **o: Any) -> None:
 
 @cli.command()
 @click.option("--tag", help="which session  [default: the newest unfinished one]")
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="fresh runs of the baseline and of the champion, each")
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="fresh runs of the baseline and of the champion, each",
+)
 @click.pass_obj
 def confirm(root: Path, tag: str | None, runs: int) -> None:
     """Baseline against champion on fresh seeds: the only thing a session claims."""
@@ -165,14 +247,25 @@ def confirm(root: Path, tag: str | None, runs: int) -> None:
 
 
 @cli.command("try")
-@click.option("-m", "--message", required=True, help="what was changed and why; the first line is the title")
+@click.option(
+    "-m", "--message", required=True, help="what was changed and why; the first line is the title"
+)
 @click.option("--tag", help="which session  [default: the newest unfinished one, else a new one]")
 @click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
 @click.option("--budget", type=float, help="seconds of training per run, for a new session")
 @click.option("--episodes", type=int, help="evaluation episodes per run, for a new session")
-@click.option("--rigor", type=click.Choice(["bold", "standard", "strict"]), default=None, help="for a new session")
-@click.option("--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session")
-@click.option("--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True)
+@click.option(
+    "--rigor",
+    type=click.Choice(["bold", "standard", "strict"]),
+    default=None,
+    help="for a new session",
+)
+@click.option(
+    "--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session"
+)
+@click.option(
+    "--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True
+)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def try_(root: Path, as_json: bool, **o: Any) -> None:
@@ -180,12 +273,18 @@ def try_(root: Path, as_json: bool, **o: Any) -> None:
     from autorl.cli.experiment import leave
 
     answer = leave(root, o)
-    click.echo(json.dumps(answer) if as_json else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())]))
+    click.echo(
+        json.dumps(answer)
+        if as_json
+        else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())])
+    )
 
 
 @cli.command()
 @click.argument("id_")
-@click.option("--timeout", type=Number(0.0), default=540.0, show_default=True, help="seconds to wait")
+@click.option(
+    "--timeout", type=Number(0.0), default=540.0, show_default=True, help="seconds to wait"
+)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
@@ -204,7 +303,9 @@ def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
     click.echo(
         json.dumps(answer)
         if as_json
-        else "\n".join(["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())])
+        else "\n".join(
+            ["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())]
+        )
     )
     sys.exit(code)
 
@@ -273,7 +374,9 @@ def clean(root: Path, yes: bool, dry_run: bool) -> None:
 
     dead = dead_folders(root)
     for path, size in dead:
-        click.echo(f"{size / 1e6:8.1f} MB  {path.relative_to(root) if path.is_relative_to(root) else path}")
+        click.echo(
+            f"{size / 1e6:8.1f} MB  {path.relative_to(root) if path.is_relative_to(root) else path}"
+        )
     if not dead:
         click.echo("Nothing to clean.")
     elif not dry_run and (yes or click.confirm(f"Remove {len(dead)} folders?")):

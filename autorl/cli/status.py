@@ -32,10 +32,19 @@ def _facts(path: Path, ledger: Ledger) -> dict[str, Any]:
     return {
         "tag": path.parent.name,
         "env_id": ledger.session["env_id"],
-        "state": f"running ({who})" if who else f"finished: {ledger.finished}" if ledger.finished else "not running",
+        "state": f"running ({who})"
+        if who
+        else f"finished: {ledger.finished}"
+        if ledger.finished
+        else "not running",
         "running": bool(who),
         "finished": ledger.finished or None,
-        "measuring": [{"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed} for r in pending] if who else [],
+        "measuring": [
+            {"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed}
+            for r in pending
+        ]
+        if who
+        else [],
         "branch": f"autoresearch/{path.parent.name}",
         "incumbent": (tip.n if (tip := incumbent(ledger)) else None),
         "spent_usd": round(ledger.spent(), 4),
@@ -53,7 +62,11 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(
             json.dumps(
-                report.status_json(rows, spent_usd=ledger.spent(), **{k: v for k, v in facts.items() if k != "spent_usd"}),
+                report.status_json(
+                    rows,
+                    spent_usd=ledger.spent(),
+                    **{k: v for k, v in facts.items() if k != "spent_usd"},
+                ),
                 indent=1,
                 ensure_ascii=False,
             )
@@ -62,7 +75,13 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(report.status_table(rows, title=f"{facts['tag']} on {facts['env_id']}: {facts['state']}", spent_usd=ledger.spent()))
+    console.print(
+        report.status_table(
+            rows,
+            title=f"{facts['tag']} on {facts['env_id']}: {facts['state']}",
+            spent_usd=ledger.spent(),
+        )
+    )
     console.print(
         f"results: {path.parent.relative_to(root)}/results.tsv, progress.png   branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
@@ -81,24 +100,44 @@ def print_evidence(root: Path, tag: str) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for table in report.evidence_tables(claim):
-        shown = Table(*table.columns, title=table.title, title_justify="left", caption=table.note or None, caption_justify="left")
+        shown = Table(
+            *table.columns,
+            title=table.title,
+            title_justify="left",
+            caption=table.note or None,
+            caption_justify="left",
+        )
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
     versions = ", ".join(f"{name} {version}" for name, version in claim.get("versions", {}).items())
-    console.print(f"{claim['env_id']}, {claim['time_budget']:g} s a run; {claim['hardware']}; {versions}", soft_wrap=True)
+    console.print(
+        f"{claim['env_id']}, {claim['time_budget']:g} s a run; {claim['hardware']}; {versions}",
+        soft_wrap=True,
+    )
 
 
 def print_history(root: Path, tag: str | None, as_json: bool) -> None:
     """Every attempt and every refusal."""
     path = find_session(root, tag, unfinished=False)
     ledger = read_ledger(path)
-    attempts = [to_json(ledger.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)} for a in ledger.attempts.values()]
-    refused = [{"title": r["title"], "reason": r["reason"], "proposer": r["proposer"]} for r in ledger.refusals]
+    attempts = [
+        to_json(ledger.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)}
+        for a in ledger.attempts.values()
+    ]
+    refused = [
+        {"title": r["title"], "reason": r["reason"], "proposer": r["proposer"]}
+        for r in ledger.refusals
+    ]
     if as_json:
         click.echo(
             json.dumps(
-                {"tag": path.parent.name, "env_id": ledger.session["env_id"], "experiments": attempts, "refused": refused},
+                {
+                    "tag": path.parent.name,
+                    "env_id": ledger.session["env_id"],
+                    "experiments": attempts,
+                    "refused": refused,
+                },
                 indent=1,
                 ensure_ascii=False,
             )
@@ -106,7 +145,9 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
         return
     for a in attempts:
         score = "" if a["avg_return"] is None else f"{a['avg_return']:.2f}"
-        click.echo(f"{a['n']:4d}  {a['commit'][:7]}  {score:>10}  {a['status']:<8} {a['description']}  {a['reason']}".rstrip())
+        click.echo(
+            f"{a['n']:4d}  {a['commit'][:7]}  {score:>10}  {a['status']:<8} {a['description']}  {a['reason']}".rstrip()
+        )
     for r in refused:
         click.echo(f"   -  refused before a run: {r['title']}  {r['reason']}")
 
@@ -133,9 +174,15 @@ def write_report(root: Path, tag: str | None) -> list[str]:
         claim=claim,
         spent_usd=ledger.spent(),
     )
-    for name, data in (("results.tsv", report.results_tsv(rows).encode()), ("progress.png", png), ("report.html", page.encode())):
+    for name, data in (
+        ("results.tsv", report.results_tsv(rows).encode()),
+        ("progress.png", png),
+        ("report.html", page.encode()),
+    ):
         atomic_write(folder / name, data)
-    return [str((folder / n).relative_to(root)) for n in ("results.tsv", "progress.png", "report.html")]
+    return [
+        str((folder / n).relative_to(root)) for n in ("results.tsv", "progress.png", "report.html")
+    ]
 
 
 def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
@@ -146,7 +193,9 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     """
     path = find_session(root, tag)
     if tag is None:
-        path = next((p for p in journals(root) if holder_pid(p.parent / "session.lock") is not None), path)
+        path = next(
+            (p for p in journals(root) if holder_pid(p.parent / "session.lock") is not None), path
+        )
     lock = path.parent / "session.lock"
     pid = holder_pid(lock)
     if pid is None:
@@ -157,7 +206,9 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
         if holder_pid(lock) is None:
             return f"Stopped {path.parent.name}; resume with: {program(root)} run --tag {path.parent.name}"
         time.sleep(0.1)
-    raise AutoRLError(f"The loop (pid {pid}) has not ended within {patience:.0f} s; a second `stop` ends it at once.")
+    raise AutoRLError(
+        f"The loop (pid {pid}) has not ended within {patience:.0f} s; a second `stop` ends it at once."
+    )
 
 
 def dead_folders(root: Path) -> list[tuple[Path, int]]:
@@ -165,4 +216,8 @@ def dead_folders(root: Path) -> list[tuple[Path, int]]:
     from autorl.judge.run_dir import is_dead, runs_folder
 
     found = sorted(runs_folder(root).glob("*"))
-    return [(p, disk_usage(p, MANY)[0]) for p in found if p.is_dir() and not p.is_symlink() and is_dead(p)]
+    return [
+        (p, disk_usage(p, MANY)[0])
+        for p in found
+        if p.is_dir() and not p.is_symlink() and is_dead(p)
+    ]

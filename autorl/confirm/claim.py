@@ -15,7 +15,12 @@ def arms(ledger: Ledger, champion: int, claims: int) -> dict[int, list[Run]]:
     """The confirmation's runs so far, under way or counted, on this hardware, of the baseline (0) and the champion; `claims` made before."""
     runs: dict[int, list[Run]] = {0: [], champion: []}
     for run in ledger.runs.values():
-        if run.purpose == f"confirm {claims}" and run.attempt in runs and run.epoch == ledger.epoch and (run.record is None or run.counted):
+        if (
+            run.purpose == f"confirm {claims}"
+            and run.attempt in runs
+            and run.epoch == ledger.epoch
+            and (run.record is None or run.counted)
+        ):
             runs[run.attempt].append(run)
     return runs
 
@@ -26,10 +31,16 @@ def next_arm(runs: dict[int, list[Run]], want: int) -> int | None:
     return n if len(runs[n]) < want else None
 
 
-def make_claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int = 0) -> dict[str, Any]:
+def make_claim(
+    ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int = 0
+) -> dict[str, Any]:
     """Everything a sceptic needs: the statistics, every seed, every return, what was repeated, versions and hardware."""
     base, champ = runs[0], runs[champion]
-    repeated = [r for r in ledger.runs.values() if r.purpose == f"confirm {claims}" and r.record is not None and r not in base + champ]
+    repeated = [
+        r
+        for r in ledger.runs.values()
+        if r.purpose == f"confirm {claims}" and r.record is not None and r not in base + champ
+    ]
     settings = ledger.session["settings"]
 
     def score(run: Run) -> float | None:
@@ -60,16 +71,23 @@ def make_claim(ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims
     return {
         "champion": champion,
         "title": ledger.attempts[champion].title,
-        "commits": {"baseline": ledger.attempts[0].commit, "champion": ledger.attempts[champion].commit},
+        "commits": {
+            "baseline": ledger.attempts[0].commit,
+            "champion": ledger.attempts[champion].commit,
+        },
         "env_id": settings["env_id"],
         "time_budget": settings["time_budget"],
         "num_eval_episodes": settings["num_eval_episodes"],
         "claim": figures,
         "earlier_claims": claims,
         "runs": [listed("baseline", r) for r in base] + [listed("champion", r) for r in champ],
-        "repeated": [listed("baseline" if r.attempt == 0 else "champion", r) | {"steady": r.steady} for r in repeated],
+        "repeated": [
+            listed("baseline" if r.attempt == 0 else "champion", r) | {"steady": r.steady}
+            for r in repeated
+        ],
         "versions": next((r.record.versions for r in champ if r.record), {}),
-        "hardware": "; ".join(sorted({_machine(r) for r in base + champ if r.record})) or ledger.hardware,
+        "hardware": "; ".join(sorted({_machine(r) for r in base + champ if r.record}))
+        or ledger.hardware,
     }
 
 
@@ -77,4 +95,8 @@ def _machine(run: Run) -> str:
     """What a run ran on, in words."""
     record = run.record
     assert record is not None
-    return ", ".join(part for part in (record.hardware, f"{record.cores} cores" if record.cores else "", record.gpu) if part)
+    return ", ".join(
+        part
+        for part in (record.hardware, f"{record.cores} cores" if record.cores else "", record.gpu)
+        if part
+    )

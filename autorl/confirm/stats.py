@@ -65,7 +65,9 @@ class Interval:
     df: float
 
 
-def welch(baseline: Sequence[float], champion: Sequence[float], confidence: float = 0.95) -> Interval | None:
+def welch(
+    baseline: Sequence[float], champion: Sequence[float], confidence: float = 0.95
+) -> Interval | None:
     """Welch (1947), degrees of freedom after Satterthwaite (1946). None without two runs in each arm, or without any spread."""
     n, m = len(baseline), len(champion)
     if n < 2 or m < 2:
@@ -106,11 +108,15 @@ class Claim:
     confidence: float = 0.95
     method: str = "Welch's t"
     probability_of_improvement: float | None = None
-    smallest: float | None = None  # the smallest gain that runs with this spread show in 8 cases of 10
+    smallest: float | None = (
+        None  # the smallest gain that runs with this spread show in 8 cases of 10
+    )
     saturated: bool = False
 
 
-def claim(baseline: Sequence[float | None], champion: Sequence[float | None], confidence: float = 0.95) -> Claim:
+def claim(
+    baseline: Sequence[float | None], champion: Sequence[float | None], confidence: float = 0.95
+) -> Claim:
     """Baseline against champion on fresh runs; None, NaN and inf are crashes.
 
     *Shown* means: the interval of the gain lies above 0 and no run of the champion crashed (leaving crashes out would
@@ -120,15 +126,26 @@ def claim(baseline: Sequence[float | None], champion: Sequence[float | None], co
     base = [float(x) for x in baseline if _finite(x)]
     champ = [float(x) for x in champion if _finite(x)]
     crashes, crashes0 = len(champion) - len(champ), len(baseline) - len(base)
-    common = {"runs": len(champion), "runs0": len(baseline), "crashes": crashes, "crashes0": crashes0, "confidence": confidence}
+    common = {
+        "runs": len(champion),
+        "runs0": len(baseline),
+        "crashes": crashes,
+        "crashes0": crashes0,
+        "confidence": confidence,
+    }
     lost = "".join(
         f" {k} of the {who}'s {n} runs crashed."
-        for who, k, n in (("champion", crashes, len(champion)), ("baseline", crashes0, len(baseline)))
+        for who, k, n in (
+            ("champion", crashes, len(champion)),
+            ("baseline", crashes0, len(baseline)),
+        )
         if k
     )
     if not base or not champ:
         who = "champion" if not champ else "baseline"
-        return Claim(shown=False, sentence=f"Not shown: the {who} has no run with a score.{lost}", **common)  # type: ignore[arg-type]
+        return Claim(
+            shown=False, sentence=f"Not shown: the {who} has no run with a score.{lost}", **common
+        )  # type: ignore[arg-type]
 
     gain, chance = mean(champ) - mean(base), probability_of_improvement(base, champ)
     numbers = {
@@ -154,18 +171,37 @@ def claim(baseline: Sequence[float | None], champion: Sequence[float | None], co
         else:
             said = f"without any spread, the champion scored {_num(abs(gain))} {'more' if gain > 0 else 'less'} in every one of {counts}"
         sentence = f"{'Shown' if shown else 'Not shown'}: {said}.{lost}"
-        return Claim(shown=shown, sentence=sentence, low=gain, high=gain, method="permutation test", saturated=saturated, **numbers)  # type: ignore[arg-type]
+        return Claim(
+            shown=shown,
+            sentence=sentence,
+            low=gain,
+            high=gain,
+            method="permutation test",
+            saturated=saturated,
+            **numbers,
+        )  # type: ignore[arg-type]
 
-    smallest = (t_quantile(0.5 + confidence / 2, interval.df) + t_quantile(0.8, interval.df)) * interval.stderr
+    smallest = (
+        t_quantile(0.5 + confidence / 2, interval.df) + t_quantile(0.8, interval.df)
+    ) * interval.stderr
     shown = interval.low > 0.0 and not crashes
     bounds = f"{confidence:.0%} interval {_num(interval.low)} to {_num(interval.high)}, {counts}"
     said = f"the champion scores {_num(abs(gain))} {'more' if gain >= 0 else 'less'} than the baseline ({bounds})"
     if not shown:
         said += (
-            "; its crashes forbid a claim" if interval.low > 0.0 else f"; runs with this spread show gains from about {_num(smallest)} on"
+            "; its crashes forbid a claim"
+            if interval.low > 0.0
+            else f"; runs with this spread show gains from about {_num(smallest)} on"
         )
     sentence = f"{'Shown' if shown else 'Not shown'}: {said}.{lost}"
-    return Claim(shown=shown, sentence=sentence, low=interval.low, high=interval.high, smallest=smallest, **numbers)  # type: ignore[arg-type]
+    return Claim(
+        shown=shown,
+        sentence=sentence,
+        low=interval.low,
+        high=interval.high,
+        smallest=smallest,
+        **numbers,
+    )  # type: ignore[arg-type]
 
 
 def _finite(score: float | None) -> TypeGuard[float]:

@@ -25,8 +25,16 @@ _STEPS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6
 _WIDTHS = (0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.375, 0.5, 0.5, 0.5, 0.75, 1.0, 1.0)
 GAINS = (*(-x for x in reversed(_STEPS)), 0.0, *_STEPS)  # (29,)
 LIMIT = _STEPS[-1]  # beyond it a difference speaks for itself
-SHARES = {0.02: 0.25, 0.07: 0.25, 0.15: 0.21, 0.30: 0.17, 0.50: 0.12}  # of good ideas: how much each is believed at first
-KINDS = tuple((good, size) for good in SHARES for size in (0.35, 0.8))  # share of good ideas, their mean gain in s
+SHARES = {
+    0.02: 0.25,
+    0.07: 0.25,
+    0.15: 0.21,
+    0.30: 0.17,
+    0.50: 0.12,
+}  # of good ideas: how much each is believed at first
+KINDS = tuple(
+    (good, size) for good in SHARES for size in (0.35, 0.8)
+)  # share of good ideas, their mean gain in s
 HARM = 1.0  # mean harm of a bad idea, in s
 OUTLIER = 1e-9  # likelihood floor: no single run rules anything out
 
@@ -38,7 +46,11 @@ def _exponential(scale: float) -> list[float]:
 
 def _prior(good: float, size: float) -> tuple[float, ...]:
     bad = (1 - good) / 2
-    return (*(bad * w for w in reversed(_exponential(HARM))), bad, *(good * w for w in _exponential(size)))
+    return (
+        *(bad * w for w in reversed(_exponential(HARM))),
+        bad,
+        *(good * w for w in _exponential(size)),
+    )
 
 
 PRIORS = tuple(_prior(good, size) for good, size in KINDS)  # (kinds, gains)
@@ -49,7 +61,10 @@ def mixture(odds: tuple[float, ...]) -> tuple[float, ...]:
     top = max(odds)
     weights = [math.exp(o - top) for o in odds]
     total = math.fsum(weights)
-    return tuple(sum(w * p for w, p in zip(weights, column, strict=True)) / total for column in zip(*PRIORS, strict=True))
+    return tuple(
+        sum(w * p for w, p in zip(weights, column, strict=True)) / total
+        for column in zip(*PRIORS, strict=True)
+    )
 
 
 # ---------------------------------------------------------------------------
@@ -162,7 +177,19 @@ def weigh(belief: Belief, prior: tuple[float, ...], mean: float, n: int, s: floa
     D = (mean - belief.mean) / s
     if abs(D) > LIMIT:
         sure = 1.0 if D > 0 else 0.0
-        return Weighing(D, D, 1.0 / n, sure, math.copysign(math.inf, D), 0.0, True, prior, (0.0,) * len(KINDS), n, s)
+        return Weighing(
+            D,
+            D,
+            1.0 / n,
+            sure,
+            math.copysign(math.inf, D),
+            0.0,
+            True,
+            prior,
+            (0.0,) * len(KINDS),
+            n,
+            s,
+        )
     spread = (own + noise) / (s * s)
     likelihood = [math.exp(-0.5 * (D - g) ** 2 / spread) + OUTLIER for g in GAINS]
     posterior = _normalised(prior, likelihood)
@@ -173,7 +200,10 @@ def weigh(belief: Belief, prior: tuple[float, ...], mean: float, n: int, s: floa
     LLR = _log(chance) - _log(1 - chance) - _log(before) + _log(1 - before)
     # One run more at y: the decision would then be worth max(0, E[gain | y]); six points stand for the y to come.
     kappa = own / (own + noise)
-    centre, following = kappa * D, (own * (1 - kappa)) / (s * s) + 1.0  # of y given the gain: centre + (1 - kappa) gain, in s
+    centre, following = (
+        kappa * D,
+        (own * (1 - kappa)) / (s * s) + 1.0,
+    )  # of y given the gain: centre + (1 - kappa) gain, in s
     width = math.sqrt(following + (1 - kappa) ** 2 * var)
     value = weight = 0.0
     for z in (-2.0, -1.2, -0.4, 0.4, 1.2, 2.0):
@@ -186,7 +216,9 @@ def weigh(belief: Belief, prior: tuple[float, ...], mean: float, n: int, s: floa
         value += max(0.0, num)
         weight += den
     worth = value / weight - max(0.0, gain)
-    evidence = tuple(_log(sum(p * x for p, x in zip(kind, likelihood, strict=True))) for kind in PRIORS)
+    evidence = tuple(
+        _log(sum(p * x for p, x in zip(kind, likelihood, strict=True))) for kind in PRIORS
+    )
     return Weighing(D, gain, max(0.0, var), chance, LLR, worth, False, posterior, evidence, n, s)
 
 

@@ -15,7 +15,9 @@ from autorl.environments import plausible_maximum
 from autorl.records import RunRecord
 
 
-def band_verdict(kind: str, record: RunRecord, band: dict[str, Any] | None, trained: float | None = None) -> tuple[bool, str]:
+def band_verdict(
+    kind: str, record: RunRecord, band: dict[str, Any] | None, trained: float | None = None
+) -> tuple[bool, str]:
     """Whether a control run speaks for its file, and why (or why not).
 
     Args:
@@ -34,18 +36,31 @@ def band_verdict(kind: str, record: RunRecord, band: dict[str, Any] | None, trai
                 "two different training seeds handed over the same policy: the file ignores the harness's seed, so its replicates are one run",
             )
         if updates[0] != updates[1]:
-            return True, f"different seeds gave different policies, though after {updates[0]} and {updates[1]} updates"
+            return (
+                True,
+                f"different seeds gave different policies, though after {updates[0]} and {updates[1]} updates",
+            )
         return True, f"different seeds gave different policies after {updates[0]} updates each"
     if not band:
-        return True, "no sanity band is known for this environment, so the zero-budget score was not examined"
+        return (
+            True,
+            "no sanity band is known for this environment, so the zero-budget score was not examined",
+        )
     score = record.avg_return
     if score is None or not math.isfinite(score):
         return False, "the control run has no score"
     upper = float(band["upper"])
     spread = max(float(band[name]["std"]) for name in ("nothing", "random"))
     reference = trained if trained is not None else plausible_maximum(record.env_id)
-    margin = max(3 * spread, 0.5 * (reference - upper) if reference is not None and math.isfinite(reference) else 0.0, 1e-9)
+    margin = max(
+        3 * spread,
+        0.5 * (reference - upper) if reference is not None and math.isfinite(reference) else 0.0,
+        1e-9,
+    )
     if score > upper + margin:
         return False, (f"with time for one update only it scores {score:.1f}, where doing nothing and acting at random reach {upper:.1f} at best: "
                        "what it scores with was not trained (weights or a ready-made controller in the file; or log_metrics is not called every update)")  # fmt: skip
-    return True, f"with time for one update only it scores {score:.1f}; doing nothing and acting at random reach {upper:.1f} at best"
+    return (
+        True,
+        f"with time for one update only it scores {score:.1f}; doing nothing and acting at random reach {upper:.1f} at best",
+    )

@@ -19,12 +19,16 @@ class Comparison:
     """
 
     alpha: float = 0.0  # wrongly kept, at a gain of 0
-    beta: float = 0.7  # wrongly dropped, at a gain of delta s: most ideas are nulls, so dropping early pays
+    beta: float = (
+        0.7  # wrongly dropped, at a gain of delta s: most ideas are nulls, so dropping early pays
+    )
     delta: float = 1.0  # s
     most: int = 6  # runs of a candidate
     least: int = 2  # runs of a candidate before a keep
     incumbent_runs: int = 4
-    fresh: int = 0  # drift guard: the incumbent's newest run is at most this many runs old (0: no guard)
+    fresh: int = (
+        0  # drift guard: the incumbent's newest run is at most this many runs old (0: no guard)
+    )
     newest: int = 0  # drift guard: compare with the incumbent's newest runs only (0: with all)
 
 
@@ -38,7 +42,9 @@ class Rules:
     """Every number of the procedure."""
 
     rigor: Literal["bold", "standard", "anchored", "strict"] = "standard"
-    calibration_runs: int = 4  # of the baseline, and of incumbent and anchor again on other hardware
+    calibration_runs: int = (
+        4  # of the baseline, and of incumbent and anchor again on other hardware
+    )
     # standard
     price: float = 0.02  # s; a candidate gets another run while that is worth more
     most: int = 4  # runs of a candidate
@@ -48,7 +54,9 @@ class Rules:
     likely: float = 0.95  # chance of a lead at which a path is put to the proof
     doubtful: float = 0.20  # chance of a lead at which a path is checked for having gone downhill
     proved: float = 0.90  # chance of a lead, fresh runs included, that certifies
-    champion: float = 0.80  # chance of a lead from which the incumbent, not the anchor, is the champion
+    champion: float = (
+        0.80  # chance of a lead from which the incumbent, not the anchor, is the champion
+    )
     # anchored, strict
     levels: tuple[Comparison, ...] = LEVELS
     strict: Comparison = STRICT
@@ -58,9 +66,15 @@ class Rules:
     anchor_runs: int = 3  # fresh runs of the tip and of the anchor in an anchor check
     tie: float = 0.25  # s; within it an anchor check prefers the file with fewer AST nodes
     controls: bool = True  # zero_budget and seed_control before a node becomes an anchor
-    max_crashes: int = 5  # candidates in a row, then the incumbent is re-checked and the search stops
-    max_unsteady: int = 3  # runs in a row that got less machine, then that is the new normal: re-calibrate
-    max_equal: int = 10  # candidates in a row that equal a saturated incumbent exactly, then the search stops
+    max_crashes: int = (
+        5  # candidates in a row, then the incumbent is re-checked and the search stops
+    )
+    max_unsteady: int = (
+        3  # runs in a row that got less machine, then that is the new normal: re-calibrate
+    )
+    max_equal: int = (
+        10  # candidates in a row that equal a saturated incumbent exactly, then the search stops
+    )
 
 
 # ---------------------------------------------------------------------------

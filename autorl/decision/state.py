@@ -76,7 +76,9 @@ class State:
     odd: tuple[RunFact, ...] = ()  # the unsteady runs since the last steady one
     adapting: bool = False  # since the machine's share changed, until a steady run is seen
     crashed_in_a_row: int = 0
-    recheck: int | None = None  # the incumbent is to be run again, from this count on: is the harness at fault?
+    recheck: int | None = (
+        None  # the incumbent is to be run again, from this count on: is the harness at fault?
+    )
     equal_in_a_row: int = 0
     saturated: str = ""  # a sentence when the score has hit a ceiling
     stop: str = ""  # a sentence when the search should end
@@ -91,7 +93,9 @@ class State:
     def test(self) -> Comparison | None:
         """The test in force; None where the belief decides."""
         rules = self.rules
-        return {"bold": BOLD, "strict": rules.strict, "anchored": rules.levels[self.rung]}.get(rules.rigor)
+        return {"bold": BOLD, "strict": rules.strict, "anchored": rules.levels[self.rung]}.get(
+            rules.rigor
+        )
 
     @property
     def s(self) -> float | None:
@@ -105,7 +109,11 @@ class State:
     @property
     def chance(self) -> float | None:
         """P(the incumbent is better than the anchor), where the belief decides and they are two."""
-        return self.belief.chance if self.belief and self.path and self.rules.rigor == "standard" else None
+        return (
+            self.belief.chance
+            if self.belief and self.path and self.rules.rigor == "standard"
+            else None
+        )
 
     def certified(self, n: int) -> bool:
         """True for the baseline and for what an anchor check proved: the anchor and its ancestors."""
@@ -132,8 +140,16 @@ def with_run(state: State, arm: Arm, fact: RunFact, score: float) -> State:
     total, squares = arm._sum + shifted, arm._squares + shifted * shifted
     before = arm._squares - (arm._sum * arm._sum / n if n else 0.0)
     grown = max(0.0, squares - total * total / (n + 1) - before)
-    arm = replace(arm, runs=(*arm.runs, Scored(fact.run, score, fact.seed, state.counted)), crashes=0, _sum=total, _squares=squares)
-    return replace(with_arm(state, arm), counted=state.counted + 1, SS=state.SS + grown, df=state.df + (n > 0))
+    arm = replace(
+        arm,
+        runs=(*arm.runs, Scored(fact.run, score, fact.seed, state.counted)),
+        crashes=0,
+        _sum=total,
+        _squares=squares,
+    )
+    return replace(
+        with_arm(state, arm), counted=state.counted + 1, SS=state.SS + grown, df=state.df + (n > 0)
+    )
 
 
 def new_regime(state: State, first_run: int) -> State:
@@ -141,7 +157,9 @@ def new_regime(state: State, first_run: int) -> State:
 
     What was learnt of ideas stays; the means and s are measured anew.
     """
-    arms = {n: replace(arm, runs=(), clean=0, _sum=0.0, _squares=0.0) for n, arm in state.arms.items()}
+    arms = {
+        n: replace(arm, runs=(), clean=0, _sum=0.0, _squares=0.0) for n, arm in state.arms.items()
+    }
     check = replace(state.check, start=state.counted) if state.check else None
     return replace(
         state, arms=arms, past={}, SS=0.0, df=0, calibrated=False, check=check, regime_start=first_run, odd=(), adapting=False

@@ -12,10 +12,19 @@ def saturation(state: State) -> State:
     built on it do, and none of these is higher: a ceiling, not noise.
     """
     own = [run.score for run in state.arms[state.incumbent].runs]
-    seen = own + [run.score for arm in state.arms.values() if arm.parent == state.incumbent for run in arm.runs]
+    seen = own + [
+        run.score
+        for arm in state.arms.values()
+        if arm.parent == state.incumbent
+        for run in arm.runs
+    ]
     best, said = max(seen, default=0.0), ""
     if own and seen.count(best) >= 3 and 2 * own.count(best) >= len(own):
-        where = f"the incumbent's {len(own)} runs" if len(own) >= 3 else f"{len(seen)} runs of the incumbent and of what was built on it"
+        where = (
+            f"the incumbent's {len(own)} runs"
+            if len(own) >= 3
+            else f"{len(seen)} runs of the incumbent and of what was built on it"
+        )
         top = own.count(best) if len(own) >= 3 else seen.count(best)
         said = f"{top} of {where} scored exactly {num(best)}: the score is saturated; take a harder environment or a shorter budget."
     return replace(state, saturated=said)
@@ -38,12 +47,16 @@ def verdict_of(
 ) -> Verdict:
     """A candidate's verdict against the attempt it was built on; `mean0` where the belief knows better than the mean of its runs."""
     parent = state.arms[arm.parent if arm.parent is not None else state.incumbent]
-    runs0 = compared(state, state.test) if state.test and parent.n == state.incumbent else parent.runs
+    runs0 = (
+        compared(state, state.test) if state.test and parent.n == state.incumbent else parent.runs
+    )
     verdict = numbered(state, Verdict(arm.n, outcome, reason, parent.n), arm.runs, runs0)
     return replace(verdict, D=D, LLR=LLR, mean0=verdict.mean0 if mean0 is None else mean0)
 
 
-def numbered(state: State, verdict: Verdict, runs: tuple[Scored, ...], runs0: tuple[Scored, ...]) -> Verdict:
+def numbered(
+    state: State, verdict: Verdict, runs: tuple[Scored, ...], runs0: tuple[Scored, ...]
+) -> Verdict:
     """The verdict with the figures and seeds of the runs it rests on."""
     return replace(
         verdict,

@@ -42,14 +42,23 @@ def wants(state: State, places: int = 1, in_flight: tuple[Want, ...] = ()) -> tu
             _incumbent_needs(state, state.test, need)
         for n in state.open:
             runs = len(state.arms[n].runs)
-            if state.test is not None and state.arms[n].parent == incumbent.n and _unbalanced(state, state.test, runs):
+            if (
+                state.test is not None
+                and state.arms[n].parent == incumbent.n
+                and _unbalanced(state, state.test, runs)
+            ):
                 need(incumbent.n, 1, "incumbent")
             else:
                 need(n, 1, "candidate")
     for attempt, (count, purpose) in needed.items():
         flying = sum(isinstance(w, Measure) and w.attempt == attempt for w in in_flight)
         chosen += [Measure(attempt, purpose)] * (count - flying)
-    if state.calibrated and state.recheck is None and state.check is None and not (places == 1 and chosen):
+    if (
+        state.calibrated
+        and state.recheck is None
+        and state.check is None
+        and not (places == 1 and chosen)
+    ):
         proposing = sum(isinstance(w, Propose) for w in in_flight)
         chosen += [Propose(incumbent.n)] * (places - len(state.open) - proposing)
     return tuple(chosen[:room])
@@ -59,7 +68,9 @@ def _incumbent_needs(state: State, test: Comparison, need) -> None:  # type: ign
     """A test's incumbent has enough runs, and under a drift guard a recent one."""
     incumbent = state.arms[state.incumbent]
     need(incumbent.n, test.incumbent_runs - len(compared(state, test)), "top-up")
-    stale = bool(test.fresh and incumbent.runs and state.counted - incumbent.runs[-1].at > test.fresh)
+    stale = bool(
+        test.fresh and incumbent.runs and state.counted - incumbent.runs[-1].at > test.fresh
+    )
     if stale and not any(state.arms[n].runs for n in state.open):
         need(incumbent.n, 1, "incumbent")
 
@@ -82,4 +93,8 @@ def controls_owed(state: State, n: int, in_flight: tuple[Want, ...] = ()) -> tup
     arm = state.arms[n]
     if arm.parent is None or not state.rules.controls:
         return ()
-    return tuple(Control(n, kind) for kind in CONTROLS if kind not in arm.controls and Control(n, kind) not in in_flight)
+    return tuple(
+        Control(n, kind)
+        for kind in CONTROLS
+        if kind not in arm.controls and Control(n, kind) not in in_flight
+    )

@@ -57,9 +57,7 @@ REFUSALS = {
     "must be run in a work tree": "{0} is a bare repository or the inside of one: clone it and run autoRL in the clone.",
 }
 REPAIR = "fix that, then run the same command"
-NOBODY = (
-    'Git does not know who you are: run `git config --global user.name "Your Name"` and `git config --global user.email you@example.org`.'
-)
+NOBODY = 'Git does not know who you are: run `git config --global user.name "Your Name"` and `git config --global user.email you@example.org`.'
 
 REGULAR = (b"100644 blob", b"100755 blob")  # a file and an executable file
 Entries = dict[bytes, bytes]  # name -> b"mode kind hash"
@@ -105,7 +103,8 @@ class Git:
         self.top, self._git = folder, git.Git(folder)
         try:  # git searches: GitPython heeds neither safe.directory nor GIT_CEILING_DIRECTORIES
             top, self.prefix = (
-                os.fsdecode(self.run("rev-parse", what).removesuffix(b"\n")) for what in ("--show-toplevel", "--show-prefix")
+                os.fsdecode(self.run("rev-parse", what).removesuffix(b"\n"))
+                for what in ("--show-toplevel", "--show-prefix")
             )
             repo = git.Repo(top, expand_vars=False)
         except (GitError, git.GitError) as error:
@@ -115,7 +114,9 @@ class Git:
         self.git_dir, self.common_dir = Path(repo.git_dir), Path(repo.common_dir).resolve()
         try:
             who = (self.run("var", f"GIT_{role}_IDENT") for role in ("AUTHOR", "COMMITTER"))
-            self.author, self.committer = (x.decode("utf-8", "replace").split(">")[0] + ">" for x in who)
+            self.author, self.committer = (
+                x.decode("utf-8", "replace").split(">")[0] + ">" for x in who
+            )
         except GitError:
             raise UserError(NOBODY) from None
 
@@ -132,7 +133,9 @@ class Git:
         # -C: GitPython would run git in the current folder when its own is gone
         argv = ["git", "-C", str(self.top), *OPTIONS, *args]
         try:  # process_group: a Ctrl-C is for the loop, not for a git that is moving a ref
-            process = self._git.execute(argv, istream=PIPE, as_process=True, env=OWN_VARIABLES, process_group=0)
+            process = self._git.execute(
+                argv, istream=PIPE, as_process=True, env=OWN_VARIABLES, process_group=0
+            )
         except GitCommandNotFound:
             raise GitError("Git is gone: install it, then run the same command.") from None
         out, err = process.communicate(data)

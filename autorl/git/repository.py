@@ -270,7 +270,9 @@ def _read_regular(path: Path) -> bytes:
     try:
         return read_regular(path, MAX_SOURCE_BYTES + 1)
     except OSError as error:
-        raise UserError(f"Cannot read {path.name} ({error.strerror}): put a regular file there.") from None
+        raise UserError(
+            f"Cannot read {path.name} ({error.strerror}): put a regular file there."
+        ) from None
 
 
 def _text(data: bytes, what: str) -> str:

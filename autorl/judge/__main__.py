@@ -27,14 +27,37 @@ PROJECT = Path(evaluate.__file__).resolve().parent
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--train", default=str(PROJECT / "train.py"), show_default="train.py", help="the file to train and score")
-@click.option("--env-id", default=evaluate.ENV_ID, help="a Gymnasium environment with 1-D Box spaces")
+@click.option(
+    "--train",
+    default=str(PROJECT / "train.py"),
+    show_default="train.py",
+    help="the file to train and score",
+)
+@click.option(
+    "--env-id", default=evaluate.ENV_ID, help="a Gymnasium environment with 1-D Box spaces"
+)
 @click.option("--seed", default=evaluate.SEED, help="training seed")
 @click.option("--budget", default=float(evaluate.TIME_BUDGET), help="seconds of training")
 @click.option("--episodes", default=evaluate.NUM_EVAL_EPISODES, help="episodes of evaluation")
-@click.option("--sandbox", "mode", type=click.Choice(["auto", "bwrap", "off"]), default="auto", help="how train.py is confined")
-@click.option("--json", "as_json", is_flag=True, help="print the whole record instead of the summary block")
-def main(train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode, as_json: bool) -> None:
+@click.option(
+    "--sandbox",
+    "mode",
+    type=click.Choice(["auto", "bwrap", "off"]),
+    default="auto",
+    help="how train.py is confined",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="print the whole record instead of the summary block"
+)
+def main(
+    train: str,
+    env_id: str,
+    seed: int,
+    budget: float,
+    episodes: int,
+    mode: sandbox.Mode,
+    as_json: bool,
+) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
     try:
         job = _job(train, env_id, seed, budget, episodes, mode)
@@ -52,10 +75,14 @@ def main(train: str, env_id: str, seed: int, budget: float, episodes: int, mode:
     for flag in record.flags:
         click.echo(f"look at this: {flag}", err=True)
     if not as_json:
-        click.echo(evaluate.summary_block(**{name: getattr(record, name) for name in evaluate.SUMMARY}))
+        click.echo(
+            evaluate.summary_block(**{name: getattr(record, name) for name in evaluate.SUMMARY})
+        )
 
 
-def _job(train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode) -> Job:
+def _job(
+    train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode
+) -> Job:
     """The options as a job.
 
     Raises:
@@ -64,11 +91,15 @@ def _job(train: str, env_id: str, seed: int, budget: float, episodes: int, mode:
     try:
         source = Path(train).read_bytes()
     except OSError as error:
-        raise UserError(f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE.") from None
+        raise UserError(
+            f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE."
+        ) from None
     if why := vet(source):
         raise UserError(f"{train} is not run: {why}")
     if not 0 < budget < float("inf"):
-        raise UserError(f"--budget {budget:g} is no time to train in; give a number of seconds above 0.")
+        raise UserError(
+            f"--budget {budget:g} is no time to train in; give a number of seconds above 0."
+        )
     if episodes < 1:
         raise UserError(f"--episodes {episodes} would score nothing; give a number of at least 1.")
     if not 0 <= seed < 2**31:
@@ -80,7 +111,10 @@ def _job(train: str, env_id: str, seed: int, budget: float, episodes: int, mode:
 def run(job: Job) -> RunRecord:
     """Start a judge and wait for it, with a bar on a terminal; Ctrl-C ends the run and everything below it."""
     compile_packages()
-    with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch, _bar(job) as show:
+    with (
+        tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch,
+        _bar(job) as show,
+    ):
         folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
         judge = launch(job, folder, pycache, PROJECT)
         try:
@@ -120,13 +154,23 @@ def _bar(job: Job) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=job.time_budget, figures="")
 
         def show(progress: Any) -> None:
             if progress:
-                bar.update(task, description=progress.phase, completed=min(progress.elapsed, job.time_budget), figures=_figures(progress))
+                bar.update(
+                    task,
+                    description=progress.phase,
+                    completed=min(progress.elapsed, job.time_budget),
+                    figures=_figures(progress),
+                )
 
         yield show
 

@@ -63,8 +63,17 @@ class Log:
 
     def tail(self, at_most: int = 4096) -> str:
         """The last bytes as valid UTF-8 without control characters but newline and tab; carriage returns end a line."""
-        text = bytes(self._recent[-at_most:]).decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-        return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text).encode("utf-8", "replace").decode()[-at_most:]
+        text = (
+            bytes(self._recent[-at_most:])
+            .decode("utf-8", "replace")
+            .replace("\r\n", "\n")
+            .replace("\r", "\n")
+        )
+        return (
+            "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+            .encode("utf-8", "replace")
+            .decode()[-at_most:]
+        )
 
     def last_line(self) -> str:
         """The last line that says something, for a reason."""
@@ -102,14 +111,38 @@ class Child:
         self.run_dir, self.limits, self.log, self.cores = run_dir, limits, log, tuple(cores)
         self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self.breach = self.reason = ""
-        self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds, self.processes = 0, 0.0, 0.0, 0
+        self.peak_memory_bytes, self.cpu_seconds, self.max_gap_seconds, self.processes = (
+            0,
+            0.0,
+            0.0,
+            0,
+        )
         self._shared_before = process_tree.shared_memory_bytes()
         self.widened = False  # it took cores that were not its own
         self.pipe, write = os.pipe()
         os.set_blocking(self.pipe, False)
         lifeline, self._lifeline = os.pipe() if guarded and process_tree.LINUX else (-1, -1)
-        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("subreaper.py")), str(lifeline), "--"] if lifeline >= 0 else []
-        command = ["/bin/sh", "-c", LAUNCH, "sh", str(max(1, limits.disk_bytes // 512)), *guard, *argv]
+        guard = (
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(Path(__file__).with_name("subreaper.py")),
+                str(lifeline),
+                "--",
+            ]
+            if lifeline >= 0
+            else []
+        )
+        command = [
+            "/bin/sh",
+            "-c",
+            LAUNCH,
+            "sh",
+            str(max(1, limits.disk_bytes // 512)),
+            *guard,
+            *argv,
+        ]
         inherited = (*pass_fds, *((lifeline,) if lifeline >= 0 else ()))
         try:
             self.process = effect("child start", lambda: subprocess.Popen(
@@ -186,35 +219,57 @@ class Child:
         self.cpu_seconds, self.processes = max(self.cpu_seconds, used.cpu_seconds), len(used.pids)
         if max(used.threads, len(used.pids)) > limits.processes:
             self._break(
-                "processes", f"it ran {max(used.threads, len(used.pids))} or more processes and threads; the limit is {limits.processes}"
+                "processes",
+                f"it ran {max(used.threads, len(used.pids))} or more processes and threads; the limit is {limits.processes}",
             )
             return
         memory = used.rss_bytes
-        if memory > min(self.peak_memory_bytes, limits.memory_bytes) and (memory > limits.memory_bytes or now - self._last_pss > 1):
+        if memory > min(self.peak_memory_bytes, limits.memory_bytes) and (
+            memory > limits.memory_bytes or now - self._last_pss > 1
+        ):
             memory, self._last_pss = process_tree.pss_bytes(used.pids) or memory, now
             self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
         # memory that no process shows (a descriptor closed or sent away, System V segments) is in the machine's own sum
         hidden = process_tree.shared_memory_bytes() - self._shared_before
         if hidden > 2 * limits.memory_bytes:
             self._break(
-                "memory", f"the machine's shared memory grew by {_size(hidden)} meanwhile; the limit is {_size(limits.memory_bytes)}"
+                "memory",
+                f"the machine's shared memory grew by {_size(hidden)} meanwhile; the limit is {_size(limits.memory_bytes)}",
             )
         if memory > limits.memory_bytes:
-            self._break("memory", f"it held {_size(memory)} of memory; the limit is {_size(limits.memory_bytes)}")
+            self._break(
+                "memory",
+                f"it held {_size(memory)} of memory; the limit is {_size(limits.memory_bytes)}",
+            )
         if now >= self._next_disk:
             disk, entries = files.disk_usage(self.run_dir)
             nameless, elsewhere = files.nameless_usage(used.pids, self._device)
             disk += nameless
-            self._next_disk = now + 20 * (time.monotonic() - now)  # a folder of many files is walked less often
+            self._next_disk = now + 20 * (
+                time.monotonic() - now
+            )  # a folder of many files is walked less often
             if disk > limits.disk_bytes:
-                self._break("disk", f"it wrote {_size(disk)} into its run directory; the limit is {_size(limits.disk_bytes)}")
+                self._break(
+                    "disk",
+                    f"it wrote {_size(disk)} into its run directory; the limit is {_size(limits.disk_bytes)}",
+                )
             elif entries > 20_000:
-                self._break("disk", "it made more than 20000 files in its run directory, or folders too deep to be looked into")
-            if elsewhere > limits.memory_bytes:  # not added to the resident bytes: what is mapped is in both
-                self._break("memory", f"it held {_size(elsewhere)} in files without a name; the limit is {_size(limits.memory_bytes)}")
+                self._break(
+                    "disk",
+                    "it made more than 20000 files in its run directory, or folders too deep to be looked into",
+                )
+            if (
+                elsewhere > limits.memory_bytes
+            ):  # not added to the resident bytes: what is mapped is in both
+                self._break(
+                    "memory",
+                    f"it held {_size(elsewhere)} in files without a name; the limit is {_size(limits.memory_bytes)}",
+                )
         if self.cores:
             self._pin(used.pids)
-        self._last_sample = time.monotonic()  # the time that looking took is no gap: only a stopped judge has one
+        self._last_sample = (
+            time.monotonic()
+        )  # the time that looking took is no gap: only a stopped judge has one
 
     def _pin(self, pids: Sequence[int]) -> None:
         """Nobody takes more cores than the slot has: threads that widened their affinity are put back."""

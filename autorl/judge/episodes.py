@@ -38,15 +38,23 @@ from autorl.judge.child import Fault
 from autorl.judge.isolated_python import isolated_python
 from autorl.system.faults import effect
 
-READY_SECONDS = 60.0  # to start Python and import torch: the harness's own code, nothing of the agent
-FIRST_ANSWER_SECONDS = 10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
+READY_SECONDS = (
+    60.0  # to start Python and import torch: the harness's own code, nothing of the agent
+)
+FIRST_ANSWER_SECONDS = (
+    10.0  # includes loading the agent, and on a GPU setting it up; too short to train on in
+)
 ANSWER_SECONDS = 2.0  # each later answer
 THINKING_SECONDS = 20.0  # all later answers of one worker together, and the share below of the budget: no second training
 THINKING_SHARE = 0.05
 EVALUATION_SECONDS = 1800.0  # everything
 
-HELLO = struct.Struct("<II")  # rows n, obs_dim; then requests: n bytes of reset mask, n*obs_dim float32
-ANSWER = struct.Struct("<4sII")  # dtype that get_action returned, rows, columns; then rows*columns float32
+HELLO = struct.Struct(
+    "<II"
+)  # rows n, obs_dim; then requests: n bytes of reset mask, n*obs_dim float32
+ANSWER = struct.Struct(
+    "<4sII"
+)  # dtype that get_action returned, rows, columns; then rows*columns float32
 NUMBERS = {b"<f2", b"<f4", b"<f8", b"|i1", b"<i2", b"<i4", b"<i8", b"|u1", b"<u2", b"<u4", b"<u8"}
 DIGESTED = 4  # answers that name the policy, for the seed control
 
@@ -81,13 +89,22 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
     try:
         envs = [gym.make(env_id) for _ in seeds]
     except Exception as error:
-        raise Fault("env", f"the environment cannot be made: {type(error).__name__}: {error}") from None
+        raise Fault(
+            "env", f"the environment cannot be made: {type(error).__name__}: {error}"
+        ) from None
     act_space = envs[0].action_space
-    if not isinstance(act_space, gym.spaces.Box) or len(act_space.shape) != 1:  # whoever asked for it has checked it in full
+    if (
+        not isinstance(act_space, gym.spaces.Box) or len(act_space.shape) != 1
+    ):  # whoever asked for it has checked it in full
         raise Fault("env", f"{env_id} has actions of {act_space}, which this judge cannot clip")
     num = len(envs)
     low, high = act_space.low.astype(np.float32), act_space.high.astype(np.float32)
-    obs = np.stack([np.asarray(env.reset(seed=seed)[0], np.float32) for env, seed in zip(envs, seeds, strict=True)])  # (N, obs_dim)
+    obs = np.stack(
+        [
+            np.asarray(env.reset(seed=seed)[0], np.float32)
+            for env, seed in zip(envs, seeds, strict=True)
+        ]
+    )  # (N, obs_dim)
     returns, lengths = [0.0] * num, [0] * num
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
@@ -95,7 +112,9 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
     ask.hello(num, obs.shape[1], act_space.shape[0])
     began = math.inf
     while running:
-        actions = np.clip(ask(mask, obs), low, high)  # (N, act_dim), a fresh array: an environment may keep its row
+        actions = np.clip(
+            ask(mask, obs), low, high
+        )  # (N, act_dim), a fresh array: an environment may keep its row
         began = min(began, time.monotonic())
         if not step:
             mask[:] = 0
@@ -108,7 +127,9 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
                 if terminated or truncated:
                     ended.append(row)
         except Exception as error:
-            raise Fault("env", f"the environment failed at step {step}: {type(error).__name__}: {error}") from None
+            raise Fault(
+                "env", f"the environment failed at step {step}: {type(error).__name__}: {error}"
+            ) from None
         for row in ended:
             running.remove(row)
             lengths[row], mask[row] = step, 1
@@ -132,7 +153,9 @@ class Ask:
         try:
             self._receive(memoryview(bytearray(1)), time.monotonic() + READY_SECONDS)
         except Fault:
-            raise Fault("not_ready", f"the policy's process did not start within {READY_SECONDS:g} s") from None
+            raise Fault(
+                "not_ready", f"the policy's process did not start within {READY_SECONDS:g} s"
+            ) from None
         self._send(HELLO.pack(num, obs_dim), time.monotonic() + FIRST_ANSWER_SECONDS)
 
     def __call__(self, mask: np.ndarray, obs: np.ndarray) -> np.ndarray:
@@ -152,13 +175,20 @@ class Ask:
         if self.answered:
             self.thinking += time.monotonic() - asked
             if self.thinking > self.thinking_seconds:
-                raise Fault("slow_policy", f"the policy took more than {self.thinking_seconds:g} s for all its answers together")
+                raise Fault(
+                    "slow_policy",
+                    f"the policy took more than {self.thinking_seconds:g} s for all its answers together",
+                )
         self.answered += 1
-        actions = np.frombuffer(self.buffer, np.float32, offset=ANSWER.size).reshape(self.num, self.act_dim)
+        actions = np.frombuffer(self.buffer, np.float32, offset=ANSWER.size).reshape(
+            self.num, self.act_dim
+        )
         if self.answered <= DIGESTED:
             self.digest.update(actions.tobytes())
         if not np.isfinite(actions).all():
-            raise Fault("nan", "the policy answered with an action that is not finite (NaN or infinity)")
+            raise Fault(
+                "nan", "the policy answered with an action that is not finite (NaN or infinity)"
+            )
         return actions
 
     def _check_header(self) -> None:
@@ -166,7 +196,10 @@ class Ask:
         dtype = dtype.rstrip(b"\0")
         if dtype not in NUMBERS:
             said = "".join(chr(b) if 32 < b < 127 else "?" for b in dtype)
-            raise Fault("frame", f"get_action returned dtype {said}; the contract is numbers of shape (N, {self.act_dim})")
+            raise Fault(
+                "frame",
+                f"get_action returned dtype {said}; the contract is numbers of shape (N, {self.act_dim})",
+            )
         if (rows, columns) != (self.num, self.act_dim):
             raise Fault(
                 "frame",
@@ -201,7 +234,10 @@ class Ask:
         left = deadline - time.monotonic()
         if left <= 0:
             allowed = ANSWER_SECONDS if self.answered else FIRST_ANSWER_SECONDS
-            raise Fault("slow_answer", f"the policy did not answer a batch of observations within {allowed:g} s")
+            raise Fault(
+                "slow_answer",
+                f"the policy did not answer a batch of observations within {allowed:g} s",
+            )
         self.socket.settimeout(left)
 
 
@@ -213,12 +249,19 @@ def worker_main() -> None:
     with socket.socket(fileno=task["socket"]) as sock:
         try:
             played = roll(task["env_id"], task["seeds"], Ask(sock, task["thinking_seconds"]))
-            result = {"returns": played.returns, "lengths": played.lengths, "seconds": played.seconds, "actions": played.actions}
+            result = {
+                "returns": played.returns,
+                "lengths": played.lengths,
+                "seconds": played.seconds,
+                "actions": played.actions,
+            }
         except Fault as fault:
             result = {"rule": fault.rule, "reason": fault.reason}
         except HungUp:
             result = {"rule": "hung_up", "reason": ""}
-        print(json.dumps(result), flush=True)  # before the socket closes: the policy ends when it does
+        print(
+            json.dumps(result), flush=True
+        )  # before the socket closes: the policy ends when it does
 
 
 # ---------------------------------------------------------------------------
@@ -238,7 +281,9 @@ class Episodes:
                  thinking_seconds: float = THINKING_SECONDS):  # fmt: skip
         self.num = len(seeds)
         workers = max(1, min(workers, self.num))
-        self.rows = [range(self.num * w // workers, self.num * (w + 1) // workers) for w in range(workers)]
+        self.rows = [
+            range(self.num * w // workers, self.num * (w + 1) // workers) for w in range(workers)
+        ]
         self.processes: list[subprocess.Popen[bytes]] = []
         self._policy_ends: list[socket.socket] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
@@ -252,7 +297,9 @@ class Episodes:
                     "socket": ours.fileno(),
                     "thinking_seconds": thinking_seconds,
                 }
-                command = isolated_python("from autorl.judge.episodes import worker_main; worker_main()")
+                command = isolated_python(
+                    "from autorl.judge.episodes import worker_main; worker_main()"
+                )
                 with ours:
                     process = effect("child start", lambda c=command, fd=ours.fileno(): subprocess.Popen(  # type: ignore[misc]
                         c, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=env, cwd=cwd, pass_fds=(fd,)))  # fmt: skip
@@ -299,7 +346,9 @@ class Episodes:
                     self._raise_if_failed(said[worker])
             attend()
             if time.monotonic() > deadline:
-                raise Fault("evaluation_cap", f"the evaluation took more than {EVALUATION_SECONDS:g} s")
+                raise Fault(
+                    "evaluation_cap", f"the evaluation took more than {EVALUATION_SECONDS:g} s"
+                )
         results = [json.loads(line) for line in said]
         return Played(
             tuple(x for r in results for x in r["returns"]), tuple(x for r in results for x in r["lengths"]), max(r["seconds"] for r in results),
@@ -311,7 +360,10 @@ class Episodes:
         except ValueError:
             self._errors.seek(0)
             words = self._errors.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
-            raise Fault("env", f"the environment's process died: {words[-1][:300] if words else 'it said nothing'}") from None
+            raise Fault(
+                "env",
+                f"the environment's process died: {words[-1][:300] if words else 'it said nothing'}",
+            ) from None
         if result.get("rule") == "hung_up":
             raise HungUp
         if "rule" in result:

@@ -8,7 +8,17 @@ import sys
 
 from autorl.system.files import PROJECT
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "AUTORL_HOME")
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "AUTORL_HOME",
+)
 
 
 def isolated_python(code: str, pycache: str | None = None) -> list[str]:
@@ -19,12 +29,20 @@ def isolated_python(code: str, pycache: str | None = None) -> list[str]:
     """
     cache = pycache or sys._xoptions.get("pycache_prefix")
     option = ["-X", f"pycache_prefix={cache}"] if cache else []
-    return [sys.executable, "-I", *option, "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}"]
+    return [
+        sys.executable,
+        "-I",
+        *option,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}",
+    ]
 
 
 def judge_env() -> dict[str, str]:
     """What of our environment a judge and its workers see."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if "AUTORL_HOME" in env:
-        env["AUTORL_HOME"] = os.path.abspath(env["AUTORL_HOME"])  # a judge's current folder is another
+        env["AUTORL_HOME"] = os.path.abspath(
+            env["AUTORL_HOME"]
+        )  # a judge's current folder is another
     return env | {"OMP_NUM_THREADS": "1"}

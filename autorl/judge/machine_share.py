@@ -23,7 +23,13 @@ def clocks() -> tuple[float, float]:
 
 def own_cpu_seconds() -> float:
     """CPU of this process and of all children it has waited for."""
-    return sum(u.ru_utime + u.ru_stime for u in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)))
+    return sum(
+        u.ru_utime + u.ru_stime
+        for u in (
+            resource.getrusage(resource.RUSAGE_SELF),
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
+    )
 
 
 class Share:
@@ -43,8 +49,14 @@ class Share:
             with open("/proc/stat", encoding="ascii") as file:
                 for line in file:
                     name, *values = line.split()
-                    if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in self.cores:
-                        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, values[:8])
+                    if (
+                        name.startswith("cpu")
+                        and name[3:].isdigit()
+                        and int(name[3:]) in self.cores
+                    ):
+                        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(
+                            int, values[:8]
+                        )
                         busy += user + nice + system + irq + softirq
                         steal += stolen
         except (OSError, ValueError):

@@ -56,11 +56,17 @@ def plan(job: Job) -> Plan:
         return Plan(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
     if job.kind == "seed_control":
         return Plan(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
-    return Plan(job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes)
+    return Plan(
+        job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes
+    )
 
 
 def measure(
-    job: Job, folder: Path, on_progress: OnProgress | None = None, stopped: Stopped | None = None, project: Path = PROJECT
+    job: Job,
+    folder: Path,
+    on_progress: OnProgress | None = None,
+    stopped: Stopped | None = None,
+    project: Path = PROJECT,
 ) -> RunRecord:
     """Train and score one train.py.
 
@@ -87,7 +93,9 @@ def measure(
     def one(job: Job, folder: Path, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
         process_tree.new_session_keyring()  # what a run leaves in its own is gone with it
         with private_directory(project) as private:
-            return _Run(job, folder, private, box, on_progress, stopped, project, eval_seeds).measure()
+            return _Run(
+                job, folder, private, box, on_progress, stopped, project, eval_seeds
+            ).measure()
 
     try:
         record = one(job, folder)
@@ -96,11 +104,15 @@ def measure(
     finally:
         if job.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, previous)
-    files.atomic_write(folder / "record.json", (json.dumps(to_json(record), indent=1) + "\n").encode())
+    files.atomic_write(
+        folder / "record.json", (json.dumps(to_json(record), indent=1) + "\n").encode()
+    )
     return record
 
 
-def _other_seed(one: Callable[..., RunRecord], job: Job, folder: Path, first: RunRecord) -> RunRecord:
+def _other_seed(
+    one: Callable[..., RunRecord], job: Job, folder: Path, first: RunRecord
+) -> RunRecord:
     """The same program with another training seed and the same evaluation: `control` tells both."""
     other = dataclasses.replace(job, seed=(job.seed ^ 0x2545F491) & 0x7FFFFFFF)
     second = one(other, folder / "other_seed", first.eval_seeds)
@@ -124,10 +136,18 @@ class _Run:
         project: Path,
         eval_seeds: tuple[int, ...],
     ):
-        self.job, self.folder, self.box, self.on_progress, self.eval_seeds = job, folder, box, on_progress, eval_seeds
+        self.job, self.folder, self.box, self.on_progress, self.eval_seeds = (
+            job,
+            folder,
+            box,
+            on_progress,
+            eval_seeds,
+        )
         self.stopped = stopped
         self.plan = plan(job)
-        self.run_dir, self.harness, self.home, self.judge_dir = (private / name for name in ("run", "harness", "home", "judge"))
+        self.run_dir, self.harness, self.home, self.judge_dir = (
+            private / name for name in ("run", "harness", "home", "judge")
+        )
         for path in (self.run_dir, self.harness, self.home, self.judge_dir):
             path.mkdir(mode=0o700)
         (self.run_dir / "train.py").write_text(job.train_source, encoding="utf-8", newline="")
@@ -145,7 +165,10 @@ class _Run:
         self.known: dict[str, Any] = {}  # fields of the record, as they become known
 
     def measure(self) -> RunRecord:
-        self.share, self.cpu_before = machine_share.Share(self.cores), machine_share.own_cpu_seconds()
+        self.share, self.cpu_before = (
+            machine_share.Share(self.cores),
+            machine_share.own_cpu_seconds(),
+        )
         status, rule, reason = "ok", "", ""
         try:
             self._train()
@@ -160,9 +183,20 @@ class _Run:
                 process_tree.kill_below(os.getpid())
         machine = self.known.pop("machine", None) or self._machine()
         if machine.suspended_seconds > 1.0 and status == "ok":
-            status, rule, reason = "interrupted", "suspended", f"the machine slept for {machine.suspended_seconds:.0f} s during the run"
+            status, rule, reason = (
+                "interrupted",
+                "suspended",
+                f"the machine slept for {machine.suspended_seconds:.0f} s during the run",
+            )
         if status != "ok":
-            for name in ("avg_return", "std_return", "min_return", "max_return", "returns", "lengths"):
+            for name in (
+                "avg_return",
+                "std_return",
+                "min_return",
+                "max_return",
+                "returns",
+                "lengths",
+            ):
                 self.known.pop(name, None)
         metrics = _left_behind(self.run_dir / "metrics.csv", METRICS_BYTES)
         if metrics:
@@ -190,7 +224,10 @@ class _Run:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):
             flags.append("it tried to use cores that were not its own")
-        if self.known.get("training_seconds", 0.0) > self.plan.time_budget + 1.0 and not self.plan.updates:
+        if (
+            self.known.get("training_seconds", 0.0) > self.plan.time_budget + 1.0
+            and not self.plan.updates
+        ):
             flags.append(
                 f"it trained {self.known['training_seconds'] - self.plan.time_budget:.1f} s longer than its budget, within the slack"
             )
@@ -200,7 +237,9 @@ class _Run:
 
     def _train(self) -> None:
         self.phase = "training"
-        env = {"AUTORL_HANDOVER": "1"} | ({"AUTORL_CLOCK_UPDATES": str(self.plan.updates)} if self.plan.updates else {})
+        env = {"AUTORL_HANDOVER": "1"} | (
+            {"AUTORL_CLOCK_UPDATES": str(self.plan.updates)} if self.plan.updates else {}
+        )
         child = self._start(["train.py"], env)
         deadline = self.started + self.plan.late_after
         while child.running and not child.breach and time.monotonic() <= deadline:
@@ -215,9 +254,14 @@ class _Run:
             raise Fault(child.breach, f"the run was stopped: {child.reason}")
         if ended is None or ended > deadline:
             if child.max_gap_seconds > STALL_SECONDS:
-                raise Fault("stalled", f"the judge itself was stopped for {child.max_gap_seconds:.0f} s", "interrupted")
+                raise Fault(
+                    "stalled",
+                    f"the judge itself was stopped for {child.max_gap_seconds:.0f} s",
+                    "interrupted",
+                )
             raise Fault(
-                "late", f"it had not handed an agent over {self.plan.late_after:g} s after its start (budget {self.plan.time_budget:g} s)"
+                "late",
+                f"it had not handed an agent over {self.plan.late_after:g} s after its start (budget {self.plan.time_budget:g} s)",
             )
         seconds = self.known["training_seconds"] = ended - self.started
         if child.exit_code != 0:
@@ -235,23 +279,37 @@ class _Run:
         size = os.fstat(fd).st_size
         os.close(fd)
         if size > POLICY_BYTES:
-            raise Fault("policy_size", f"the agent handed over has {size} bytes; the limit is {POLICY_BYTES}")
+            raise Fault(
+                "policy_size",
+                f"the agent handed over has {size} bytes; the limit is {POLICY_BYTES}",
+            )
 
     # -- evaluate ----------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> None:
         began = time.monotonic()
         self.phase = "evaluating"
-        seeds = self.eval_seeds or tuple(int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes))
+        seeds = self.eval_seeds or tuple(
+            int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes)
+        )
         self.known["eval_seeds"] = seeds
         share = episodes.THINKING_SHARE * self.plan.time_budget
         thinking = episodes.THINKING_SECONDS + share
         with episodes.Episodes(
-            self.job.env_id, seeds, min(len(self.cores), self.threads), judge_env(), self.judge_dir, thinking
+            self.job.env_id,
+            seeds,
+            min(len(self.cores), self.threads),
+            judge_env(),
+            self.judge_dir,
+            thinking,
         ) as workers:
             policies, alone = len(workers.policy_fds), time.monotonic()
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
-            server = self._start(["-c", f"import policy_server; policy_server.serve({workers.policy_fds})"], {}, workers.policy_fds)
+            server = self._start(
+                ["-c", f"import policy_server; policy_server.serve({workers.policy_fds})"],
+                {},
+                workers.policy_fds,
+            )
 
             def attend() -> None:
                 server.attend()
@@ -261,7 +319,8 @@ class _Run:
                     alone = time.monotonic()
                 elif time.monotonic() - alone > STRANGER_SECONDS:
                     raise Fault(
-                        "processes", "the policy started processes of its own while it was evaluated: a policy answers, it does not train"
+                        "processes",
+                        "the policy started processes of its own while it was evaluated: a policy answers, it does not train",
                     )
                 if server.cpu_seconds > (allowed := SERVER_CPU_SECONDS + policies * share):
                     raise Fault(
@@ -269,7 +328,9 @@ class _Run:
                         f"the policy used more than {allowed:.0f} s of CPU while it was evaluated: a policy answers, it does not train",
                     )
                 if server.breach:
-                    raise Fault(server.breach, f"the run was stopped during evaluation: {server.reason}")
+                    raise Fault(
+                        server.breach, f"the run was stopped during evaluation: {server.reason}"
+                    )
 
             try:
                 played = workers.play(attend)
@@ -277,7 +338,10 @@ class _Run:
                 server.wait_for_end(0.5)
                 attend()
                 how = "hung up" if server.running else machine_share.ending(server.exit_code)
-                raise Fault("exit", f"the policy's process {how} during evaluation: {self.log.last_line() or 'it said nothing'}") from None
+                raise Fault(
+                    "exit",
+                    f"the policy's process {how} during evaluation: {self.log.last_line() or 'it said nothing'}",
+                ) from None
         server.end()
         self.known["evaluation_seconds"] = time.monotonic() - began
         returns = played.returns
@@ -290,12 +354,22 @@ class _Run:
 
     # -- both --------------------------------------------------------------------------------------------------------
 
-    def _start(self, arguments: Sequence[str], extra: dict[str, str], pass_fds: Sequence[int] = ()) -> Child:
-        run_dir, harness = (sandbox.RUN, sandbox.HARNESS) if self.box.confined else (str(self.run_dir), str(self.harness))
+    def _start(
+        self, arguments: Sequence[str], extra: dict[str, str], pass_fds: Sequence[int] = ()
+    ) -> Child:
+        run_dir, harness = (
+            (sandbox.RUN, sandbox.HARNESS)
+            if self.box.confined
+            else (str(self.run_dir), str(self.harness))
+        )
         started = time.monotonic()
         if not self.children:
             self.started = started
-        env = self._child_env() | extra | {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
+        env = (
+            self._child_env()
+            | extra
+            | {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
+        )
         argv = [sys.executable, "-P", "-u", *arguments]
         if self.box.confined:
             argv = sandbox.wrap(
@@ -328,12 +402,17 @@ class _Run:
         return env | ({"CUDA_VISIBLE_DEVICES": job.gpu} if job.gpu else {})
 
     def _machine(self) -> Any:
-        ours = max(machine_share.own_cpu_seconds() - self.cpu_before, sum(c.cpu_seconds for c in self.children))
+        ours = max(
+            machine_share.own_cpu_seconds() - self.cpu_before,
+            sum(c.cpu_seconds for c in self.children),
+        )
         return self.share.end(ours, max((c.max_gap_seconds for c in self.children), default=0.0))
 
     def _last_metrics(self) -> dict[str, float]:
         path = self.run_dir / "metrics.csv"
-        return machine_share.last_row(_left_behind(path, 16_384, tail=True), _left_behind(path, 4096))
+        return machine_share.last_row(
+            _left_behind(path, 16_384, tail=True), _left_behind(path, 4096)
+        )
 
     def _report(self, child: Child) -> None:
         if self.stopped and self.stopped():

@@ -36,7 +36,12 @@ def serve(fds: list[int], seed: int = 0) -> None:
         handed = cloudpickle.load(file)
     torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too
     if str(handed["device"]).startswith("cuda"):
-        threads = [threading.Thread(target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])) for fd in fds[1:]]
+        threads = [
+            threading.Thread(
+                target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])
+            )
+            for fd in fds[1:]
+        ]
         for thread in threads:
             thread.start()
         _answer(fds[0], handed["agent"], handed["device"])
@@ -68,10 +73,18 @@ def _answer(fd: int, agent: Any, device: Any) -> None:
         size = num + num * obs_dim * 4
         while len(frame := source.read(size)) == size:
             mask = np.frombuffer(frame, bool, num)
-            obs = np.frombuffer(frame, np.float32, num * obs_dim, offset=num).reshape(num, obs_dim).copy()
+            obs = (
+                np.frombuffer(frame, np.float32, num * obs_dim, offset=num)
+                .reshape(num, obs_dim)
+                .copy()
+            )
             actions = act(obs, mask)
-            rows, columns = actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
-            answer = struct.pack("<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns)
+            rows, columns = (
+                actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
+            )
+            answer = struct.pack(
+                "<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns
+            )
             if columns and actions.dtype.kind in "fiu":
                 answer += np.ascontiguousarray(actions, np.float32).tobytes()
             view = memoryview(answer)

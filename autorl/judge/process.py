@@ -19,7 +19,9 @@ from autorl.system.files import PROJECT, read_regular, read_text
 RECORD_BYTES = 16 * 1024 * 1024
 
 
-def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "subprocess.Popen[bytes]":
+def launch(
+    job: Job, folder: Path, pycache: Path, project: Path = PROJECT
+) -> "subprocess.Popen[bytes]":
     """Start a judge as a child of this process, in a session of its own and an empty current folder.
 
     Args:
@@ -29,13 +31,20 @@ def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "s
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("record.json", "progress.json"):
         (folder / name).unlink(missing_ok=True)
-    command = isolated_python("from autorl.judge.worker import main; sys.exit(main())", str(pycache))
+    command = isolated_python(
+        "from autorl.judge.worker import main; sys.exit(main())", str(pycache)
+    )
     with open(folder / "judge.err", "wb") as errors:
         process = effect("child start", lambda: subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
             env=judge_env(), cwd="/", start_new_session=True))  # fmt: skip
     assert process.stdin is not None
-    task = {"job": to_json(job), "folder": str(folder.resolve()), "parent": os.getpid(), "project": str(project.resolve())}
+    task = {
+        "job": to_json(job),
+        "folder": str(folder.resolve()),
+        "parent": os.getpid(),
+        "project": str(project.resolve()),
+    }
     with contextlib.suppress(BrokenPipeError), process.stdin:
         process.stdin.write(json.dumps(task).encode() + b"\n")
     return process
@@ -44,7 +53,9 @@ def launch(job: Job, folder: Path, pycache: Path, project: Path = PROJECT) -> "s
 def read_progress(folder: Path) -> Progress | None:
     """The judge's last look at a run under way."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        look: Progress = from_json(Progress, json.loads(read_regular(folder / "progress.json", 4096)))
+        look: Progress = from_json(
+            Progress, json.loads(read_regular(folder / "progress.json", 4096))
+        )
         return look
     return None
 
@@ -58,7 +69,9 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
         (folder / name).unlink(missing_ok=True)
     if process.returncode == 0:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            record: RunRecord = from_json(RunRecord, json.loads(read_regular(folder / "record.json", RECORD_BYTES)))
+            record: RunRecord = from_json(
+                RunRecord, json.loads(read_regular(folder / "record.json", RECORD_BYTES))
+            )
             return record
     last = complaint.splitlines()[-1] if complaint else "it said nothing"
     return RunRecord(status="interrupted", rule="judge", reason=machine_share.sentence(f"the judge {machine_share.ending(process.returncode)}: {last}"),

@@ -42,7 +42,9 @@ def new_session_keyring() -> bool:
     A namespace does not: through an inherited one a run could reach the user's keys, and leave a file for the next run.
     """
     number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine) if LINUX else None
-    return number is not None and ctypes.CDLL(None, use_errno=True).syscall(number, 1, None) >= 0  # KEYCTL_JOIN_SESSION_KEYRING
+    return (
+        number is not None and ctypes.CDLL(None, use_errno=True).syscall(number, 1, None) >= 0
+    )  # KEYCTL_JOIN_SESSION_KEYRING
 
 
 def stat_fields(pid: int) -> list[str] | None:
@@ -141,7 +143,9 @@ def shared_memory_bytes() -> int:
     """Of the whole machine: tmpfs, memfd, System V segments, whoever holds them; 0 where not told."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Shmem:")), 0)
+            return next(
+                (int(line.split()[1]) * 1024 for line in file if line.startswith("Shmem:")), 0
+            )
     except (OSError, ValueError):
         return 0
 

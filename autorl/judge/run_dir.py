@@ -59,7 +59,9 @@ def is_dead(path: Path) -> bool:
 def sweep(root: Path = PROJECT) -> list[Path]:
     """Remove what dead judges and loops left: their private directories, and processes that still run in them (unconfined ones)."""
     swept = []
-    for path in sorted(p for what in ("runs", "bytecode") for p in runs_folder(root).with_name(what).glob("run-*")):
+    for path in sorted(
+        p for what in ("runs", "bytecode") for p in runs_folder(root).with_name(what).glob("run-*")
+    ):
         if path.is_dir() and not path.is_symlink() and is_dead(path):
             kill_tenants(path)
             remove(path)
@@ -88,7 +90,9 @@ def remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         here = _open_folder(path)
         try:
-            way = [(path.name, os.fstat(here).st_ino, _unlink_files(here))]  # (name, inode, folders left in it)
+            way = [
+                (path.name, os.fstat(here).st_ino, _unlink_files(here))
+            ]  # (name, inode, folders left in it)
             while True:
                 name, _, folders = way[-1]
                 if folders:

@@ -78,23 +78,38 @@ def probe(mode: Mode = "auto") -> Sandbox:
 @functools.cache
 def _try(path: str) -> Sandbox:
     if sys.platform != "linux":
-        return Sandbox("none", f"there is no sandbox for {platform.system()}: use Linux, or Modal, for confined runs")
+        return Sandbox(
+            "none",
+            f"there is no sandbox for {platform.system()}: use Linux, or Modal, for confined runs",
+        )
     program = shutil.which("bwrap", path=os.pathsep.join((path, *PLACES)))
     if program is None:
         return Sandbox(
-            "none", "bubblewrap is not installed: sudo apt-get install bubblewrap (Fedora: dnf, Arch: pacman -S, same package name)"
+            "none",
+            "bubblewrap is not installed: sudo apt-get install bubblewrap (Fedora: dnf, Arch: pacman -S, same package name)",
         )
     complaint = ""
     for flags in (STRICT, PLAIN):
         box = Sandbox("bwrap", "", program, flags)
-        argv = wrap(box, [sys.executable, "-I", "-S", "-c", "import os; print(os.getpid())"], env={})
+        argv = wrap(
+            box, [sys.executable, "-I", "-S", "-c", "import os; print(os.getpid())"], env={}
+        )
         try:
-            start: Any = functools.partial(subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, cwd="/")
+            start: Any = functools.partial(
+                subprocess.run,
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=20,
+                cwd="/",
+            )
             tried: subprocess.CompletedProcess[bytes] = effect("child start", start)
         except (OSError, subprocess.TimeoutExpired) as error:
             complaint = str(error)
             continue
-        if tried.returncode == 0 and tried.stdout.strip().isdigit() and int(tried.stdout) < 10:  # in a PID namespace of its own
+        if (
+            tried.returncode == 0 and tried.stdout.strip().isdigit() and int(tried.stdout) < 10
+        ):  # in a PID namespace of its own
             return box
         complaint = (
             tried.stderr.decode("utf-8", "replace").strip().splitlines()[-1][:200]
@@ -115,7 +130,9 @@ def _remedy(complaint: str) -> str:
 
     if says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"):
         how = "AppArmor keeps user namespaces from it: add a profile for /usr/bin/bwrap that has the line `userns,` (see SECURITY.md)"
-    elif says("/proc/sys/kernel/unprivileged_userns_clone", "0") or says("/proc/sys/user/max_user_namespaces", "0"):
+    elif says("/proc/sys/kernel/unprivileged_userns_clone", "0") or says(
+        "/proc/sys/user/max_user_namespaces", "0"
+    ):
         how = "the kernel forbids user namespaces: sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000"
     elif Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         how = "this container forbids namespaces: start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
@@ -180,12 +197,19 @@ def wrap(box: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], writable:
         "--tmpfs",
         "/dev/shm",
     ]
-    if os.path.exists("/proc/keys"):  # the numbers of the user's kernel keyrings, and what an earlier run could have noted there
+    if os.path.exists(
+        "/proc/keys"
+    ):  # the numbers of the user's kernel keyrings, and what an earlier run could have noted there
         out += ["--ro-bind", "/dev/null", "/proc/keys"]
     nodes = gpu_nodes()
     for node in nodes:
         out += ["--dev-bind", node, node]
-    for path in ["/usr", *(f"/etc/{name}" for name in ETC), *(["/sys"] if nodes else SYS_CPU), *python_paths()]:
+    for path in [
+        "/usr",
+        *(f"/etc/{name}" for name in ETC),
+        *(["/sys"] if nodes else SYS_CPU),
+        *python_paths(),
+    ]:
         if os.path.exists(path):
             out += ["--ro-bind", path, path]
     for name in LINKS:
@@ -199,12 +223,33 @@ def wrap(box: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], writable:
     for source, target in (writable or {}).items():
         out += ["--bind", str(source), target]
     # /proc too: root owns /proc/sys/kernel/core_pattern even without a capability, and that would be a way out.
-    return [*out, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", chdir, "--", *argv]
+    return [
+        *out,
+        "--remount-ro",
+        "/proc",
+        "--remount-ro",
+        "/dev",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        chdir,
+        "--",
+        *argv,
+    ]
 
 
 def gpu_nodes() -> list[str]:
     """Device nodes of graphics cards: without them a confined process quietly computes on the CPU."""
-    return sorted(str(p) for pattern in GPU_NODES for p in Path("/dev").glob(pattern) if p.is_char_device()) if _has_gpu() else []
+    return (
+        sorted(
+            str(p)
+            for pattern in GPU_NODES
+            for p in Path("/dev").glob(pattern)
+            if p.is_char_device()
+        )
+        if _has_gpu()
+        else []
+    )
 
 
 def _has_gpu() -> bool:
@@ -213,7 +258,13 @@ def _has_gpu() -> bool:
 
 def python_paths() -> list[str]:
     """What this interpreter and its packages are made of, beyond /usr; never a user's HOME or this repository as a whole."""
-    found = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *site.getsitepackages()]
+    found = [
+        sys.prefix,
+        sys.exec_prefix,
+        sys.base_prefix,
+        sys.base_exec_prefix,
+        *site.getsitepackages(),
+    ]
     hop = Path(sys.executable)
     for _ in range(10):  # .venv/bin/python -> .../bin/python3 -> .../bin/python3.11
         found.append(str(hop.parent.parent))
@@ -221,15 +272,37 @@ def python_paths() -> list[str]:
             break
         hop = Path(os.path.normpath(hop.parent / os.readlink(hop)))
     found += [os.path.realpath(p) for p in found]
-    checkout = "" if STARTER.is_dir() else str(PROJECT)  # an installed autoRL lies among the packages
+    checkout = (
+        "" if STARTER.is_dir() else str(PROJECT)
+    )  # an installed autoRL lies among the packages
     for entry in sys.path:  # packages installed in place (.pth files); this repository and the current folder are not packages
-        if entry and os.path.isdir(entry) and not (checkout and (_within(checkout, entry) or _within(entry, checkout))):
+        if (
+            entry
+            and os.path.isdir(entry)
+            and not (checkout and (_within(checkout, entry) or _within(entry, checkout)))
+        ):
             found.append(entry)
-    found += [p for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p and os.path.isdir(p)]
-    forbidden = {"/", "/usr", "/home", "/root", "/tmp", "/etc", "/var", checkout, os.path.realpath(os.path.expanduser("~"))}
+    found += [
+        p for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p and os.path.isdir(p)
+    ]
+    forbidden = {
+        "/",
+        "/usr",
+        "/home",
+        "/root",
+        "/tmp",
+        "/etc",
+        "/var",
+        checkout,
+        os.path.realpath(os.path.expanduser("~")),
+    }
     kept: list[str] = []
     for path in sorted({os.path.abspath(p) for p in found}, key=len):
-        if path not in forbidden and not _within(path, "/usr") and not any(_within(path, k) for k in kept):
+        if (
+            path not in forbidden
+            and not _within(path, "/usr")
+            and not any(_within(path, k) for k in kept)
+        ):
             kept.append(path)
     return kept
 

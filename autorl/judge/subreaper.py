@@ -59,7 +59,9 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: it goes with the guard
+        ctypes.CDLL(None).prctl(
+            1, signal.SIGKILL, 0, 0, 0
+        )  # PR_SET_PDEATHSIG: it goes with the guard
         try:
             os.execvp(command[0], command)
         finally:

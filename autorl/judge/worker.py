@@ -23,7 +23,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     folder = Path(task["folder"])
     job = from_json(Job, task["job"])
-    measure(job, folder, lambda progress: _write_progress(folder, progress), lambda: bool(told), Path(task["project"]))
+    measure(
+        job,
+        folder,
+        lambda progress: _write_progress(folder, progress),
+        lambda: bool(told),
+        Path(task["project"]),
+    )
     return 0
 
 

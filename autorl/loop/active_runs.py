@@ -43,11 +43,29 @@ class Flights:
         record: journals an event.   say: tells the person.
     """
 
-    def __init__(self, session: Session, runner: Runner, purse: JournalPurse, record: Callable[..., Any], say: Callable[[str], None]):
-        self.session, self.ledger, self.runner, self.purse, self.record, self.say = session, session.ledger, runner, purse, record, say
+    def __init__(
+        self,
+        session: Session,
+        runner: Runner,
+        purse: JournalPurse,
+        record: Callable[..., Any],
+        say: Callable[[str], None],
+    ):
+        self.session, self.ledger, self.runner, self.purse, self.record, self.say = (
+            session,
+            session.ledger,
+            runner,
+            purse,
+            record,
+            say,
+        )
         self.places = max(1, runner.places)
         # a rented machine's cores are its own affair
-        self.groups = [()] * self.places if runner.name == "modal" else partition(session.settings.cores, self.places)
+        self.groups = (
+            [()] * self.places
+            if runner.name == "modal"
+            else partition(session.settings.cores, self.places)
+        )
         self.gpus = gpus(session.settings.gpu) if runner.name == "local" and self.places > 1 else ()
         self.flying: dict[int, InFlight] = {}
         self.before = len(self.ledger.runs)  # runs of earlier sittings
@@ -68,7 +86,11 @@ class Flights:
     def shown(self) -> list[tuple[str, Progress | None]]:
         """(name, a look at it), for progress bars."""
         return [
-            (f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})", self.runner.progress(f.handle)) for f in self.flying.values()
+            (
+                f"run {f.run.run}, experiment {f.run.attempt} ({f.run.purpose})",
+                self.runner.progress(f.handle),
+            )
+            for f in self.flying.values()
         ]
 
     def recover(self) -> None:
@@ -81,7 +103,14 @@ class Flights:
             if run.handle and self.runner.attach(run.handle, job, self.session.root / run.folder):
                 self.flying[run.run] = InFlight(run, self.want_of(run), run.handle, place)
             else:
-                self.end(run, RunRecord(status="interrupted", rule="lost", reason="The loop ended while this run was under way."))
+                self.end(
+                    run,
+                    RunRecord(
+                        status="interrupted",
+                        rule="lost",
+                        reason="The loop ended while this run was under way.",
+                    ),
+                )
 
     def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
         s, cores = self.session.settings, self.groups[place]
@@ -101,15 +130,23 @@ class Flights:
         used = {f.place for f in self.flying.values()}
         return next((k for k in range(self.places) if k not in used), 0)
 
-    def start(self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None) -> None:
+    def start(
+        self, n: int, purpose: str, kind: str, index: int, want: decision.Want | None
+    ) -> None:
         """Begin one run of attempt `n`; it is in the journal before it exists.
 
         Raises:
             Paused: the disk is nearly full, or this attempt was interrupted again and again.
         """
-        here = [r.record for r in self.ledger.runs.values() if r.run > self.before and r.record is not None and r.attempt == n]
+        here = [
+            r.record
+            for r in self.ledger.runs.values()
+            if r.run > self.before and r.record is not None and r.attempt == n
+        ]
         ends = here[-MAX_REPEATS:]
-        if len(ends) == MAX_REPEATS and all(e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends):
+        if len(ends) == MAX_REPEATS and all(
+            e.status == "interrupted" and e.rule not in ("lost", "stopped") for e in ends
+        ):
             raise Paused(
                 f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it ({ends[-1].reason}): see to that, then start again."
             )
@@ -120,7 +157,12 @@ class Flights:
         attempt = self.ledger.attempts[n]
         if attempt.parent is not None and not (patch := folder.parent / "train.diff").is_file():
             patch.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(patch, self.session.workspace.diff(self.ledger.attempts[attempt.parent].commit, attempt.commit).encode())
+            atomic_write(
+                patch,
+                self.session.workspace.diff(
+                    self.ledger.attempts[attempt.parent].commit, attempt.commit
+                ).encode(),
+            )
         seed = self.ledger.seed(index)
         job = self._job(n, seed, kind, place)
         if worst := getattr(self.runner, "worst_usd", None):
@@ -140,9 +182,14 @@ class Flights:
         for flight in list(self.flying.values()):
             if (record := self.runner.poll(flight.handle)) is not None:
                 del self.flying[flight.run.run]
-                if record.scored and (record.seed, record.env_id) != (flight.run.seed, self.session.settings.env_id):
+                if record.scored and (record.seed, record.env_id) != (
+                    flight.run.seed,
+                    self.session.settings.env_id,
+                ):
                     record = RunRecord(
-                        status="interrupted", rule="lost", reason=f"The answer was that of seed {record.seed}, another run's."
+                        status="interrupted",
+                        rule="lost",
+                        reason=f"The answer was that of seed {record.seed}, another run's.",
                     )
                 self.end(flight.run, record)
 
@@ -151,13 +198,26 @@ class Flights:
         if run.record is not None:
             return
         if record.status == "ok" and not record.scored:
-            record = replace(record, status="crash", rule="score", reason="The judge's record holds no finite score.", avg_return=None)
+            record = replace(
+                record,
+                status="crash",
+                rule="score",
+                reason="The judge's record holds no finite score.",
+                avg_return=None,
+            )
         peers = [
-            r.record.machine for r in self.ledger.runs.values() if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
+            r.record.machine
+            for r in self.ledger.runs.values()
+            if r.record is not None and r.record.status == "ok" and r.epoch == run.epoch
         ][-PEERS:]
         steady, why = is_steady(record.machine, peers)
         if record.rule == "late" and not steady:
-            record = replace(record, status="interrupted", rule="starved", reason=f"{record.reason} It was late where {why}.")
+            record = replace(
+                record,
+                status="interrupted",
+                rule="starved",
+                reason=f"{record.reason} It was late where {why}.",
+            )
         if record.status != "ok":
             steady, why = True, ""
         self.record(
@@ -168,7 +228,9 @@ class Flights:
             mono=round(time.monotonic(), 3),
             record=to_json(replace(record, log_tail=record.log_tail[-2000:])),
         )
-        if run_ticket(run.run) in self.ledger.money and (record.cost_usd or record.rule not in ("lost", "stopped")):
+        if run_ticket(run.run) in self.ledger.money and (
+            record.cost_usd or record.rule not in ("lost", "stopped")
+        ):
             self.purse.settle(run_ticket(run.run), record.cost_usd, {})
         if not steady:
             self.say(f"run {run.run} is repeated: {why}")
@@ -186,12 +248,18 @@ class Flights:
             return
         trained = self.ledger.row(self.ledger.attempts[run.attempt]).avg_return
         passed, reason = band_verdict(run.kind, run.record, self.ledger.band, trained)
-        self.record("control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason)
+        self.record(
+            "control", run=run.run, attempt=run.attempt, kind=run.kind, passed=passed, reason=reason
+        )
 
     def want_of(self, run: Run) -> decision.Want | None:
         if run.purpose.startswith("confirm"):
             return None
-        return decision.Measure(run.attempt, run.purpose) if run.kind == "measure" else decision.Control(run.attempt, run.kind)  # type: ignore[arg-type]
+        return (
+            decision.Measure(run.attempt, run.purpose)
+            if run.kind == "measure"
+            else decision.Control(run.attempt, run.kind)
+        )  # type: ignore[arg-type]
 
     def cancel_all(self, why: str, keep_remote: bool) -> None:
         """Stop every run and record it as interrupted; remote ones may go on and be fetched on resume."""
@@ -201,7 +269,13 @@ class Flights:
             if record is None and self.runner.name == "modal" and keep_remote:
                 continue  # goes on without us and is fetched by its handle on resume
             self.runner.cancel(flight.handle)
-            ended.append((flight.run, record or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}.")))
+            ended.append(
+                (
+                    flight.run,
+                    record
+                    or RunRecord(status="interrupted", rule="stopped", reason=f"Stopped: {why}."),
+                )
+            )
         self.flying.clear()
         for run, record in ended:  # after the last is cancelled: the disk may refuse the first
             self.end(run, record)

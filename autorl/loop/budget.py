@@ -16,7 +16,13 @@ from autorl.session.state import Ledger
 class JournalPurse:
     """interfaces.Purse on the journal."""
 
-    def __init__(self, record: Callable[..., Any], ledger: Ledger, max_usd: float | None, mutex: AbstractContextManager[Any] | None = None):
+    def __init__(
+        self,
+        record: Callable[..., Any],
+        ledger: Ledger,
+        max_usd: float | None,
+        mutex: AbstractContextManager[Any] | None = None,
+    ):
         self._record, self._ledger, self.max_usd = record, ledger, max_usd
         self._mutex = mutex or RLock()
 

@@ -54,13 +54,26 @@ class Loop:
         self.confirm_only = confirm_only  # no search: the claim, even if there is one already
         self._finished_before = session.ledger.finished
         self._claims_before = len(session.journal.of("claim"))
-        self.ledger, self.workspace, self.settings = session.ledger, session.workspace, session.settings
+        self.ledger, self.workspace, self.settings = (
+            session.ledger,
+            session.workspace,
+            session.settings,
+        )
         self.state = decision.start(decision.Rules(rigor=self.settings.rigor))  # type: ignore[arg-type]
         self.due: list[Verdict] = []  # verdicts as decided; the journal's are a prefix of them
         self._mutex = threading.RLock()
         self.purse = JournalPurse(self._record, self.ledger, bounds.max_usd, self._mutex)
         self.flights = Flights(session, runner, self.purse, self._record, self.screen.say)
-        self.desk = Desk(session, proposer, self.purse, self._record, self.screen.say, bounds.refusals, inbox_only, ahead=self.places > 1)
+        self.desk = Desk(
+            session,
+            proposer,
+            self.purse,
+            self._record,
+            self.screen.say,
+            bounds.refusals,
+            inbox_only,
+            ahead=self.places > 1,
+        )
         self.stopping = ""  # why, once a signal came
         self.closing = ""  # why, once the search has ended by itself
         self.exit_code = 0
@@ -69,7 +82,9 @@ class Loop:
         self._stale_views = True
         for event in session.journal.events:
             self._decide(event)
-        session.journal.forget("started", "handle", "run", "control", "verdict", "pinned", "money", "note")  # the ledger has them
+        session.journal.forget(
+            "started", "handle", "run", "control", "verdict", "pinned", "money", "note"
+        )  # the ledger has them
 
     # -- knowledge ---------------------------------------------------------------------------------------------------
 
@@ -87,14 +102,30 @@ class Loop:
     def _decide(self, event: dict[str, Any]) -> None:
         fact: Any = None
         if event["type"] == "attempt":
-            fact = decision.AttemptFact(event["n"], event["parent"], event["key"], event["nodes"], event.get("again"))
+            fact = decision.AttemptFact(
+                event["n"], event["parent"], event["key"], event["nodes"], event.get("again")
+            )
         elif event["type"] == "opened":
             fact = decision.ResumedFact()
         elif event["type"] == "control":
-            fact = decision.ControlFact(event["attempt"], event["kind"], event["passed"], event.get("reason", ""))
-        elif event["type"] == "run" and (run := self.ledger.runs[event["run"]]).for_decision and run.record is not None:
+            fact = decision.ControlFact(
+                event["attempt"], event["kind"], event["passed"], event.get("reason", "")
+            )
+        elif (
+            event["type"] == "run"
+            and (run := self.ledger.runs[event["run"]]).for_decision
+            and run.record is not None
+        ):
             score = run.record.avg_return if run.record.scored else None
-            fact = decision.RunFact(run.run, run.attempt, run.record.status, score, run.seed, event.get("steady", True), run.epoch)
+            fact = decision.RunFact(
+                run.run,
+                run.attempt,
+                run.record.status,
+                score,
+                run.seed,
+                event.get("steady", True),
+                run.epoch,
+            )
         if fact is not None:
             self.state, verdicts = decision.observe(self.state, fact)
             self.due.extend(verdicts)
@@ -116,10 +147,18 @@ class Loop:
                 more = self._start_wanted()
                 self._views()
                 self._show()
-                time.sleep(POLL_SECONDS if not more and (self.flights or self.desk.thinking) else 0.0)
-            if self.bounds.confirm_runs and not self.exit_code and decision.champion(self.state) == 0:
+                time.sleep(
+                    POLL_SECONDS if not more and (self.flights or self.desk.thinking) else 0.0
+                )
+            if (
+                self.bounds.confirm_runs
+                and not self.exit_code
+                and decision.champion(self.state) == 0
+            ):
                 self.closing += "; nothing is likely enough to be better than the baseline to be put to the proof"
-            finished = self._finished_before if self.confirm_only or self.inbox_only else self.closing
+            finished = (
+                self._finished_before if self.confirm_only or self.inbox_only else self.closing
+            )
             self._record("closed", finished=finished, why=self.closing)
             self.screen.say(self.closing)
         except (Paused, OSError) as trouble:
@@ -155,36 +194,62 @@ class Loop:
         if not self.ledger.attempts:
             base = self.ledger.session["baseline"]
             self._record(
-                "attempt", n=0, parent=None, source=base["source"], title="baseline", key=base["key"], nodes=base["nodes"], proposer=""
+                "attempt",
+                n=0,
+                parent=None,
+                source=base["source"],
+                title="baseline",
+                key=base["key"],
+                nodes=base["nodes"],
+                proposer="",
             )
         for attempt in self.ledger.attempts.values():
             self.desk.pin(attempt)
         self._check_branch()
         if self.ledger.verdicts:
             self._note(self.ledger.verdicts[-1])
-        if (name := machine_name()) != self.ledger.hardware and self.runner.name == "local" and self.ledger.runs:
+        if (
+            (name := machine_name()) != self.ledger.hardware
+            and self.runner.name == "local"
+            and self.ledger.runs
+        ):
             self._record(
-                "epoch", epoch=self.ledger.epoch + 1, hardware=name, why=f"continued on other hardware ({self.ledger.hardware} before)"
+                "epoch",
+                epoch=self.ledger.epoch + 1,
+                hardware=name,
+                why=f"continued on other hardware ({self.ledger.hardware} before)",
             )
-            self.screen.say("This machine is another than the session's: the incumbent is calibrated again.")
+            self.screen.say(
+                "This machine is another than the session's: the incumbent is calibrated again."
+            )
         if self.ledger.band is None and self.runner.name != "scripted":
             band = sanity_band(self.settings.env_id)
             self._record("band", band=band)
-            self.screen.say(f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random {band['random']['mean']:.1f}")
+            self.screen.say(
+                f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random {band['random']['mean']:.1f}"
+            )
         self.flights.recover()
 
     def _check_branch(self) -> None:
         """The branch stands where we left it, or where the next move takes it (a kill came between)."""
-        there, due = self.workspace.branch(self.session.tag), self.ledger.attempts[self.state.incumbent].commit
+        there, due = (
+            self.workspace.branch(self.session.tag),
+            self.ledger.attempts[self.state.incumbent].commit,
+        )
         if self.ledger.tip and there not in (self.ledger.tip, due):
-            self.workspace.move_branch(self.session.tag, due, self.ledger.tip)  # fails, and says what to do
+            self.workspace.move_branch(
+                self.session.tag, due, self.ledger.tip
+            )  # fails, and says what to do
 
     def _finished(self) -> bool:
         """True when nothing is left to do."""
         if self.flights or self._wants():
             return False
         if self.state.stop and not self.confirm_only:
-            self.closing, self.exit_code = self.state.stop, 0 if self.state.saturated and not self.state.broken else 1
+            self.closing, self.exit_code = (
+                self.state.stop,
+                0 if self.state.saturated and not self.state.broken else 1,
+            )
             if self.state.broken:
                 return True
         self.closing = self.closing or "nothing is left to do"
@@ -210,7 +275,9 @@ class Loop:
         tried = sum(1 for a in self.ledger.attempts.values() if a.n and a.state != "superseded")
         if self.bounds.experiments is not None and tried >= self.bounds.experiments:
             count = self.bounds.experiments
-            self.closing = self.closing or f"{count} experiment{' is' if count == 1 else 's are'} done"
+            self.closing = (
+                self.closing or f"{count} experiment{' is' if count == 1 else 's are'} done"
+            )
         return bool(self.closing)
 
     def _time_is_up(self) -> bool:
@@ -258,7 +325,9 @@ class Loop:
         counted = {scored.run for arm in self.state.arms.values() for scored in arm.runs}
         if promoted := sorted(n for n in counted if not self.ledger.runs[n].steady):
             self._record("promoted", runs=promoted)
-            self.screen.say("The machine gives less than it did, and goes on so: from here on runs are compared with each other only.")
+            self.screen.say(
+                "The machine gives less than it did, and goes on so: from here on runs are compared with each other only."
+            )
         while len(self.ledger.verdicts) < len(self.due):
             verdict = self.due[len(self.ledger.verdicts)]
             self._record("verdict", verdict=to_json(verdict))
@@ -283,16 +352,24 @@ class Loop:
         rows = self.ledger.rows()
         atomic_write(self.session.folder / "results.tsv", report.results_tsv(rows).encode())
         if self.ledger.claim:
-            atomic_write(self.session.folder / "evidence.json", json.dumps(self.ledger.claim, indent=1, ensure_ascii=False).encode())
+            atomic_write(
+                self.session.folder / "evidence.json",
+                json.dumps(self.ledger.claim, indent=1, ensure_ascii=False).encode(),
+            )
         self._stale_views = False
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
             self._pictured = time.monotonic()
-            picture = report.progress_png(rows, self.settings.env_id, solved_at=self.session.extras.get("solved_at"))
+            picture = report.progress_png(
+                rows, self.settings.env_id, solved_at=self.session.extras.get("solved_at")
+            )
             atomic_write(self.session.folder / "progress.png", picture)
             gc.collect()  # a figure is a knot of references: 11 MB each until somebody looks
 
     def _show(self) -> None:
-        self.screen.progress(self.flights.shown(), f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "")
+        self.screen.progress(
+            self.flights.shown(),
+            f"{self.desk.proposer.name} is thinking" if self.desk.thinking else "",
+        )
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -302,7 +379,9 @@ class Loop:
         self._record("closed", why=self.stopping)
         self._views(final=True)
         what = (
-            f"confirm --tag {self.session.tag} --runs {self.bounds.confirm_runs}" if self.confirm_only else f"run --tag {self.session.tag}"
+            f"confirm --tag {self.session.tag} --runs {self.bounds.confirm_runs}"
+            if self.confirm_only
+            else f"run --tag {self.session.tag}"
         )
         flags = "" if self.confirm_only else self.session.extras.get("flags", "")
         self.screen.say(
@@ -321,7 +400,9 @@ class Loop:
             return len(self.session.journal.of("claim")) == self._claims_before
         known = self.ledger.claim
         return not (
-            known and known["champion"] == champion and min(known["claim"]["runs"], known["claim"]["runs0"]) >= self.bounds.confirm_runs
+            known
+            and known["champion"] == champion
+            and min(known["claim"]["runs"], known["claim"]["runs0"]) >= self.bounds.confirm_runs
         )
 
     def _confirm(self) -> None:
@@ -331,14 +412,22 @@ class Loop:
         if controls := decision.controls_owed(self.state, champion, flying) or flying:
             for want in controls if self.flights.room else ():
                 if isinstance(want, decision.Control) and want not in flying:
-                    self.flights.start(champion, f"control {want.kind}", want.kind, self.ledger.next_seed_index(), want)
+                    self.flights.start(
+                        champion,
+                        f"control {want.kind}",
+                        want.kind,
+                        self.ledger.next_seed_index(),
+                        want,
+                    )
                     break
             return
         runs = arms(self.ledger, champion, len(self.session.journal.of("claim")))
         owed = next_arm(runs, self.bounds.confirm_runs)
         if owed is not None and self.flights.room:
             purpose = f"confirm {len(self.session.journal.of('claim'))}"
-            self.flights.start(owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None)
+            self.flights.start(
+                owed, purpose, "measure", self.ledger.next_seed_index(CONFIRM_SEEDS), None
+            )
         elif owed is None and not self.flights:
             claim = make_claim(self.ledger, champion, runs, len(self.session.journal.of("claim")))
             self._record("claim", claim=claim)

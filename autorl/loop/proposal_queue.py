@@ -40,8 +40,19 @@ class Desk:
         inbox_only: bool = False,
         ahead: bool = False,
     ):
-        self.session, self.ledger, self.proposer, self.purse = session, session.ledger, proposer, purse
-        self.record, self.say, self.refusals, self.inbox_only, self.ahead = record, say, refusals, inbox_only, ahead
+        self.session, self.ledger, self.proposer, self.purse = (
+            session,
+            session.ledger,
+            proposer,
+            purse,
+        )
+        self.record, self.say, self.refusals, self.inbox_only, self.ahead = (
+            record,
+            say,
+            refusals,
+            inbox_only,
+            ahead,
+        )
         self.inbox = Inbox(session.folder / "inbox")
         self.exhausted = ""  # why there is nothing more to come
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="researcher")
@@ -58,11 +69,17 @@ class Desk:
     def next(self, state: decision.State) -> bool:
         """Take in one idea if there is one now; True when something was accepted or refused."""
         if (old := self.owed()) is not None:
-            edits = old.edits or edits_between(self.ledger.attempts[old.parent or 0].source, old.source)
-            again = Proposal(old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer)
+            edits = old.edits or edits_between(
+                self.ledger.attempts[old.parent or 0].source, old.source
+            )
+            again = Proposal(
+                old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer
+            )
             self._accept(state, again, again=old.n, ticket=old.ticket)
             return True
-        tickets = {a.ticket for a in self.ledger.attempts.values()} | {r.get("ticket") for r in self.ledger.refusals}
+        tickets = {a.ticket for a in self.ledger.attempts.values()} | {
+            r.get("ticket") for r in self.ledger.refusals
+        }
         for ticket, proposal in self.inbox.waiting():
             if ticket not in tickets:
                 self._accept(state, proposal, ticket=ticket)
@@ -77,8 +94,17 @@ class Desk:
 
     def owed(self) -> Attempt | None:
         """A superseded idea that has not had its second attempt, on top of what superseded it."""
-        taken = {a.again for a in self.ledger.attempts.values()} | {r.get("again") for r in self.ledger.refusals}
-        return next((a for a in self.ledger.attempts.values() if a.state == "superseded" and a.n not in taken), None)
+        taken = {a.again for a in self.ledger.attempts.values()} | {
+            r.get("again") for r in self.ledger.refusals
+        }
+        return next(
+            (
+                a
+                for a in self.ledger.attempts.values()
+                if a.state == "superseded" and a.n not in taken
+            ),
+            None,
+        )
 
     def _think(self, state: decision.State) -> None:
         history, self._base = self.history(state), state.incumbent
@@ -96,7 +122,9 @@ class Desk:
         if proposal is None:
             self.exhausted = f"{self.proposer.name} has nothing left to propose"
             return False
-        if proposal.source is not None and self._base != state.incumbent:  # a whole file would take back what was kept meanwhile
+        if (
+            proposal.source is not None and self._base != state.incumbent
+        ):  # a whole file would take back what was kept meanwhile
             edits = edits_between(self.ledger.attempts[self._base].source, proposal.source)
             proposal = replace(proposal, source=None, edits=edits)
         self._accept(state, proposal)
@@ -104,13 +132,21 @@ class Desk:
             self._think(state)  # the next idea is ready before a place is free
         return True
 
-    def _accept(self, state: decision.State, proposal: Proposal, again: int | None = None, ticket: str = "") -> None:
+    def _accept(
+        self, state: decision.State, proposal: Proposal, again: int | None = None, ticket: str = ""
+    ) -> None:
         """Proposal -> commit, or a refusal with a reason that is fed back."""
         parent = self.ledger.attempts[state.incumbent]
         try:
-            source = proposal.source if proposal.source is not None else apply_edits(parent.source, proposal.edits)
+            source = (
+                proposal.source
+                if proposal.source is not None
+                else apply_edits(parent.source, proposal.edits)
+            )
             known = {
-                a.key for a in self.ledger.attempts.values() if again is None or a.state != "superseded"
+                a.key
+                for a in self.ledger.attempts.values()
+                if again is None or a.state != "superseded"
             }  # its own former self is no twin
             if why := vet(source, known):
                 raise ProposerError(why)
@@ -138,15 +174,24 @@ class Desk:
         self.pin(self.ledger.attempts[n])
         self.say(f"experiment {n}: {self.ledger.attempts[n].title}")
 
-    def _refuse(self, title: str, reason: str, proposer: str, again: int | None = None, ticket: str = "") -> None:
-        self.record("refused", title=title, reason=reason, proposer=proposer, again=again, ticket=ticket)
+    def _refuse(
+        self, title: str, reason: str, proposer: str, again: int | None = None, ticket: str = ""
+    ) -> None:
+        self.record(
+            "refused", title=title, reason=reason, proposer=proposer, again=again, ticket=ticket
+        )
         self.say(f"refused before a run: {title or 'a proposal'} ({reason.splitlines()[0]})")
         if len(self._recent_refusals()) >= self.refusals:
-            raise Paused(f"{self.refusals} proposals in a row could not be used, the last because: {reason.splitlines()[0]}")
+            raise Paused(
+                f"{self.refusals} proposals in a row could not be used, the last because: {reason.splitlines()[0]}"
+            )
 
     def _recent_refusals(self) -> list[dict[str, Any]]:
         """Since the last attempt or the start of this sitting."""
-        last = max((e["seq"] for kind in ("attempt", "opened") for e in self.session.journal.of(kind)), default=0)
+        last = max(
+            (e["seq"] for kind in ("attempt", "opened") for e in self.session.journal.of(kind)),
+            default=0,
+        )
         return [r for r in self.ledger.refusals if r["seq"] > last]
 
     def pin(self, attempt: Attempt) -> None:
@@ -157,7 +202,9 @@ class Desk:
         if attempt.n == 0:
             commit = self.ledger.session["base"]
         else:
-            message = attempt.title + "".join(f"\n\n{text}" for text in (attempt.hypothesis, attempt.expected_effect) if text)
+            message = attempt.title + "".join(
+                f"\n\n{text}" for text in (attempt.hypothesis, attempt.expected_effect) if text
+            )
             parent = self.ledger.attempts[attempt.parent or 0]
             commit = workspace.commit(attempt.source, parent.commit, message, when=attempt.at)
         workspace.pin(self.session.tag, attempt.n, commit)

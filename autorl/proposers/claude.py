@@ -44,7 +44,11 @@ TOOLS: list[dict[str, Any]] = [
     {
         "name": "read_experiment",
         "description": "One experiment in full: its diff, the judge's numbers for every run, training diagnostics, best and worst evaluation episodes, the end of its log.",
-        "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+        "input_schema": {
+            "type": "object",
+            "properties": {"n": {"type": "integer"}},
+            "required": ["n"],
+        },
     },
     {
         "name": "read_train_py",
@@ -58,8 +62,14 @@ TOOLS: list[dict[str, Any]] = [
             "type": "object",
             "properties": {
                 "title": {"type": "string", "description": "what changes, in under 70 characters"},
-                "hypothesis": {"type": "string", "description": "why it should raise the mean return, from evidence where there is some"},
-                "expected_effect": {"type": "string", "description": "what you expect to see, and what would refute the idea"},
+                "hypothesis": {
+                    "type": "string",
+                    "description": "why it should raise the mean return, from evidence where there is some",
+                },
+                "expected_effect": {
+                    "type": "string",
+                    "description": "what you expect to see, and what would refute the idea",
+                },
                 "edits": {
                     "type": "array",
                     "minItems": 1,
@@ -70,7 +80,10 @@ TOOLS: list[dict[str, Any]] = [
                                 "type": "string",
                                 "description": "lines of train.py, character for character, occurring exactly once",
                             },
-                            "replace": {"type": "string", "description": "what stands there instead"},
+                            "replace": {
+                                "type": "string",
+                                "description": "what stands there instead",
+                            },
                         },
                         "required": ["search", "replace"],
                     },
@@ -97,7 +110,12 @@ class ClaudeProposer:
     name = "claude"
 
     def __init__(
-        self, model: str = DEFAULT_MODEL, *, max_tokens: int = MAX_TOKENS, should_stop: Callable[[], bool] = lambda: False, **patience: Any
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        should_stop: Callable[[], bool] = lambda: False,
+        **patience: Any,
     ):
         self.model, self.max_tokens, self.should_stop = model, max_tokens, should_stop
         self.api = Api(model, max_tokens, lambda: self.should_stop(), **patience)
@@ -119,47 +137,87 @@ class ClaudeProposer:
             Paused: the key, the account or the model is refused, money is spent, an outage lasted too long, or a stop was asked for.
         """
         blocks, recent = prompt.ledger_blocks(history)
-        opening: list[dict[str, Any]] = [{"type": "text", "text": text} for text in (*blocks, prompt.incumbent_text(history))]
-        opening[-1] |= {"cache_control": {"type": "ephemeral", "ttl": "1h"}}  # an experiment outlives the five-minute cache
-        opening.append({"type": "text", "text": f"{prompt.tail_text(history, recent)}\n\n{prompt.task_text(history)}"})
+        opening: list[dict[str, Any]] = [
+            {"type": "text", "text": text} for text in (*blocks, prompt.incumbent_text(history))
+        ]
+        opening[-1] |= {
+            "cache_control": {"type": "ephemeral", "ttl": "1h"}
+        }  # an experiment outlives the five-minute cache
+        opening.append(
+            {
+                "type": "text",
+                "text": f"{prompt.tail_text(history, recent)}\n\n{prompt.task_text(history)}",
+            }
+        )
         request: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.max_tokens,
             "tools": TOOLS,
-            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},  # current models refuse forced tool use
-            "system": [{"type": "text", "text": prompt.system_text(history), "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+            "tool_choice": {
+                "type": "auto",
+                "disable_parallel_tool_use": True,
+            },  # current models refuse forced tool use
+            "system": [
+                {
+                    "type": "text",
+                    "text": prompt.system_text(history),
+                    "cache_control": {"type": "ephemeral", "ttl": "1h"},
+                }
+            ],
             "messages": [{"role": "user", "content": opening}],
-            "cache_control": {"type": "ephemeral"},  # the growing end of this conversation: read again within seconds
+            "cache_control": {
+                "type": "ephemeral"
+            },  # the growing end of this conversation: read again within seconds
         }
         if self.model.startswith("claude-") and "-4-5" not in self.model:
             request["thinking"] = {"type": "adaptive"}
         bill = Bill()
         looks = misses = reasks = 0
         while True:
-            reply = self.api.call(request, purse, bill, f"proposal after {len(history.rows)} experiments, call {bill.calls + 1}")
+            reply = self.api.call(
+                request,
+                purse,
+                bill,
+                f"proposal after {len(history.rows)} experiments, call {bill.calls + 1}",
+            )
             uses = [block for block in reply.content if block["type"] == "tool_use"]
             problem = reply.problem
             if not problem and not uses:
                 problem = "Your reply had no tool call. Act through a tool: call propose_experiment with one idea."
-            if not problem and len(uses) > 1 and any(use["name"] == "propose_experiment" for use in uses):
+            if (
+                not problem
+                and len(uses) > 1
+                and any(use["name"] == "propose_experiment" for use in uses)
+            ):
                 problem = "Your reply called several tools at once. Call propose_experiment alone, once, with one idea."
             if problem:
                 purse.note("re-ask", prompt.one_line(problem, 300))
                 reasks += 1
                 if reasks > 1:
-                    raise ProposerError(f"The researcher gave nothing usable twice; the last time: {prompt.one_line(problem, 300)}")
+                    raise ProposerError(
+                        f"The researcher gave nothing usable twice; the last time: {prompt.one_line(problem, 300)}"
+                    )
                 if not reply.problem:
                     request["messages"] += [{"role": "assistant", "content": reply.content}]
-                results = [_result(use, problem, error=True) for use in uses] if not reply.problem else []
-                request["messages"] += [{"role": "user", "content": results or [{"type": "text", "text": problem}]}]
+                results = (
+                    [_result(use, problem, error=True) for use in uses] if not reply.problem else []
+                )
+                request["messages"] += [
+                    {"role": "user", "content": results or [{"type": "text", "text": problem}]}
+                ]
                 continue
             request["messages"] += [{"role": "assistant", "content": reply.content}]
             if uses[0]["name"] != "propose_experiment":
                 looks += len(uses)
                 if looks > MAX_LOOKS + 3:
-                    raise ProposerError(f"The researcher looked {looks} times and proposed nothing.")
+                    raise ProposerError(
+                        f"The researcher looked {looks} times and proposed nothing."
+                    )
                 enough = "Enough looking: call propose_experiment now." if looks > MAX_LOOKS else ""
-                results = [_result(use, enough, error=True) if enough else self._look(use, history) for use in uses]
+                results = [
+                    _result(use, enough, error=True) if enough else self._look(use, history)
+                    for use in uses
+                ]
                 request["messages"] += [{"role": "user", "content": results}]
                 continue
             proposal, problem = read_proposal(uses[0]["input"], history)
@@ -168,8 +226,12 @@ class ClaudeProposer:
             misses += 1
             purse.note("proposal refused", prompt.one_line(problem, 300))
             if misses > MAX_MISSES:
-                raise ProposerError(f"{misses} proposals in a row could not be used; the last one: {prompt.one_line(problem, 300)}")
-            request["messages"] += [{"role": "user", "content": [_result(uses[0], problem, error=True)]}]
+                raise ProposerError(
+                    f"{misses} proposals in a row could not be used; the last one: {prompt.one_line(problem, 300)}"
+                )
+            request["messages"] += [
+                {"role": "user", "content": [_result(uses[0], problem, error=True)]}
+            ]
 
     def _look(self, use: dict[str, Any], history: History) -> dict[str, Any]:
         """The answer to a look; a wrong question is answered with what is wrong."""
@@ -183,20 +245,34 @@ class ClaudeProposer:
                 rows = [
                     r
                     for r in history.rows
-                    if (first is None or r.n >= first) and (last is None or r.n <= last) and given.get("status") in (None, r.status)
+                    if (first is None or r.n >= first)
+                    and (last is None or r.n <= last)
+                    and given.get("status") in (None, r.status)
                 ]
                 return _result(use, prompt.table_text(rows))
             if use["name"] == "read_train_py" and n in (None, history.incumbent):
                 return _result(use, prompt.fenced(history.train_source))
             if n not in numbers:
-                return _result(use, f"There is no experiment {prompt.as_text(n)}; there are 0 to {max(numbers, default=0)}.", error=True)
+                return _result(
+                    use,
+                    f"There is no experiment {prompt.as_text(n)}; there are 0 to {max(numbers, default=0)}.",
+                    error=True,
+                )
             if use["name"] == "read_train_py" and history.source_of is not None:
                 return _result(use, prompt.fenced(history.source_of(n)))
             if use["name"] == "read_experiment" and history.experiment is not None:
                 return _result(use, prompt.experiment_text(history.experiment(n)))
         except (KeyError, IndexError, ValueError, OSError) as error:
-            return _result(use, f"That experiment cannot be read: {prompt.one_line(str(error), 200)}", error=True)
-        return _result(use, f"There is no tool {prompt.as_text(use['name'], 60)}, or nothing to read with it.", error=True)
+            return _result(
+                use,
+                f"That experiment cannot be read: {prompt.one_line(str(error), 200)}",
+                error=True,
+            )
+        return _result(
+            use,
+            f"There is no tool {prompt.as_text(use['name'], 60)}, or nothing to read with it.",
+            error=True,
+        )
 
 
 def read_proposal(given: dict[str, Any], history: History) -> tuple[Proposal | None, str]:
@@ -206,7 +282,12 @@ def read_proposal(given: dict[str, Any], history: History) -> tuple[Proposal | N
         return None, "A proposal needs a title."
     if not isinstance(edits, list) or not edits:
         return None, "A proposal needs at least one edit, as a list of {search, replace}."
-    if not all(isinstance(e, dict) and isinstance(e.get("search"), str) and isinstance(e.get("replace"), str) for e in edits):
+    if not all(
+        isinstance(e, dict)
+        and isinstance(e.get("search"), str)
+        and isinstance(e.get("replace"), str)
+        for e in edits
+    ):
         return None, "Each edit is an object with the strings search and replace."
     proposal = Proposal(
         title=prompt.one_line(title, 100),
@@ -218,11 +299,22 @@ def read_proposal(given: dict[str, Any], history: History) -> tuple[Proposal | N
     try:
         source = apply_edits(history.train_source, proposal.edits)
     except EditMiss as miss:
-        return None, f"{miss}\nNothing was changed. Correct the edits and call propose_experiment again."
+        return (
+            None,
+            f"{miss}\nNothing was changed. Correct the edits and call propose_experiment again.",
+        )
     if refusal := history.vet(source):
-        return None, f"{refusal}\nNothing was run. Correct it, or propose another idea, and call propose_experiment again."
+        return (
+            None,
+            f"{refusal}\nNothing was run. Correct it, or propose another idea, and call propose_experiment again.",
+        )
     return proposal, ""
 
 
 def _result(use: dict[str, Any], text: str, error: bool = False) -> dict[str, Any]:
-    return {"type": "tool_result", "tool_use_id": use["id"], "content": text, **({"is_error": True} if error else {})}
+    return {
+        "type": "tool_result",
+        "tool_use_id": use["id"],
+        "content": text,
+        **({"is_error": True} if error else {}),
+    }

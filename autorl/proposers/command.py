@@ -32,7 +32,19 @@ from autorl.records import MIB, History, Proposal, to_json
 from autorl.system.faults import effect
 from autorl.system.files import read_regular
 
-ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "TZ")  # passed on where set
+ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+)  # passed on where set
 MAX_SOURCE_BYTES = 1 * MIB  # of the train.py taken
 MAX_OUTPUT_BYTES = 64 * MIB  # printed before the command is stopped
 GRACE_SECONDS = 5.0  # between asking a process group to end and killing it
@@ -70,13 +82,22 @@ class CommandProposer:
         except ValueError as error:
             raise UserError(f"--command cannot be read ({error}): {command}") from error
         if not self.argv:
-            raise UserError("--proposer command needs --command, such as --command 'claude -p --permission-mode acceptEdits'.")
+            raise UserError(
+                "--proposer command needs --command, such as --command 'claude -p --permission-mode acceptEdits'."
+            )
         if shutil.which(self.argv[0]) is None:
             raise UserError(f"--command: there is no program {self.argv[0]!r} on the PATH.")
         if missing := [name for name in pass_env if name not in os.environ]:
             raise UserError(f"--pass-env: {missing[0]} is not set.")
-        self.environment = {name: os.environ[name] for name in (*ENVIRONMENT, *pass_env) if name in os.environ}
-        self.timeout, self.root, self.should_stop, self.fingerprint = timeout, Path(root), should_stop, fingerprint
+        self.environment = {
+            name: os.environ[name] for name in (*ENVIRONMENT, *pass_env) if name in os.environ
+        }
+        self.timeout, self.root, self.should_stop, self.fingerprint = (
+            timeout,
+            Path(root),
+            should_stop,
+            fingerprint,
+        )
 
     def propose(self, history: History, purse: Purse) -> Proposal | None:
         """One run of the command, one idea.
@@ -86,8 +107,14 @@ class CommandProposer:
             Paused: a stop was asked for.
         """
         started = time.monotonic()
-        with _private_folder() as folder, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as question:
-            where = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # held, so that swapping the folder gains nothing
+        with (
+            _private_folder() as folder,
+            tempfile.TemporaryFile() as said,
+            tempfile.TemporaryFile() as question,
+        ):
+            where = os.open(
+                folder, os.O_RDONLY | os.O_DIRECTORY
+            )  # held, so that swapping the folder gains nothing
             try:
                 self._export(history, folder)
                 question.write(question_text(history).encode())
@@ -100,7 +127,10 @@ class CommandProposer:
                         f"Files of the checkout changed while {self.argv[0]} ran; nothing of it was taken: see git status.",
                     )
                 seconds = time.monotonic() - started
-                purse.note("command", f"{self.argv[0]} took {seconds:.0f} s: {why or f'ended with code {code}'}")
+                purse.note(
+                    "command",
+                    f"{self.argv[0]} took {seconds:.0f} s: {why or f'ended with code {code}'}",
+                )
                 output = _output(said)
                 if why or code:
                     tail = prompt.one_line(output[-600:], 300)
@@ -116,18 +146,39 @@ class CommandProposer:
         if refusal := history.vet(source):
             raise ProposerError(refusal)
         fallback = f"edit by {Path(self.argv[0]).name}"
-        return Proposal(title or fallback, hypothesis, source=source, proposer="command", seconds=seconds)
+        return Proposal(
+            title or fallback, hypothesis, source=source, proposer="command", seconds=seconds
+        )
 
     def _export(self, history: History, folder: Path) -> None:
         """Fill the folder."""
         (folder / "train.py").write_text(history.train_source, encoding="utf-8", newline="")
         (folder / "program.md").write_text(history.program, encoding="utf-8")
         (folder / "history.json").write_text(
-            json.dumps([to_json(row) for row in history.rows], indent=1, ensure_ascii=False), encoding="utf-8"
+            json.dumps([to_json(row) for row in history.rows], indent=1, ensure_ascii=False),
+            encoding="utf-8",
         )
-        columns = ("n", "commit", "avg_return", "stderr", "runs", "status", "state", "description", "reason")
-        cells = [[prompt.one_line("" if (v := getattr(row, c)) is None else str(v), 500) for c in columns] for row in history.rows]
-        (folder / "history.tsv").write_text("\n".join("\t".join(line) for line in [list(columns), *cells]) + "\n", encoding="utf-8")
+        columns = (
+            "n",
+            "commit",
+            "avg_return",
+            "stderr",
+            "runs",
+            "status",
+            "state",
+            "description",
+            "reason",
+        )
+        cells = [
+            [
+                prompt.one_line("" if (v := getattr(row, c)) is None else str(v), 500)
+                for c in columns
+            ]
+            for row in history.rows
+        ]
+        (folder / "history.tsv").write_text(
+            "\n".join("\t".join(line) for line in [list(columns), *cells]) + "\n", encoding="utf-8"
+        )
         if (self.root / "evaluate.py").is_file():
             shutil.copyfile(self.root / "evaluate.py", folder / "evaluate.py")
             (folder / "evaluate.py").chmod(0o444)
@@ -135,9 +186,16 @@ class CommandProposer:
             return
         (folder / "experiments").mkdir()
         kept = [row.n for row in history.rows if row.status == "keep"][-10:]
-        for n in {0, history.incumbent, *kept, *(row.n for row in history.rows[-10:] if row.status != "running")}:
+        for n in {
+            0,
+            history.incumbent,
+            *kept,
+            *(row.n for row in history.rows[-10:] if row.status != "running"),
+        }:
             with contextlib.suppress(KeyError, IndexError, ValueError, OSError):
-                (folder / "experiments" / f"{n}.txt").write_text(prompt.experiment_text(history.experiment(n)) + "\n", encoding="utf-8")
+                (folder / "experiments" / f"{n}.txt").write_text(
+                    prompt.experiment_text(history.experiment(n)) + "\n", encoding="utf-8"
+                )
 
     def _run(self, folder: Path, question: IO[bytes], said: IO[bytes]) -> tuple[int | None, str]:
         """(exit code, why it was stopped or "") of the command; nothing of its process group is left afterwards."""
@@ -155,12 +213,16 @@ class CommandProposer:
                 ),
             )
         except OSError as error:
-            raise ProposerError(f"The command {self.argv[0]} cannot be started ({error.strerror}).") from error
+            raise ProposerError(
+                f"The command {self.argv[0]} cannot be started ({error.strerror})."
+            ) from error
         end, why = time.monotonic() + self.timeout, ""
         try:
             while child.poll() is None and not why:
                 if self.should_stop():
-                    raise Paused("Stopped while the researcher was at work; the same command goes on.")
+                    raise Paused(
+                        "Stopped while the researcher was at work; the same command goes on."
+                    )
                 if time.monotonic() > end:
                     why = f"was stopped after {self.timeout:.0f} s"
                 elif os.fstat(said.fileno()).st_size > MAX_OUTPUT_BYTES:
@@ -176,7 +238,11 @@ class CommandProposer:
 def question_text(history: History) -> str:
     """What the command reads on standard input."""
     blocks, recent = prompt.ledger_blocks(history)
-    solved = "" if history.solved_at is None else f" Gymnasium calls it solved at {prompt.number(history.solved_at)}."
+    solved = (
+        ""
+        if history.solved_at is None
+        else f" Gymnasium calls it solved at {prompt.number(history.solved_at)}."
+    )
     parts = [
         f"You are the researcher of autoRL, at experiment {prompt.upcoming(history)}. In this folder you find program.md, which says how to work, "
         "and train.py, the incumbent. Improve train.py: edit it in place, for one idea, and then stop. Only train.py is taken from this folder; "
@@ -202,7 +268,9 @@ def read_train_py(where: int) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ProposerError(f"train.py is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        raise ProposerError(
+            f"train.py is not UTF-8 text ({error.reason} at byte {error.start})."
+        ) from error
 
 
 def _read(where: int, name: str, limit: int) -> bytes:
@@ -221,7 +289,9 @@ def _idea(where: int, output: str) -> tuple[str, str]:
         text = prompt.plain(_read(where, "idea.md", 100_000).decode("utf-8", "replace")).strip()
     except ProposerError:
         text = ""
-    first, _, rest = (text or next((line for line in output.splitlines() if line.strip()), "")).partition("\n")
+    first, _, rest = (
+        text or next((line for line in output.splitlines() if line.strip()), "")
+    ).partition("\n")
     return prompt.one_line(first.lstrip("# "), 100), rest.strip()[:2_000]
 
 

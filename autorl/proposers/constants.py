@@ -42,13 +42,21 @@ class Dimension:
         if self.scale == "choice":
             return float(min(range(len(self.choices)), key=lambda i: abs(self.choices[i] - value)))
         value = min(max(value, self.low), self.high)
-        return math.log(value) if self.scale == "log" else -math.log1p(-value) if self.scale == "log1m" else value
+        return (
+            math.log(value)
+            if self.scale == "log"
+            else -math.log1p(-value)
+            if self.scale == "log1m"
+            else value
+        )
 
     def to_value(self, x: float) -> float:
         """The nearest value worth writing down: integers whole, floats to three significant digits, within bounds."""
         if self.scale == "choice":
             return self.choices[min(max(round(x), 0), len(self.choices) - 1)]
-        value = math.exp(x) if self.scale == "log" else -math.expm1(-x) if self.scale == "log1m" else x
+        value = (
+            math.exp(x) if self.scale == "log" else -math.expm1(-x) if self.scale == "log1m" else x
+        )
         if self.integer:
             value = float(round(value))
         elif self.scale == "log1m":
@@ -82,16 +90,24 @@ _NUMBER = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\](\s*log\b)?")
 _CHOICE = re.compile(rf"\{{\s*({_NUMBER}(?:\s*,\s*{_NUMBER})+)\s*\}}")
 _FIXED = re.compile(r"\bfixed\b(?:\s*:\s*([A-Z0-9_ ,]+))?")
-_NEVER = re.compile(r"(?:^|_)(?:SEED|SEEDS|VERSION|DEBUG|PORT|EVERY|INTERVAL|TIME_BUDGET|EVAL_EPISODES)(?:_|$)")
-_NEAR_ONE = re.compile(r"(?:^|_)(?:GAMMA|LAMBDA|LAMDA|BETA\d?|DISCOUNT|MOMENTUM|DECAY|EMA|POLYAK)(?:_|$)")
-_SHARE = re.compile(r"(?:^|_)(?:PROB|PROBABILITY|FRAC|FRACTION|DROPOUT|SHARE|QUANTILE|RATIO)(?:_|$)")
+_NEVER = re.compile(
+    r"(?:^|_)(?:SEED|SEEDS|VERSION|DEBUG|PORT|EVERY|INTERVAL|TIME_BUDGET|EVAL_EPISODES)(?:_|$)"
+)
+_NEAR_ONE = re.compile(
+    r"(?:^|_)(?:GAMMA|LAMBDA|LAMDA|BETA\d?|DISCOUNT|MOMENTUM|DECAY|EMA|POLYAK)(?:_|$)"
+)
+_SHARE = re.compile(
+    r"(?:^|_)(?:PROB|PROBABILITY|FRAC|FRACTION|DROPOUT|SHARE|QUANTILE|RATIO)(?:_|$)"
+)
 
 
 @functools.lru_cache(maxsize=1024)  # a night reads the same sources at every proposal
 def numbers(source: str) -> Mapping[str, float]:
     """Every ALL_CAPS number of a train.py, tunable or not; empty when it does not parse."""
     try:
-        return MappingProxyType({name: float(value) for name, (value, _) in _literals(ast.parse(source)).items()})
+        return MappingProxyType(
+            {name: float(value) for name, (value, _) in _literals(ast.parse(source)).items()}
+        )
     except (SyntaxError, ValueError):
         return MappingProxyType({})
 
@@ -101,7 +117,11 @@ def constants(source: str) -> Mapping[str, Constant]:
     """The tunable constants of a train.py, by name, in file order; empty when it does not parse."""
     try:
         literals = _literals(ast.parse(source))
-        comments = {t.start[0] - 1: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
+        comments = {
+            t.start[0] - 1: t.string
+            for t in tokenize.generate_tokens(io.StringIO(source).readline)
+            if t.type == tokenize.COMMENT
+        }
     except (SyntaxError, ValueError, tokenize.TokenError):
         return MappingProxyType({})
     lines = lines_of(source)
@@ -112,13 +132,25 @@ def constants(source: str) -> Mapping[str, Constant]:
         line = literal.lineno - 1
         comment = comments.get(line, "")
         mark = _FIXED.search(comment)
-        if literal.lineno != literal.end_lineno or name in fixed or _NEVER.search(name) or (mark and not mark[1]):
+        if (
+            literal.lineno != literal.end_lineno
+            or name in fixed
+            or _NEVER.search(name)
+            or (mark and not mark[1])
+        ):
             continue
-        if (dimension := _from_comment(name, value, comment) or default_dimension(name, value)) is None:
+        if (
+            dimension := _from_comment(name, value, comment) or default_dimension(name, value)
+        ) is None:
             continue
         raw = lines[line].encode()
-        start, end = len(raw[: literal.col_offset].decode()), len(raw[: literal.end_col_offset].decode())
-        found[name] = Constant(name, float(value), lines[line][start:end], line, start, end, dimension)
+        start, end = (
+            len(raw[: literal.col_offset].decode()),
+            len(raw[: literal.end_col_offset].decode()),
+        )
+        found[name] = Constant(
+            name, float(value), lines[line][start:end], line, start, end, dimension
+        )
     return MappingProxyType(found)
 
 
@@ -128,12 +160,22 @@ def _literals(tree: ast.Module) -> dict[str, tuple[int | float, ast.expr]]:
     assigned: set[str] = set()
     for node in tree.body:
         targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, (ast.AnnAssign, ast.AugAssign))
+            else []
         )
         for target in targets:
             if not isinstance(target, ast.Name) or not _NAME.match(target.id):
                 continue
-            value = _number(node.value) if len(targets) == 1 and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value else None
+            value = (
+                _number(node.value)
+                if len(targets) == 1
+                and isinstance(node, (ast.Assign, ast.AnnAssign))
+                and node.value
+                else None
+            )
             if target.id in assigned:
                 found.pop(target.id, None)
             elif value is not None and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
@@ -158,7 +200,13 @@ def _from_comment(name: str, value: int | float, comment: str) -> Dimension | No
     if match := _CHOICE.search(comment):
         values = tuple(sorted({float(v) for v in match[1].split(",")}))
         if len(values) > 1:
-            return Dimension(values[0], values[-1], "choice", integer and all(v.is_integer() for v in values), values)
+            return Dimension(
+                values[0],
+                values[-1],
+                "choice",
+                integer and all(v.is_integer() for v in values),
+                values,
+            )
     if match := _RANGE.search(comment):
         low, high = float(match[1]), float(match[2])
         if integer:
@@ -166,7 +214,12 @@ def _from_comment(name: str, value: int | float, comment: str) -> Dimension | No
         if low < high:
             if match[3]:
                 return Dimension(low, high, "log", integer) if low > 0 else None
-            return Dimension(low, high, "log1m" if _NEAR_ONE.search(name) and low >= 0 and high < 1 else "linear", integer)
+            return Dimension(
+                low,
+                high,
+                "log1m" if _NEAR_ONE.search(name) and low >= 0 and high < 1 else "linear",
+                integer,
+            )
     return None
 
 
@@ -176,7 +229,13 @@ def default_dimension(name: str, value: int | float) -> Dimension | None:
         if value <= 0:
             return None  # a switch, or an offset: nothing says how far it may go
         if value >= 16 and value & (value - 1) == 0:  # a power of two stays one
-            return Dimension(value // 4, value * 4, "choice", True, tuple(float(value * 4) / 2**k for k in range(4, -1, -1)))
+            return Dimension(
+                value // 4,
+                value * 4,
+                "choice",
+                True,
+                tuple(float(value * 4) / 2**k for k in range(4, -1, -1)),
+            )
         return Dimension(max(1, value // 4), value * 4, "log", True)
     if 0.5 < value < 1 and _NEAR_ONE.search(name):
         return Dimension(max(0.0, 1 - (1 - value) * 4), 1 - (1 - value) / 4, "log1m")
@@ -186,7 +245,9 @@ def default_dimension(name: str, value: int | float) -> Dimension | None:
         return Dimension(value - 2 * abs(value), value + 2 * abs(value))
     if value < 1e-6:
         return None  # guards a division
-    return Dimension(value / 4, min(1.0, value * 4) if _SHARE.search(name) and value <= 1 else value * 4, "log")
+    return Dimension(
+        value / 4, min(1.0, value * 4) if _SHARE.search(name) and value <= 1 else value * 4, "log"
+    )
 
 
 def show(value: float, integer: bool = False) -> str:

@@ -79,15 +79,34 @@ class Api:
         backoff_cap_seconds: float = 30 * MINUTES,
         read_timeout: float = 10 * MINUTES,
     ):
-        self.model, self.max_tokens, self.price, self.should_stop = model, max_tokens, price_of(model), should_stop
-        self.max_wait_seconds, self.backoff_seconds, self.backoff_cap_seconds = max_wait_seconds, backoff_seconds, backoff_cap_seconds
+        self.model, self.max_tokens, self.price, self.should_stop = (
+            model,
+            max_tokens,
+            price_of(model),
+            should_stop,
+        )
+        self.max_wait_seconds, self.backoff_seconds, self.backoff_cap_seconds = (
+            max_wait_seconds,
+            backoff_seconds,
+            backoff_cap_seconds,
+        )
         try:
             timeout = anthropic.Timeout(read_timeout, connect=min(30.0, read_timeout))
-            self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, max_retries=0, timeout=timeout)
+            self._client = anthropic.Anthropic(
+                api_key=api_key, base_url=base_url, max_retries=0, timeout=timeout
+            )
         except anthropic.AnthropicError as error:
-            raise UserError(f"The Anthropic client cannot start ({error}); set ANTHROPIC_API_KEY or choose --proposer search.") from error
-        if not (self._client.api_key or self._client.auth_token or getattr(self._client, "credentials", None)):
-            raise UserError("The claude proposer needs a key: set ANTHROPIC_API_KEY, or choose --proposer search, which needs none.")
+            raise UserError(
+                f"The Anthropic client cannot start ({error}); set ANTHROPIC_API_KEY or choose --proposer search."
+            ) from error
+        if not (
+            self._client.api_key
+            or self._client.auth_token
+            or getattr(self._client, "credentials", None)
+        ):
+            raise UserError(
+                "The claude proposer needs a key: set ANTHROPIC_API_KEY, or choose --proposer search, which needs none."
+            )
         self._random = random.Random()
 
     def close(self) -> None:
@@ -96,7 +115,9 @@ class Api:
 
     def call(self, request: dict[str, Any], purse: Purse, bill: Bill, what: str) -> Reply:
         """A complete reply, however long it takes. Each attempt is reserved, settled and noted by itself."""
-        size = len(json.dumps(request, ensure_ascii=False).encode()) + OVERHEAD_TOKENS  # no token is shorter than a byte
+        size = (
+            len(json.dumps(request, ensure_ascii=False).encode()) + OVERHEAD_TOKENS
+        )  # no token is shorter than a byte
         worst = worst_usd(self.price, size, self.max_tokens) if self.price else 0.0
         waited, attempt = 0.0, 0
         while True:
@@ -111,7 +132,11 @@ class Api:
                 failure = error
             seconds = time.monotonic() - started
             usd, how = self._price_reply(reply, failure, worst)
-            purse.settle(ticket, usd, {**reply.usage, "model": self.model, "seconds": round(seconds, 3), "settled": how})
+            purse.settle(
+                ticket,
+                usd,
+                {**reply.usage, "model": self.model, "seconds": round(seconds, 3), "settled": how},
+            )
             bill.add(usd, seconds)
             if failure is None and reply.complete:
                 return reply
@@ -119,12 +144,21 @@ class Api:
                 raise failure
             trouble, told = self._diagnose(failure)
             if told is None:
-                delay = min(self.backoff_cap_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 60)) * self._random.uniform(0.5, 1.0)
+                delay = min(
+                    self.backoff_cap_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 60)
+                ) * self._random.uniform(0.5, 1.0)
             else:  # never sooner than told; a little later each time, so that many clients do not come back at once
-                delay = told + min(30.0, 0.1 * told + 0.05 * 2.0 ** min(attempt - 1, 60)) * self._random.uniform(0.0, 1.0)
+                delay = told + min(
+                    30.0, 0.1 * told + 0.05 * 2.0 ** min(attempt - 1, 60)
+                ) * self._random.uniform(0.0, 1.0)
             if waited + delay > self.max_wait_seconds:
-                raise Paused(f"The API has not answered for {waited / HOURS:.1f} hours ({trouble}); the same command goes on when it does.")
-            purse.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{'' if told is None else ' (as told)'}")
+                raise Paused(
+                    f"The API has not answered for {waited / HOURS:.1f} hours ({trouble}); the same command goes on when it does."
+                )
+            purse.note(
+                "outage",
+                f"{trouble}; attempt {attempt}, next in {delay:.1f} s{'' if told is None else ' (as told)'}",
+            )
             self._wait(delay)
             waited += delay
 
@@ -162,7 +196,9 @@ class Api:
                 blocks[index]["input"] = json.loads(text or "{}")
             except (ValueError, RecursionError) as error:
                 blocks[index]["input"] = error
-        reply.content = [block for _, block in sorted(blocks.items()) if block["type"] != "text" or block["text"]]
+        reply.content = [
+            block for _, block in sorted(blocks.items()) if block["type"] != "text" or block["text"]
+        ]
         reply.problem = self._problem(reply)
 
     def _problem(self, reply: Reply) -> str:
@@ -183,16 +219,24 @@ class Api:
                 return "Your last reply held characters that are no Unicode text. Answer again."
         return ""
 
-    def _price_reply(self, reply: Reply, failure: BaseException | None, worst: float) -> tuple[float, str]:
+    def _price_reply(
+        self, reply: Reply, failure: BaseException | None, worst: float
+    ) -> tuple[float, str]:
         """(US dollars, how they were found) for one attempt."""
         if self.price is None:
             return 0.0, "no price known"
         if reply.complete:
             return usage_usd(self.price, reply.usage), "usage"
-        if not reply.opened and (isinstance(failure, anthropic.APIStatusError) or _never_sent(failure)):
+        if not reply.opened and (
+            isinstance(failure, anthropic.APIStatusError) or _never_sent(failure)
+        ):
             return 0.0, "not billed"
-        if reply.usage:  # cut: the prompt is known, the answer may have been billed to its last token
-            return min(worst, usage_usd(self.price, {**reply.usage, "output_tokens": self.max_tokens})), "upper bound"
+        if (
+            reply.usage
+        ):  # cut: the prompt is known, the answer may have been billed to its last token
+            return min(
+                worst, usage_usd(self.price, {**reply.usage, "output_tokens": self.max_tokens})
+            ), "upper bound"
         return worst, "upper bound"
 
     def _diagnose(self, failure: Exception | None) -> tuple[str, float | None]:
@@ -214,9 +258,13 @@ class Api:
                 or "on_hold" in code
                 or "credit balance" in said
             ):
-                raise Paused(f"The account may not spend more ({said}); raise its limit or credit, then run the same command again.")
+                raise Paused(
+                    f"The account may not spend more ({said}); raise its limit or credit, then run the same command again."
+                )
             if status == 401 or kind == "authentication_error":
-                raise Paused(f"The API did not accept the key ({said}); check ANTHROPIC_API_KEY, then run the same command again.")
+                raise Paused(
+                    f"The API did not accept the key ({said}); check ANTHROPIC_API_KEY, then run the same command again."
+                )
             if status == 403 or kind == "permission_error":
                 raise Paused(
                     f"The key may not do this ({said}); check its permissions, or choose another --model, then run the same command again."
@@ -225,14 +273,21 @@ class Api:
                 raise Paused(
                     f"The API does not know the model {self.model} ({said}); choose another --model, then run the same command again."
                 )
-            if kind in ("invalid_request_error", "request_too_large") or (400 <= status < 500 and status not in (408, 409, 425, 429)):
+            if kind in ("invalid_request_error", "request_too_large") or (
+                400 <= status < 500 and status not in (408, 409, 425, 429)
+            ):
                 raise Paused(
                     f"The API refused the request ({status}: {said}); choose another --model or update autoRL, then run the same command again."
                 )
-            return f"the API said {status if status >= 400 else kind}: {said}", _retry_after(failure.response.headers)
+            return f"the API said {status if status >= 400 else kind}: {said}", _retry_after(
+                failure.response.headers
+            )
         if isinstance(failure, anthropic.APIError) or _is_transport(failure):
             cause = failure.__cause__ or failure
-            return f"no connection to the API ({type(cause).__name__}: {prompt.one_line(str(cause), 120)})", None
+            return (
+                f"no connection to the API ({type(cause).__name__}: {prompt.one_line(str(cause), 120)})",
+                None,
+            )
         if isinstance(failure, ValueError):
             return f"the answer was garbled ({prompt.one_line(str(failure), 120)})", None
         raise failure
@@ -251,8 +306,17 @@ class Api:
 
 def _counts(usage: Any) -> dict[str, Any]:
     """The usage fields that are billed, without absent ones (later events carry totals, not differences)."""
-    keys = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "inference_geo")
-    return {key: value for key, value in usage.to_dict().items() if key in keys and value is not None}
+    keys = (
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cache_creation",
+        "inference_geo",
+    )
+    return {
+        key: value for key, value in usage.to_dict().items() if key in keys and value is not None
+    }
 
 
 def _retry_after(headers: Any) -> float | None:
@@ -263,7 +327,9 @@ def _retry_after(headers: Any) -> float | None:
             seconds = float(value) * scale
         except ValueError:
             try:
-                seconds = max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+                seconds = max(
+                    0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+                )
             except ValueError:
                 continue
         if 0 <= seconds < float("inf"):
@@ -274,10 +340,16 @@ def _retry_after(headers: Any) -> float | None:
 # While an answer is read, the SDK lets the errors of its HTTP library through, and that library has had more than one
 # name: so these two look at class names.
 def _is_transport(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) or any(c.__name__ == "TransportError" for c in type(error).__mro__)
+    return isinstance(error, OSError) or any(
+        c.__name__ == "TransportError" for c in type(error).__mro__
+    )
 
 
 def _never_sent(error: BaseException | None) -> bool:
     """True when no connection was made, so nothing can have been billed."""
     cause = getattr(error, "__cause__", None) or error
-    return isinstance(error, OSError) or type(cause).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+    return isinstance(error, OSError) or type(cause).__name__ in (
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+    )

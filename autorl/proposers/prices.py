@@ -43,7 +43,9 @@ PRICES: dict[str, Price] = {
     "claude-sonnet-5": Price(2.00, 10.00, 2.50, 4.00, 0.20),
     "claude-sonnet-4-6": Price(3.00, 15.00, 3.75, 6.00, 0.30),
     "claude-sonnet-4-5": Price(3.00, 15.00, 3.75, 6.00, 0.30),
-    "claude-haiku-5-5": Price(0.10, 0.50, 0.125, 0.20, 0.01, long_prompt=100_000, long_multiplier=5.0),
+    "claude-haiku-5-5": Price(
+        0.10, 0.50, 0.125, 0.20, 0.01, long_prompt=100_000, long_multiplier=5.0
+    ),
     "claude-haiku-4-5": Price(1.00, 5.00, 1.25, 2.00, 0.10),
 }
 
@@ -56,9 +58,19 @@ def price_of(model: str) -> Price | None:
 
 def worst_usd(price: Price, prompt_tokens: int, max_tokens: int) -> float:
     """The most a call can cost: every prompt token written to the one-hour cache, every output token used."""
-    per_prompt_token = max(price.input, price.cache_write_5m, price.cache_write_1h, price.cache_read)
+    per_prompt_token = max(
+        price.input, price.cache_write_5m, price.cache_write_1h, price.cache_read
+    )
     usd = (prompt_tokens * per_prompt_token + max_tokens * price.output) / 1e6
-    return usd * REGION_MULTIPLIER * (price.long_multiplier if price.long_prompt and prompt_tokens > price.long_prompt else 1.0)
+    return (
+        usd
+        * REGION_MULTIPLIER
+        * (
+            price.long_multiplier
+            if price.long_prompt and prompt_tokens > price.long_prompt
+            else 1.0
+        )
+    )
 
 
 def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
@@ -74,7 +86,10 @@ def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
         return int(of.get(key) or 0)
 
     split = usage.get("cache_creation") or {}
-    short, long = tokens("ephemeral_5m_input_tokens", split), tokens("ephemeral_1h_input_tokens", split)
+    short, long = (
+        tokens("ephemeral_5m_input_tokens", split),
+        tokens("ephemeral_1h_input_tokens", split),
+    )
     long += max(0, tokens("cache_creation_input_tokens") - short - long)
     prompt = tokens("input_tokens") + tokens("cache_read_input_tokens") + short + long
     usd = (
@@ -86,5 +101,7 @@ def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
     ) / 1e6
     pinned = usage.get("inference_geo") not in (None, "", "global", "not_available")
     return (
-        usd * (REGION_MULTIPLIER if pinned else 1.0) * (price.long_multiplier if price.long_prompt and prompt > price.long_prompt else 1.0)
+        usd
+        * (REGION_MULTIPLIER if pinned else 1.0)
+        * (price.long_multiplier if price.long_prompt and prompt > price.long_prompt else 1.0)
     )

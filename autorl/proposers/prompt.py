@@ -35,7 +35,9 @@ def plain(text: str) -> str:
     """Without control characters, escape sequences and lone surrogates; line breaks of every kind become newlines."""
     text = text.encode("utf-8", "replace").decode()
     text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)
-    return "\n".join(re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "", line) for line in text.splitlines())
+    return "\n".join(
+        re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "", line) for line in text.splitlines()
+    )
 
 
 def quoted(text: str, limit: int, keep: str = "end") -> str:
@@ -85,7 +87,11 @@ The document below was written for you and for coding agents at a keyboard; what
 
 def system_text(history: History) -> str:
     """The system prompt: frame, program.md, and the facts that stay for a session."""
-    solved = "" if history.solved_at is None else f"\nGymnasium calls it solved at a mean return of {number(history.solved_at)}."
+    solved = (
+        ""
+        if history.solved_at is None
+        else f"\nGymnasium calls it solved at a mean return of {number(history.solved_at)}."
+    )
     return (
         f"{_FRAME}\n<program.md>\n{history.program.strip()}\n</program.md>\n\n"
         f"# This session\nEnvironment: {history.env_id}. The score is the mean return over {history.num_eval_episodes} evaluation episodes; higher is better.{solved}\n"
@@ -100,13 +106,19 @@ def system_text(history: History) -> str:
 
 def ledger_blocks(history: History) -> tuple[list[str], list[Row]]:
     """The frozen part of the ledger as blocks of text, and the rows that are told in full after it."""
-    decided = next((i for i, row in enumerate(history.rows) if row.status == "running"), len(history.rows))
+    decided = next(
+        (i for i, row in enumerate(history.rows) if row.status == "running"), len(history.rows)
+    )
     frozen = max(0, (decided - RECENT) // BLOCK * BLOCK)
     folded = max(0, (frozen - UNFOLDED) // FOLD * FOLD)
     blocks = [_digest(history.rows[:folded])] if folded else []
     for start in range(folded, frozen, BLOCK):
         rows = history.rows[start : start + BLOCK]
-        blocks.append("\n".join([f"Experiments {rows[0].n} to {rows[-1].n}:", *(row_line(row) for row in rows)]))
+        blocks.append(
+            "\n".join(
+                [f"Experiments {rows[0].n} to {rows[-1].n}:", *(row_line(row) for row in rows)]
+            )
+        )
     return blocks, list(history.rows[frozen:])
 
 
@@ -115,7 +127,11 @@ def row_line(row: Row) -> str:
     score = number(row.avg_return) + ("" if row.stderr is None else f" ±{row.stderr:.3g}")
     state = f" ({row.state})" if row.state in ("undone", "certified") else ""
     text = f"#{row.n} {row.status}{state} {score}, {row.runs} run{'' if row.runs == 1 else 's'}: {one_line(row.description, 70)}"
-    return text + (f" | why: {one_line(row.hypothesis, 140)}" if row.status == "keep" and row.hypothesis else "")
+    return text + (
+        f" | why: {one_line(row.hypothesis, 140)}"
+        if row.status == "keep" and row.hypothesis
+        else ""
+    )
 
 
 def _digest(rows: tuple[Row, ...]) -> str:
@@ -123,11 +139,25 @@ def _digest(rows: tuple[Row, ...]) -> str:
     kept = [row for row in rows if row.status == "keep" or row.n == 0]
     failed = [row for row in rows if row.status == "discard" and row.n != 0]
     crashed = [row for row in rows if row.status == "crash"]
-    parts = [f"Experiments {rows[0].n} to {rows[-1].n}, in short. Kept:", *(row_line(row) for row in kept[-20:])]
-    for label, group in (("Measured and not better (dead ends unless you know why this time differs)", failed), ("Crashed", crashed)):
+    parts = [
+        f"Experiments {rows[0].n} to {rows[-1].n}, in short. Kept:",
+        *(row_line(row) for row in kept[-20:]),
+    ]
+    for label, group in (
+        ("Measured and not better (dead ends unless you know why this time differs)", failed),
+        ("Crashed", crashed),
+    ):
         if group:
-            more = f"; and {len(group) - 60} older ones, see list_experiments" if len(group) > 60 else ""
-            parts.append(f"{label}: " + "; ".join(f"#{row.n} {one_line(row.description, 40)}" for row in group[-60:]) + more)
+            more = (
+                f"; and {len(group) - 60} older ones, see list_experiments"
+                if len(group) > 60
+                else ""
+            )
+            parts.append(
+                f"{label}: "
+                + "; ".join(f"#{row.n} {one_line(row.description, 40)}" for row in group[-60:])
+                + more
+            )
     return "\n".join(parts)
 
 
@@ -135,7 +165,9 @@ def recent_text(rows: Iterable[Row]) -> str:
     """The last experiments in full: what was thought, what came of it, why the verdict."""
     parts = []
     for row in rows:
-        parts.append(row_line(row) if row.status != "keep" else row_line(row).partition(" | why: ")[0])
+        parts.append(
+            row_line(row) if row.status != "keep" else row_line(row).partition(" | why: ")[0]
+        )
         if row.hypothesis:
             parts.append(f"  hypothesis: {one_line(row.hypothesis, 240)}")
         if row.reason:
@@ -160,7 +192,9 @@ def diagnostics_line(record: RunRecord) -> str:
         )
 
         def episode(i: int) -> str:
-            return number(record.returns[i]) + (f" in {record.lengths[i]} steps" if i < len(record.lengths) else "")
+            return number(record.returns[i]) + (
+                f" in {record.lengths[i]} steps" if i < len(record.lengths) else ""
+            )
 
         parts.append(f"best episode {episode(best)}, worst {episode(worst)}")
     if record.lengths:
@@ -175,8 +209,16 @@ def diagnostics_line(record: RunRecord) -> str:
             f"trained {record.training_seconds:.4g} s, {number(record.total_timesteps)} steps, {number(record.num_updates)} updates{speed}"
         )
     known = [key for key in _DIAGNOSTICS if key in record.diagnostics]
-    other = sorted(key for key in record.diagnostics if key not in _DIAGNOSTICS and re.fullmatch(r"[A-Za-z0-9_./-]{1,32}", key))
-    reported = [f"{key}={record.diagnostics[key]:.4g}" for key in (known + other)[:24] if isinstance(record.diagnostics[key], (int, float))]
+    other = sorted(
+        key
+        for key in record.diagnostics
+        if key not in _DIAGNOSTICS and re.fullmatch(r"[A-Za-z0-9_./-]{1,32}", key)
+    )
+    reported = [
+        f"{key}={record.diagnostics[key]:.4g}"
+        for key in (known + other)[:24]
+        if isinstance(record.diagnostics[key], (int, float))
+    ]
     if reported:
         parts.append("training says: " + " ".join(reported))
     if record.reason:
@@ -220,7 +262,11 @@ def tail_text(history: History, recent: list[Row]) -> str:
     """What changes with every proposal: recent rows, diagnostics, refusals."""
     parts = ["# The last experiments\n" + recent_text(recent)]
     if history.experiment is not None and history.rows:
-        looked = list(dict.fromkeys([history.incumbent, *(row.n for row in recent[-2:] if row.status != "running")]))
+        looked = list(
+            dict.fromkeys(
+                [history.incumbent, *(row.n for row in recent[-2:] if row.status != "running")]
+            )
+        )
         shown = []
         for n in looked:
             try:
@@ -228,11 +274,16 @@ def tail_text(history: History, recent: list[Row]) -> str:
             except (KeyError, IndexError, OSError, ValueError):
                 continue
             if records:
-                shown.append(f"#{n}{' (the incumbent)' if n == history.incumbent else ''}, its last run:\n{diagnostics_line(records[-1])}")
+                shown.append(
+                    f"#{n}{' (the incumbent)' if n == history.incumbent else ''}, its last run:\n{diagnostics_line(records[-1])}"
+                )
         if shown:
             parts.append("# Diagnostics\n" + "\n".join(shown))
     if history.refusals:
-        lines = [quoted(f"{one_line(title, 80)}: {one_line(reason, 200)}", 300) for title, reason in history.refusals[-6:]]
+        lines = [
+            quoted(f"{one_line(title, 80)}: {one_line(reason, 200)}", 300)
+            for title, reason in history.refusals[-6:]
+        ]
         parts.append("# Refused since the last experiment; do not repeat\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
@@ -253,7 +304,11 @@ def table_text(rows: Iterable[Row], limit: int = 16_000) -> str:
     total = len(lines)
     while lines and sum(map(len, lines)) + len(lines) > limit:
         lines = lines[max(1, len(lines) // 10) :]
-    head = f"[{total - len(lines)} older ones left out; ask for a range]\n" if len(lines) < total else ""
+    head = (
+        f"[{total - len(lines)} older ones left out; ask for a range]\n"
+        if len(lines) < total
+        else ""
+    )
     return head + "\n".join(lines) if lines else "No such experiment."
 
 

@@ -57,16 +57,26 @@ def read_proposals(path: Path) -> tuple[Proposal, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The proposals in {path} cannot be read ({error}); give a JSON or JSON-lines file in UTF-8.") from error
+        raise UserError(
+            f"The proposals in {path} cannot be read ({error}); give a JSON or JSON-lines file in UTF-8."
+        ) from error
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
+        rows = (
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
     except json.JSONDecodeError as error:
         raise UserError(f"The proposals in {path} are not JSON: {error}.") from error
     return tuple(_proposal(row, f"{path}, row {number}") for number, row in enumerate(rows, 1))
 
 
 def _proposal(row: Any, where: str) -> Proposal:
-    if not isinstance(row, dict) or not isinstance(row.get("title"), str) or not row["title"].strip():
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("title"), str)
+        or not row["title"].strip()
+    ):
         raise UserError(f"{where}: a proposal is an object with a title.")
     try:
         json.dumps(row, ensure_ascii=False).encode()
@@ -78,7 +88,10 @@ def _proposal(row: Any, where: str) -> Proposal:
     if source is not None and not isinstance(source, str):
         raise UserError(f"{where}: source is the text of the whole new train.py.")
     if not isinstance(edits, list) or not all(
-        isinstance(e, dict) and isinstance(e.get("search"), str) and isinstance(e.get("replace"), str) for e in edits
+        isinstance(e, dict)
+        and isinstance(e.get("search"), str)
+        and isinstance(e.get("replace"), str)
+        for e in edits
     ):
         raise UserError(f"{where}: each edit is an object with the strings search and replace.")
     return Proposal(

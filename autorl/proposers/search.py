@@ -62,10 +62,14 @@ class SearchProposer:
         """
         known = constants(history.train_source)
         if not known:
-            raise ProposerError("train.py has no ALL_CAPS numeric constant at module level; give it one, or choose another --proposer.")
+            raise ProposerError(
+                "train.py has no ALL_CAPS numeric constant at module level; give it one, or choose another --proposer."
+            )
         trials = ledger(history, known)
         rng = np.random.default_rng(
-            random.Random(f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}").getrandbits(64)
+            random.Random(
+                f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}"
+            ).getrandbits(64)
         )
         seen = {_key(t.values) for t in trials} | {_key({n: c.value for n, c in known.items()})}
         for values, why, effect in candidates(known, trials, noise_variance(history), rng):
@@ -77,7 +81,10 @@ class SearchProposer:
             if history.vet(source):
                 continue
             return Proposal(
-                title=", ".join(f"{n} {known[n].text} → {show(v, known[n].dimension.integer)}" for n, v in changes.items()),
+                title=", ".join(
+                    f"{n} {known[n].text} → {show(v, known[n].dimension.integer)}"
+                    for n, v in changes.items()
+                ),
                 hypothesis=f"{why} {_and(list(changes))}.",
                 expected_effect=effect,
                 edits=edits,
@@ -109,7 +116,11 @@ def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
             continue
         values = {name: float(stated.get(name, current[name])) for name in known}
         crashed = row.status == "crash"
-        score = None if crashed or row.avg_return is None or not math.isfinite(row.avg_return) else row.avg_return
+        score = (
+            None
+            if crashed or row.avg_return is None or not math.isfinite(row.avg_return)
+            else row.avg_return
+        )
         trials.append(Trial(values, score, crashed, max(1, row.runs)))
     return trials
 
@@ -126,7 +137,11 @@ def noise_variance(history: History) -> float | None:
 
 def _key(values: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
     """What makes two sets the same: equal to three significant digits (two of 1 - x, for discounts)."""
-    return tuple(sorted((n, f"{v:.3g}/{1 - v:.2g}" if 0.9 < v < 1 else f"{v:.3g}") for n, v in values.items()))
+    return tuple(
+        sorted(
+            (n, f"{v:.3g}/{1 - v:.2g}" if 0.9 < v < 1 else f"{v:.3g}") for n, v in values.items()
+        )
+    )
 
 
 def _and(names: list[str]) -> str:
@@ -139,7 +154,10 @@ def _and(names: list[str]) -> str:
 
 
 def candidates(
-    known: Mapping[str, Constant], trials: list[Trial], noise: float | None, rng: np.random.Generator
+    known: Mapping[str, Constant],
+    trials: list[Trial],
+    noise: float | None,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[dict[str, float], str, str]]:
     """(full set of values, why, expected effect), the most promising first."""
     current = {name: c.value for name, c in known.items()}
@@ -147,7 +165,10 @@ def candidates(
     pool = np.vstack([_draw(here, DRAWS_NEAR, NEAR, rng), _draw(here, DRAWS_ANYWHERE, None, rng)])
     scored = [t for t in trials if t.score is not None]
     if len(scored) < STARTUP:
-        why, order = f"Too few scores yet ({len(scored)}) to model them: a look at", rng.permutation(len(pool))
+        why, order = (
+            f"Too few scores yet ({len(scored)}) to model them: a look at",
+            rng.permutation(len(pool)),
+        )
         effects = ["Unknown."] * len(pool)
     else:
         pool = np.vstack([pool, _draw_tpe(known, trials, here, rng)])
@@ -159,10 +180,14 @@ def candidates(
         order = np.argsort(-expected, kind="stable")
         why = f"Of {len(pool)} settings near and far this has the largest expected improvement, by a model of {len(told)} attempts, of"
         effects = [
-            f"{d:+.3g} ± {s:.2g} in avg_return against the incumbent, by that model." for d, s in zip(difference, deviation, strict=True)
+            f"{d:+.3g} ± {s:.2g} in avg_return against the incumbent, by that model."
+            for d, s in zip(difference, deviation, strict=True)
         ]
     for i in order:
-        values = {n: c.value if pool[i, k] == here[k] else _value(c, pool[i, k]) for k, (n, c) in enumerate(known.items())}
+        values = {
+            n: c.value if pool[i, k] == here[k] else _value(c, pool[i, k])
+            for k, (n, c) in enumerate(known.items())
+        }
         yield values, why, effects[i]
 
 
@@ -189,7 +214,11 @@ def _free(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
 def _draw(here: np.ndarray, count: int, near: float | None, rng: np.random.Generator) -> np.ndarray:
     """Settings (count, d): a normal step from the incumbent, or (near None) anywhere within the bounds."""
     shape = (count, len(here))
-    drawn = rng.random(shape) if near is None else np.clip(here + rng.normal(0.0, near, shape), 0.0, 1.0)
+    drawn = (
+        rng.random(shape)
+        if near is None
+        else np.clip(here + rng.normal(0.0, near, shape), 0.0, 1.0)
+    )
     return np.where(_free(*shape, rng), drawn, here)
 
 
@@ -201,7 +230,9 @@ def _bounded(scores: list[float | None]) -> np.ndarray:
     return np.array([floor if s is None else max(s, floor) for s in scores])
 
 
-def _draw_tpe(known: Mapping[str, Constant], trials: list[Trial], here: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _draw_tpe(
+    known: Mapping[str, Constant], trials: list[Trial], here: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Settings (DRAWS_TPE, d) from Optuna's multivariate TPE, the constants that are not to change held fixed."""
     import optuna
 
@@ -216,13 +247,18 @@ def _draw_tpe(known: Mapping[str, Constant], trials: list[Trial], here: np.ndarr
                 params=dict(zip(names, _units(known, t.values).tolist(), strict=True)),
                 distributions=spaces,
                 value=t.score,
-                state=state.PRUNED if t.crashed else state.COMPLETE,  # pruned, without a value: below every measured one
+                state=state.PRUNED
+                if t.crashed
+                else state.COMPLETE,  # pruned, without a value: below every measured one
             )
             for t in trials
             if t.crashed or t.score is not None
         ]
         tpe = optuna.samplers.TPESampler(
-            multivariate=True, n_startup_trials=STARTUP, seed=int(rng.integers(2**31)), warn_independent_sampling=False
+            multivariate=True,
+            n_startup_trials=STARTUP,
+            seed=int(rng.integers(2**31)),
+            warn_independent_sampling=False,
         )
         study = optuna.create_study(direction="maximize")
         study.add_trials(past)

@@ -27,7 +27,12 @@ def kernel(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
 
 
 def improvement(
-    points: np.ndarray, scores: np.ndarray, runs: np.ndarray, noise: float | None, pool: np.ndarray, here: np.ndarray
+    points: np.ndarray,
+    scores: np.ndarray,
+    runs: np.ndarray,
+    noise: float | None,
+    pool: np.ndarray,
+    here: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Expected improvement of each pool point over `here`.
 
@@ -47,9 +52,13 @@ def improvement(
         shape = kernel(points, points, length)
         for size in SIZES:
             for variance in noises:
-                covariance = 1.0 + size * shape + np.diag(variance / runs)  # 1: the mean itself is uncertain
+                covariance = (
+                    1.0 + size * shape + np.diag(variance / runs)
+                )  # 1: the mean itself is uncertain
                 weights = np.linalg.solve(covariance, y)
-                likelihood = -0.5 * float(y @ weights) - 0.5 * float(np.linalg.slogdet(covariance)[1])
+                likelihood = -0.5 * float(y @ weights) - 0.5 * float(
+                    np.linalg.slogdet(covariance)[1]
+                )
                 if best is None or likelihood > best[0]:
                     best = (likelihood, length, size, covariance, weights)
     assert best is not None

@@ -10,7 +10,17 @@ What it does not do: decide, claim (that is `confirm`), or write files.
 
 from autorl.report.page import Table, evidence_tables, report_html
 from autorl.report.picture import progress_png
-from autorl.report.tables import COLUMNS, Summary, cell, headline, plain, results_tsv, status_json, status_table, summarize
+from autorl.report.tables import (
+    COLUMNS,
+    Summary,
+    cell,
+    headline,
+    plain,
+    results_tsv,
+    status_json,
+    status_table,
+    summarize,
+)
 
 __all__ = [
     "COLUMNS",

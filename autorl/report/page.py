@@ -45,7 +45,11 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
         )
         for who, end in (("baseline", "0"), ("champion", ""))
     )
-    confidence = f"{100 * figures['confidence']:.0f} %" if isinstance(figures.get("confidence"), float) else ""
+    confidence = (
+        f"{100 * figures['confidence']:.0f} %"
+        if isinstance(figures.get("confidence"), float)
+        else ""
+    )
     gain = (
         (
             show("gain"),
@@ -69,9 +73,22 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
     )
     return (
         Table(
-            "Evidence", ("arm", "commit", "runs", "crashes", "mean", "IQM", "standard deviation"), arms, str(figures.get("sentence", ""))
+            "Evidence",
+            ("arm", "commit", "runs", "crashes", "mean", "IQM", "standard deviation"),
+            arms,
+            str(figures.get("sentence", "")),
         ),
-        Table("Gain", ("gain", "interval", "method", "probability of improvement", "smallest gain these runs could show"), gain),
+        Table(
+            "Gain",
+            (
+                "gain",
+                "interval",
+                "method",
+                "probability of improvement",
+                "smallest gain these runs could show",
+            ),
+            gain,
+        ),
         Table(
             "Its runs, on seeds no decision has used",
             ("arm", "training seed", "avg_return", "episodes", "status", "isolation", "reason"),
@@ -112,19 +129,46 @@ def report_html(rows: Sequence[Row], *, env_id: str, tag: str, png: bytes = b"",
             "This is the search's own ledger, chosen among many noisy numbers: only <code>confirm</code> makes it a claim.</p>"
         )
     if png:
-        out.append(f"<p><img alt='progress' src='data:image/png;base64,{base64.b64encode(png).decode()}'></p>")
+        out.append(
+            f"<p><img alt='progress' src='data:image/png;base64,{base64.b64encode(png).decode()}'></p>"
+        )
     if facts:
         out.append(_html_table((), [(f"<b>{esc(k)}</b>", esc(v)) for k, v in facts.items()]))
     for table in tables:
         out.append(f"<h2>{esc(table.title)}</h2>")
-        out.append(_html_table([esc(c) for c in table.columns], [tuple(esc(c) for c in line) for line in table.rows]))
+        out.append(
+            _html_table(
+                [esc(c) for c in table.columns],
+                [tuple(esc(c) for c in line) for line in table.rows],
+            )
+        )
         if table.note:
             out.append(f"<p class='note'>{esc(table.note)}</p>")
     if summary.kept:
-        cost = f"${summary.cost_per_keep:.2f} and " if summary.cost_usd and summary.cost_per_keep is not None else ""
-        out.append(f"<p>A kept improvement took {cost}{duration(summary.seconds_per_keep or 0.0)} of measured time.</p>")
+        cost = (
+            f"${summary.cost_per_keep:.2f} and "
+            if summary.cost_usd and summary.cost_per_keep is not None
+            else ""
+        )
+        out.append(
+            f"<p>A kept improvement took {cost}{duration(summary.seconds_per_keep or 0.0)} of measured time.</p>"
+        )
     out.append("<h2>Experiments</h2><table><tr>")
-    out += [f"<th>{name}</th>" for name in ("#", "commit", "avg_return", "runs", "status", "what", "verdict", "by", "time", "cost")]
+    out += [
+        f"<th>{name}</th>"
+        for name in (
+            "#",
+            "commit",
+            "avg_return",
+            "runs",
+            "status",
+            "what",
+            "verdict",
+            "by",
+            "time",
+            "cost",
+        )
+    ]
     out.append("</tr>")
     for row in rows:
         verdict = (verdicts or {}).get(row.n)
@@ -132,7 +176,13 @@ def report_html(rows: Sequence[Row], *, env_id: str, tag: str, png: bytes = b"",
         if score and row.stderr is not None:
             score += f" ± {number(row.stderr, 2)}"
         status = row.status + (f" ({row.state})" if row.state else "")
-        css = "undone" if row.state == "undone" else row.status if row.status in ("keep", "crash") else ""
+        css = (
+            "undone"
+            if row.state == "undone"
+            else row.status
+            if row.status in ("keep", "crash")
+            else ""
+        )
         why = f"<br><span class='note'>{esc(row.hypothesis)}</span>" if row.hypothesis else ""
         out.append(
             f"<tr class='{css}'><td class='n'>{row.n}</td><td><code>{esc(row.commit[:7])}</code></td><td class='n'>{score}</td>"
@@ -146,4 +196,9 @@ def report_html(rows: Sequence[Row], *, env_id: str, tag: str, png: bytes = b"",
 
 def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "<tr>" + "".join(f"<th>{c}</th>" for c in columns) + "</tr>" if columns else ""
-    return "<table>" + head + "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows) + "</table>"
+    return (
+        "<table>"
+        + head
+        + "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+        + "</table>"
+    )

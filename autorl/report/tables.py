@@ -22,14 +22,18 @@ FORMULA = "=+-@＝＋－＠"  # a spreadsheet takes a cell that begins like this
 
 def plain(text: str, limit: int = 400) -> str:
     """One harmless line: no tab, newline, control, bidi mark or lone surrogate; blanks collapsed; cut at `limit` characters."""
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    text = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text
+    )
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def cell(text: str) -> str:
     """`plain`, and no spreadsheet formula or opening quote at the start."""
-    text = plain(text).replace('"', "'")  # a quote would make a CSV reader swallow the following lines
+    text = plain(text).replace(
+        '"', "'"
+    )  # a quote would make a CSV reader swallow the following lines
     return "'" + text if text.startswith(tuple(FORMULA)) else text
 
 
@@ -61,7 +65,10 @@ def results_tsv(rows: Sequence[Row]) -> str:
         }
         lines.append(
             "\t".join(
-                cells[c] if c in ("avg_return", "stderr", "seconds", "cost_usd", "n", "parent", "runs") else cell(cells[c]) for c in COLUMNS
+                cells[c]
+                if c in ("avg_return", "stderr", "seconds", "cost_usd", "n", "parent", "runs")
+                else cell(cells[c])
+                for c in COLUMNS
             )
         )
     return "\n".join(lines) + "\n"
@@ -95,7 +102,13 @@ def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
     seconds = math.fsum(r.seconds for r in rows)
     cost = math.fsum(r.cost_usd for r in rows) if spent_usd is None else spent_usd
     gain = None
-    if best and baseline and best.avg_return is not None and baseline.avg_return is not None and baseline.status != "crash":
+    if (
+        best
+        and baseline
+        and best.avg_return is not None
+        and baseline.avg_return is not None
+        and baseline.status != "crash"
+    ):
         gain = best.avg_return - baseline.avg_return
     return Summary(
         attempts=sum(r.n != 0 for r in rows),
@@ -124,7 +137,12 @@ def duration(seconds: float) -> str:
 
 def headline(summary: Summary) -> str:
     """The session in one line."""
-    parts = [f"{summary.attempts} experiments", f"{summary.kept} kept", f"{summary.discarded} discarded", f"{summary.crashed} crashed"]
+    parts = [
+        f"{summary.attempts} experiments",
+        f"{summary.kept} kept",
+        f"{summary.discarded} discarded",
+        f"{summary.crashed} crashed",
+    ]
     if summary.undone:
         parts.append(f"{summary.undone} undone")
     if summary.running:
@@ -142,12 +160,18 @@ def headline(summary: Summary) -> str:
 # ---------------------------------------------------------------------------
 
 
-def status_table(rows: Sequence[Row], *, title: str = "", limit: int = 25, spent_usd: float | None = None) -> Any:
+def status_table(
+    rows: Sequence[Row], *, title: str = "", limit: int = 25, spent_usd: float | None = None
+) -> Any:
     """The newest `limit` rows as a rich Table with the headline under it; kept rows are never left out."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(plain(title)) if title else None, caption=Text(headline(summarize(rows, spent_usd))), caption_justify="left")
+    table = Table(
+        title=Text(plain(title)) if title else None,
+        caption=Text(headline(summarize(rows, spent_usd))),
+        caption_justify="left",
+    )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("commit", no_wrap=True)
     table.add_column("avg_return", justify="right", no_wrap=True)
@@ -170,11 +194,23 @@ def status_table(rows: Sequence[Row], *, title: str = "", limit: int = 25, spent
         )  # fmt: skip
     if len(shown) < len(rows):
         table.add_section()
-        table.add_row("", "", "", "", "", Text(f"… and {len(rows) - len(shown)} earlier ones in results.tsv", style="dim"), "")
+        table.add_row(
+            "",
+            "",
+            "",
+            "",
+            "",
+            Text(f"… and {len(rows) - len(shown)} earlier ones in results.tsv", style="dim"),
+            "",
+        )
     return table
 
 
-def status_json(rows: Sequence[Row], *, spent_usd: float | None = None, **facts: Any) -> dict[str, Any]:
+def status_json(
+    rows: Sequence[Row], *, spent_usd: float | None = None, **facts: Any
+) -> dict[str, Any]:
     """Machine-readable status: the summary, every row, and whatever `facts` the caller adds (tag, phase, time left)."""
-    data: dict[str, Any] = to_json({**facts, "summary": summarize(rows, spent_usd), "rows": list(rows)})
+    data: dict[str, Any] = to_json(
+        {**facts, "summary": summarize(rows, spent_usd), "rows": list(rows)}
+    )
     return data

@@ -41,7 +41,9 @@ class LocalRunner:
         self.places, self.root = places, root
         self._flights: dict[str, _Flight] = {}
         run_dir.sweep(root)  # what a loop that was killed left behind
-        with contextlib.ExitStack() as stack:  # bytecode that only judges write; gone with this object, or at the next sweep
+        with (
+            contextlib.ExitStack() as stack
+        ):  # bytecode that only judges write; gone with this object, or at the next sweep
             self._bytecode = stack.enter_context(run_dir.private_directory(root, "bytecode"))
             self._forget = weakref.finalize(self, stack.pop_all().close)
 
@@ -54,7 +56,9 @@ class LocalRunner:
 
         Its bytecode cache is one that only judges of this loop write; an unconfined run could reach it, so there it is a fresh one.
         """
-        cache = self._bytecode / ("shared" if sandbox.probe(job.sandbox).confined else f"run-{time.monotonic_ns()}")
+        cache = self._bytecode / (
+            "shared" if sandbox.probe(job.sandbox).confined else f"run-{time.monotonic_ns()}"
+        )
         process = judge.launch(job, folder, cache, self.root)
         handle = f"local:{process.pid}:{time.monotonic_ns()}"
         self._flights[handle] = _Flight(process, job, folder, time.monotonic())
@@ -72,7 +76,9 @@ class LocalRunner:
         flight = self._flights.get(handle)
         if flight is None or flight.record is not None:
             return None
-        return judge.read_progress(flight.folder) or Progress("starting", time.monotonic() - flight.started, flight.job.time_budget)
+        return judge.read_progress(flight.folder) or Progress(
+            "starting", time.monotonic() - flight.started, flight.job.time_budget
+        )
 
     def attach(self, handle: str, job: Job, folder: Path) -> bool:
         """False: a local run dies with its loop."""

@@ -104,10 +104,16 @@ class ModalRunner:
             raise UserError(f"--slots {places}: at least 1 run must be allowed at once.")
         self.places, self.gpu, self.cores, self.memory_gib = places, gpu, cores, memory_gib
         self._function, self._from_id, self._ask_every = function, from_id, ask_every
-        self._worst = cost_usd(gpu, cores, memory_gib, 1.0)  # also refuses a GPU without a price, at the start
-        self._jobs: dict[str, tuple[Job, Path, float]] = {}  # handle -> job, folder, when submitted or attached
+        self._worst = cost_usd(
+            gpu, cores, memory_gib, 1.0
+        )  # also refuses a GPU without a price, at the start
+        self._jobs: dict[
+            str, tuple[Job, Path, float]
+        ] = {}  # handle -> job, folder, when submitted or attached
         self._attached: set[str] = set()  # submitted by an earlier process, nobody knows when
-        self._asked: dict[str, tuple[Future[Any], float]] = {}  # handle -> answer under way, when asked
+        self._asked: dict[
+            str, tuple[Future[Any], float]
+        ] = {}  # handle -> answer under way, when asked
         self._unreachable_since: float | None = None
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modal-get")
 
@@ -132,7 +138,9 @@ class ModalRunner:
         except modal_errors.AuthError as error:
             raise Paused(no_account()) from error
         except (modal_errors.Error, OSError) as error:
-            raise Paused(f"Modal did not take the run ({describe(error)}); the same command resumes.") from error
+            raise Paused(
+                f"Modal did not take the run ({describe(error)}); the same command resumes."
+            ) from error
         self._jobs[call.object_id] = (job, folder, time.monotonic())
         return call.object_id
 
@@ -142,7 +150,11 @@ class ModalRunner:
 
         try:
             self._from_id(handle).get(timeout=0)
-        except (modal_errors.NotFoundError, modal_errors.InvalidError, modal_errors.OutputExpiredError):
+        except (
+            modal_errors.NotFoundError,
+            modal_errors.InvalidError,
+            modal_errors.OutputExpiredError,
+        ):
             return False
         except Exception:
             pass
@@ -158,7 +170,10 @@ class ModalRunner:
         """
         now = time.monotonic()
         if handle not in self._asked:
-            self._asked[handle] = (self._threads.submit(lambda: self._from_id(handle).get(timeout=0)), now)
+            self._asked[handle] = (
+                self._threads.submit(lambda: self._from_id(handle).get(timeout=0)),
+                now,
+            )
             return None
         answer, asked = self._asked[handle]
         if not answer.done():
@@ -195,7 +210,9 @@ class ModalRunner:
         if handle not in self._jobs:
             return None
         job, _, since = self._jobs[handle]
-        return Progress(phase="starting", elapsed=time.monotonic() - since, time_budget=job.time_budget)
+        return Progress(
+            phase="starting", elapsed=time.monotonic() - since, time_budget=job.time_budget
+        )
 
     def cancel(self, handle: str) -> None:
         """Stop the call and its container."""
@@ -206,17 +223,26 @@ class ModalRunner:
         except Exception as error:
             if refused(error) or not unreachable(error):
                 return  # done, gone, or not ours: nothing left to stop
-            raise Paused(f"Modal cannot be reached to stop {handle}; it ends at its timeout. ({describe(error)})") from error
+            raise Paused(
+                f"Modal cannot be reached to stop {handle}; it ends at its timeout. ({describe(error)})"
+            ) from error
 
     def _receive(self, handle: str, answer: Any, job: Job, folder: Path) -> RunRecord:
         """Check what came back, and keep its log and metrics where a local run would have left them."""
         try:
             record: RunRecord = from_json(RunRecord, answer["record"])
             files: Mapping[str, str] = answer["files"]
-            if not isinstance(record, RunRecord) or record.status not in ("ok", "crash", "refused", "interrupted"):
+            if not isinstance(record, RunRecord) or record.status not in (
+                "ok",
+                "crash",
+                "refused",
+                "interrupted",
+            ):
                 raise TypeError("no record")
         except (KeyError, TypeError, ValueError) as error:
-            return self._interrupted(handle, job, f"the answer is no record ({describe(error)}); deploy the app again")
+            return self._interrupted(
+                handle, job, f"the answer is no record ({describe(error)}); deploy the app again"
+            )
         for name in ("run.log", "metrics.csv"):  # these two and no other name
             if isinstance(text := files.get(name), str):
                 effect("file write", lambda name=name, text=text: _write(folder / name, text))  # type: ignore[misc]
@@ -247,7 +273,12 @@ def unreachable(error: BaseException) -> bool:
     """We could not ask; nothing is known of the run."""
     import modal.exception as modal_errors
 
-    kinds = (modal_errors.ConnectionError, modal_errors.ServiceError, modal_errors.InternalError, modal_errors.ResourceExhaustedError)
+    kinds = (
+        modal_errors.ConnectionError,
+        modal_errors.ServiceError,
+        modal_errors.InternalError,
+        modal_errors.ResourceExhaustedError,
+    )
     return isinstance(error, (*kinds, OSError)) or refused(error)
 
 

@@ -69,7 +69,9 @@ class ScriptedRunner:
 
     def __init__(self, places: int = 1):
         self.places = places
-        self._running: dict[str, tuple[subprocess.Popen[bytes], Job, Path, dict[str, Any], float]] = {}
+        self._running: dict[
+            str, tuple[subprocess.Popen[bytes], Job, Path, dict[str, Any], float]
+        ] = {}
 
     def start(self, job: Job, folder: Path) -> str:
         script = read_script(job.train_source)
@@ -78,9 +80,23 @@ class ScriptedRunner:
 
         def begin() -> subprocess.Popen[bytes]:
             with open(folder / "output", "wb") as output:
-                return subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={}, process_group=0)
+                return subprocess.Popen(
+                    argv,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={},
+                    process_group=0,
+                )
 
-        self._running[str(folder)] = (effect("child start", begin), job, folder, script, time.monotonic())
+        self._running[str(folder)] = (
+            effect("child start", begin),
+            job,
+            folder,
+            script,
+            time.monotonic(),
+        )
         return str(folder)
 
     def poll(self, handle: str) -> RunRecord | None:
@@ -93,7 +109,11 @@ class ScriptedRunner:
             process.wait()
         del self._running[handle]
         output = _bounded(folder / "output")
-        record = replace(_record(job, script, code, folder, output), training_seconds=round(seconds, 3), total_seconds=round(seconds, 3))
+        record = replace(
+            _record(job, script, code, folder, output),
+            training_seconds=round(seconds, 3),
+            total_seconds=round(seconds, 3),
+        )
         (folder / "run.log").write_text(output, encoding="utf-8")
         (folder / "record.json").write_text(json.dumps(to_json(record)), encoding="utf-8")
         for name in ("output", "result.json", "result.tmp"):
@@ -133,7 +153,9 @@ def scores(script: dict[str, Any], seed: int, episodes: int) -> tuple[float, ...
     return tuple(mean + 0.1 * script["noise"] * rng.gauss(0.0, 1.0) for _ in range(episodes))
 
 
-def _record(job: Job, script: dict[str, Any], code: int | None, folder: Path, output: str) -> RunRecord:
+def _record(
+    job: Job, script: dict[str, Any], code: int | None, folder: Path, output: str
+) -> RunRecord:
     """What became of a run: `code` is its exit code, None when it was late."""
     common: dict[str, Any] = {
         "env_id": job.env_id,
@@ -150,13 +172,21 @@ def _record(job: Job, script: dict[str, Any], code: int | None, folder: Path, ou
     if code is None:
         return RunRecord("crash", "late", f"Not done after {job.time_budget:g} s.", **common)
     if code != 0:
-        return RunRecord("crash", "exit", f"Ended with exit code {code}: {last}" if last else f"Ended with exit code {code}.", **common)
+        return RunRecord(
+            "crash",
+            "exit",
+            f"Ended with exit code {code}: {last}" if last else f"Ended with exit code {code}.",
+            **common,
+        )
     if not (folder / "result.json").is_file():
         return RunRecord("crash", "handover", "Ended without a result.", **common)
     if script["end"] == "nan":
         return RunRecord("crash", "action", "The actions are not finite.", **common)
     if job.kind == "seed_control":
-        common["control"] = {"actions": [0.0, 0.0 if script.get("seed_blind") else 1.0], "updates": [1, 1]}
+        common["control"] = {
+            "actions": [0.0, 0.0 if script.get("seed_blind") else 1.0],
+            "updates": [1, 1],
+        }
     returns = scores(script, job.seed, job.num_eval_episodes)
     return RunRecord(
         "ok",
@@ -175,7 +205,10 @@ def _record(job: Job, script: dict[str, Any], code: int | None, folder: Path, ou
 
 def _machine() -> MachineShare:
     try:
-        share: MachineShare = from_json(MachineShare, json.loads(Path(os.environ["AUTORL_SCRIPTED_MACHINE"]).read_text(encoding="utf-8")))
+        share: MachineShare = from_json(
+            MachineShare,
+            json.loads(Path(os.environ["AUTORL_SCRIPTED_MACHINE"]).read_text(encoding="utf-8")),
+        )
         return share
     except (KeyError, OSError, ValueError):
         return MachineShare(cpu_share=1.0)
@@ -188,4 +221,8 @@ def _bounded(path: Path) -> str:
         if size <= LOG_BYTES:
             return (head + file.read()).decode("utf-8", "replace")
         file.seek(size - LOG_BYTES // 2)
-        return head.decode("utf-8", "replace") + f"\n[{size - LOG_BYTES} bytes left out]\n" + file.read().decode("utf-8", "replace")
+        return (
+            head.decode("utf-8", "replace")
+            + f"\n[{size - LOG_BYTES} bytes left out]\n"
+            + file.read().decode("utf-8", "replace")
+        )

@@ -66,7 +66,9 @@ class Journal:
         data = _read_bytes(path)
         events, length = parse(data, path) if data else ([], 0)
         if not events and meta is None:
-            raise UserError(f"There is no session at {path.parent}: start one with the command `run`.")
+            raise UserError(
+                f"There is no session at {path.parent}: start one with the command `run`."
+            )
         journal = cls(path, events, length)
         if not events:  # the first event comes with the file, whole: there is never an empty journal to wonder about
             line = journal._line("session", meta or {})
@@ -141,7 +143,11 @@ class Journal:
     def _open_file(self) -> None:
         try:
             make_folder(self.path.parent)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            self._fd = os.open(
+                self.path,
+                os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o644,
+            )
             fsync_folder(self.path.parent)
         except OSError as error:
             raise Paused(disk_trouble(error, self.path)) from error
@@ -151,10 +157,14 @@ class Journal:
         assert self._fd is not None, "the journal is closed"
         try:
             if os.write(self._fd, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))  # short write: the disk is full
+                raise OSError(
+                    errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)
+                )  # short write: the disk is full
             os.fsync(self._fd)
         except OSError:
-            with contextlib.suppress(OSError):  # when even this fails, the next opening cuts the tail
+            with contextlib.suppress(
+                OSError
+            ):  # when even this fails, the next opening cuts the tail
                 os.ftruncate(self._fd, self._length)
             raise
 
@@ -163,7 +173,10 @@ class Journal:
         mine = os.fstat(self._fd)
         try:
             there = os.stat(self.path)
-            same = (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev) and mine.st_size == self._length
+            same = (there.st_ino, there.st_dev) == (
+                mine.st_ino,
+                mine.st_dev,
+            ) and mine.st_size == self._length
         except OSError:
             same = False
         if not same:
@@ -245,7 +258,9 @@ def parse(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
             return events, length
         if event.get("v") != SCHEMA_VERSION:
             _refuse_newer(piece, number, path)
-            raise UserError(f"Line {number} of {path} has the schema version {event.get('v')!r}, which autoRL does not know.")
+            raise UserError(
+                f"Line {number} of {path} has the schema version {event.get('v')!r}, which autoRL does not know."
+            )
         if event.get("seq") != len(events):
             raise UserError(
                 f"Line {number} of {path} has the sequence number {event.get('seq')!r} where {len(events)} belongs: lines were lost or doubled; restore the file from a copy."

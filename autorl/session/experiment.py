@@ -21,9 +21,19 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
         KeyError: there is no such attempt.
     """
     attempt = ledger.attempts[n]
-    before = ledger.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
-    diff = "".join(difflib.unified_diff(before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"))
-    runs = [r for r in tuple(ledger.runs.values()) if r.attempt == n and r.record is not None and r.kind == "measure"]
+    before = (
+        ledger.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
+    )
+    diff = "".join(
+        difflib.unified_diff(
+            before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"
+        )
+    )
+    runs = [
+        r
+        for r in tuple(ledger.runs.values())
+        if r.attempt == n and r.record is not None and r.kind == "measure"
+    ]
     metrics = log = ""
     if runs:
         folder = root / runs[-1].folder
@@ -33,4 +43,11 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
             step = (len(lines) - 1) / METRICS_ROWS
             lines = [lines[0], *(lines[int(1 + (i + 1) * step) - 1] for i in range(METRICS_ROWS))]
         metrics = "\n".join(lines)
-    return Experiment(ledger.row(attempt), diff, tuple(r.record for r in runs if r.record), attempt.verdict, metrics, log)
+    return Experiment(
+        ledger.row(attempt),
+        diff,
+        tuple(r.record for r in runs if r.record),
+        attempt.verdict,
+        metrics,
+        log,
+    )

@@ -34,7 +34,9 @@ class Inbox:
         found = []
         for path in sorted(self.folder.glob("t*.json")):
             try:
-                found.append((path.stem, from_json(Proposal, json.loads(path.read_text(encoding="utf-8")))))
+                found.append(
+                    (path.stem, from_json(Proposal, json.loads(path.read_text(encoding="utf-8"))))
+                )
             except FileNotFoundError:
                 continue  # taken meanwhile
             except (ValueError, TypeError):  # torn by a power cut: not lost, and in nobody's way

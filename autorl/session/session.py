@@ -115,18 +115,25 @@ def read_ledger(path: Path) -> Ledger:
     return ledger
 
 
-def find_session(root: Path, tag: str | None, env_id: str | None = None, unfinished: bool = True) -> Path:
+def find_session(
+    root: Path, tag: str | None, env_id: str | None = None, unfinished: bool = True
+) -> Path:
     """The journal that a person means: by tag, else the newest unfinished one (where `unfinished`), else the newest one.
 
     Raises:
         UserError: there is none.
     """
     paths = [
-        p for p in journals(root) if (tag is None or p.parent.name == tag) and (env_id is None or p.parent.parent.name == safe_name(env_id))
+        p
+        for p in journals(root)
+        if (tag is None or p.parent.name == tag)
+        and (env_id is None or p.parent.parent.name == safe_name(env_id))
     ]
     if not paths:
         what = f"with the tag {tag!r} " if tag else ""
-        raise UserError(f"There is no session {what}under results/; start one with: {program(root)} run{f' --tag {tag}' if tag else ''}")
+        raise UserError(
+            f"There is no session {what}under results/; start one with: {program(root)} run{f' --tag {tag}' if tag else ''}"
+        )
     if tag is None and unfinished:
         for path in paths:
             if not read_ledger(path).finished:
@@ -153,7 +160,9 @@ def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
                 return path.parent.name
     day = datetime.date.today().strftime("%b%d").lower()
     taken = {p.parent.name for p in journals(root)}
-    return next(name for k in range(1, 10_000) if (name := day if k == 1 else f"{day}-{k}") not in taken)
+    return next(
+        name for k in range(1, 10_000) if (name := day if k == 1 else f"{day}-{k}") not in taken
+    )
 
 
 def kept_settings(root: Path, tag: str | None, settings: Settings, new: bool) -> Settings | None:
@@ -167,7 +176,12 @@ def kept_settings(root: Path, tag: str | None, settings: Settings, new: bool) ->
 
 
 def open_session(
-    root: Path, tag: str | None, settings: Settings, new: bool = False, seed: int | None = None, given: frozenset[str] = frozenset()
+    root: Path,
+    tag: str | None,
+    settings: Settings,
+    new: bool = False,
+    seed: int | None = None,
+    given: frozenset[str] = frozenset(),
 ) -> Session:
     """Create or continue a session.
 
@@ -193,7 +207,9 @@ def open_session(
     path = folder / "journal.jsonl"
     exists = path.is_file()
     if exists and new:
-        raise UserError(f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose another --tag.")
+        raise UserError(
+            f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose another --tag."
+        )
     harness = harness_of(root)
     meta = None
     if not exists:
@@ -218,7 +234,9 @@ def open_session(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"results/ cannot be written ({error.strerror}): make it writable, then start again.") from None
+        raise UserError(
+            f"results/ cannot be written ({error.strerror}): make it writable, then start again."
+        ) from None
     lock = TagLock(folder / "session.lock", tag)
     lock.acquire()
     try:
@@ -231,15 +249,19 @@ def open_session(
     for event in journal.events:
         ledger.fold(event)
     kept = from_json(Settings, ledger.session["settings"])
-    clashes = [n for n in sorted(given) if hasattr(kept, n) and getattr(kept, n) != getattr(settings, n) and n not in ("sandbox", "cores")]
+    clashes = [
+        n
+        for n in sorted(given)
+        if hasattr(kept, n)
+        and getattr(kept, n) != getattr(settings, n)
+        and n not in ("sandbox", "cores")
+    ]
     refusal = ""
     if exists and clashes:
         n = clashes[0]
         refusal = f"The session {tag!r} was begun with {n.replace('_', ' ')} {getattr(kept, n)}, not {getattr(settings, n)}: leave the flag out to continue it, or start another with --new --tag NAME."
     elif ledger.session["harness"] != harness:
-        refusal = (
-            f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one with --new."
-        )
+        refusal = f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one with --new."
     if refusal:
         journal.close()
         lock.release()

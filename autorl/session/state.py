@@ -102,7 +102,9 @@ class Ledger:
     session: dict[str, Any] = field(default_factory=dict)
     attempts: dict[int, Attempt] = field(default_factory=dict)
     runs: dict[int, Run] = field(default_factory=dict)
-    _by_attempt: dict[int, list[Run]] = field(default_factory=dict)  # the same runs, so that a table of 1,000 rows is quick
+    _by_attempt: dict[int, list[Run]] = field(
+        default_factory=dict
+    )  # the same runs, so that a table of 1,000 rows is quick
     verdicts: list[Verdict] = field(default_factory=list)
     controls: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
@@ -163,15 +165,23 @@ class Ledger:
             return
         if verdict.outcome in ("baseline", "keep", "discard", "crash", "superseded"):
             attempt.verdict = verdict
-            attempt.state = {"baseline": "certified", "keep": "provisional", "superseded": "superseded"}.get(verdict.outcome, "")
+            attempt.state = {
+                "baseline": "certified",
+                "keep": "provisional",
+                "superseded": "superseded",
+            }.get(verdict.outcome, "")
         if verdict.outcome == "certified":
             for a in self.lineage(verdict.attempt):
                 a.state = "certified"
         for n in verdict.undone:
             gone = self.attempts[n]
             gone.state = "undone"
-            if gone.verdict is not None:  # the row says why it was taken back, and why it had been kept
-                gone.verdict = replace(gone.verdict, reason=f"{verdict.reason} Before: {gone.verdict.reason}")
+            if (
+                gone.verdict is not None
+            ):  # the row says why it was taken back, and why it had been kept
+                gone.verdict = replace(
+                    gone.verdict, reason=f"{verdict.reason} Before: {gone.verdict.reason}"
+                )
 
     def _on_moved(self, e: dict[str, Any]) -> None:
         self.tip = e["commit"]
@@ -217,7 +227,11 @@ class Ledger:
 
     def next_seed_index(self, first: int = 0) -> int:
         """The smallest seed number that no finished run has used and no running one is using; interrupted ones give theirs back."""
-        taken = {r.seed_index for r in self.runs.values() if r.record is None or r.record.status != "interrupted"}
+        taken = {
+            r.seed_index
+            for r in self.runs.values()
+            if r.record is None or r.record.status != "interrupted"
+        }
         index = first
         while index in taken:
             index += 1
@@ -226,7 +240,9 @@ class Ledger:
     def spent(self) -> float:
         """Dollars: settled calls, open reservations at their worst case, and compute."""
         return sum(self.money.values()) + sum(
-            r.record.cost_usd for r in self.runs.values() if r.record and run_ticket(r.run) not in self.money
+            r.record.cost_usd
+            for r in self.runs.values()
+            if r.record and run_ticket(r.run) not in self.money
         )
 
     def seed(self, index: int) -> int:
@@ -237,14 +253,24 @@ class Ledger:
         runs = self.runs_of(attempt.n)
         crashed = attempt.verdict is not None and attempt.verdict.outcome == "crash"
         records = [r.record for r in runs if r.counted and r.record is not None]
-        scores = [r.avg_return for r in records if r.scored and r.avg_return is not None] if not crashed else []
+        scores = (
+            [r.avg_return for r in records if r.scored and r.avg_return is not None]
+            if not crashed
+            else []
+        )
         mean = sum(scores) / len(scores) if scores else None
         stderr = None
         if mean is not None and len(scores) > 1:
-            stderr = math.sqrt(sum((x - mean) ** 2 for x in scores) / (len(scores) - 1) / len(scores))
+            stderr = math.sqrt(
+                sum((x - mean) ** 2 for x in scores) / (len(scores) - 1) / len(scores)
+            )
         outcome = attempt.verdict.outcome if attempt.verdict else "running"
         status = {"baseline": "keep", "superseded": "discard"}.get(outcome, outcome)
-        speeds = [r.total_timesteps / r.training_seconds for r in records if r.total_timesteps and r.training_seconds]
+        speeds = [
+            r.total_timesteps / r.training_seconds
+            for r in records
+            if r.total_timesteps and r.training_seconds
+        ]
         failures = [r.reason for r in records if not r.scored and r.reason]
         reason = attempt.verdict.reason if attempt.verdict else ""
         return Row(
@@ -261,11 +287,17 @@ class Ledger:
             seconds=round(sum(r.record.total_seconds or 0.0 for r in runs if r.record), 1),
             cost_usd=attempt.cost_usd + sum(r.record.cost_usd for r in runs if r.record),
             isolation=",".join(sorted({r.isolation for r in records})),
-            reason=(f"{reason} {failures[0]}".strip() if crashed and failures and failures[0] not in reason else reason),
+            reason=(
+                f"{reason} {failures[0]}".strip()
+                if crashed and failures and failures[0] not in reason
+                else reason
+            ),
             hypothesis=attempt.hypothesis,
             steps_per_second=sum(speeds) / len(speeds) if speeds else None,
         )
 
     def rows(self, decided_only: bool = True) -> tuple[Row, ...]:
         """One row per attempt, oldest first."""
-        return tuple(self.row(a) for a in self.attempts.values() if a.verdict is not None or not decided_only)
+        return tuple(
+            self.row(a) for a in self.attempts.values() if a.verdict is not None or not decided_only
+        )

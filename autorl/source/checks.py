@@ -62,13 +62,21 @@ def _brings_along(tree: ast.Module) -> str:
                 numbers += 1
                 if isinstance(node.value, int) and node.value.bit_length() > 512:
                     return "The file holds an integer of more than 512 bits, which reads like data that was not trained here."
-            elif isinstance(node.value, (str, bytes)) and len(node.value) > MAX_LITERAL and id(node) not in docstrings:
+            elif (
+                isinstance(node.value, (str, bytes))
+                and len(node.value) > MAX_LITERAL
+                and id(node) not in docstrings
+            ):
                 return f"The file holds a literal of {len(node.value)} characters; the limit is {MAX_LITERAL}: a result must be trained, not brought along."
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                if alias.name in READY_MADE.get(node.module, ()) or (alias.name == "*" and node.module in READY_MADE):
+                if alias.name in READY_MADE.get(node.module, ()) or (
+                    alias.name == "*" and node.module in READY_MADE
+                ):
                     return _ready(f"{node.module}.{alias.name}")
-        elif (isinstance(node, ast.Attribute) and node.attr in _READY_NAMES) or (isinstance(node, ast.Name) and node.id in _READY_NAMES):
+        elif (isinstance(node, ast.Attribute) and node.attr in _READY_NAMES) or (
+            isinstance(node, ast.Name) and node.id in _READY_NAMES
+        ):
             return _ready(node.attr if isinstance(node, ast.Attribute) else node.id)
     if numbers > MAX_NUMBERS:
         return f"The file holds {numbers} numbers; the limit is {MAX_NUMBERS}: weights must be trained, not brought along."
@@ -86,9 +94,16 @@ def _docstrings(tree: ast.AST) -> list[ast.Expr]:
     """Statements that are docstrings."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+        ):
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 found.append(first)
     return found
 
@@ -99,7 +114,9 @@ def _key(tree: ast.Module) -> str:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             # A body that was nothing but a docstring does what `pass` does.
             node.body = [d for d in node.body if id(d) not in docstrings] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(
+        ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()[:32]
 
 
 def ast_key(source: str | bytes) -> str:

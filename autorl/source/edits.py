@@ -20,9 +20,13 @@ def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
             source = source.replace(edit.search, edit.replace)
             continue
         if not edit.search:
-            raise EditMiss(f"Edit {number} has an empty search block; quote the lines to replace exactly.")
+            raise EditMiss(
+                f"Edit {number} has an empty search block; quote the lines to replace exactly."
+            )
         if count > 1:
-            raise EditMiss(f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique.")
+            raise EditMiss(
+                f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique."
+            )
         raise EditMiss(
             f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}"
         )

@@ -47,7 +47,12 @@ def _plan() -> Plan:
     first = int(fail_at or 0)
     last = float("inf") if count == "ever" else first + int(count or 1) - 1
     return Plan(
-        os.environ.get("AUTORL_EFFECT_TRACE", ""), int(kill_at or 0), when == "after", first, last, getattr(errno, code) if code else 0
+        os.environ.get("AUTORL_EFFECT_TRACE", ""),
+        int(kill_at or 0),
+        when == "after",
+        first,
+        last,
+        getattr(errno, code) if code else 0,
     )
 
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from autorl.errors import Paused
 from autorl.system.faults import effect, retry_when_full
 
-PROJECT = Path(__file__).resolve().parent.parent.parent  # the folder that holds autorl/: a checkout, or site-packages
-STARTER = PROJECT / "autorl" / "starter"  # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
+PROJECT = (
+    Path(__file__).resolve().parent.parent.parent
+)  # the folder that holds autorl/: a checkout, or site-packages
+STARTER = (
+    PROJECT / "autorl" / "starter"
+)  # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
 
 
 def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
@@ -25,7 +29,11 @@ def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
         OSError: there is none, or it is something else; `strerror` says which.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=dir_fd)
+        fd = os.open(
+            path,
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
+            dir_fd=dir_fd,
+        )
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link", str(path)) from None
@@ -36,7 +44,9 @@ def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
     return fd
 
 
-def read_regular(path: Path | str, at_most: int, tail: bool = False, dir_fd: int | None = None) -> bytes:
+def read_regular(
+    path: Path | str, at_most: int, tail: bool = False, dir_fd: int | None = None
+) -> bytes:
     """The first (or last) `at_most` bytes of a regular file. Raises OSError as `open_regular` does."""
     fd = open_regular(path, dir_fd)
     try:
@@ -121,7 +131,11 @@ def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
     def write() -> None:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+            fd = os.open(
+                temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
+                mode,
+            )
             try:
                 view = memoryview(data)
                 while view:

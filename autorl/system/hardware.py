@@ -7,7 +7,11 @@ import platform
 
 def affinity() -> tuple[int, ...]:
     """The cores this process may use."""
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
+    return (
+        tuple(sorted(os.sched_getaffinity(0)))
+        if hasattr(os, "sched_getaffinity")
+        else tuple(range(os.cpu_count() or 1))
+    )
 
 
 def partition(cores: tuple[int, ...], places: int) -> list[tuple[int, ...]]:
@@ -34,14 +38,22 @@ def gpus(asked: str = "") -> tuple[str, ...]:
     if listed is not None:
         return tuple(name.strip() for name in listed.split(",") if name.strip())
     try:  # device nodes: a container is given some of the host's
-        return tuple(str(i) for i in range(sum(name.removeprefix("nvidia").isdigit() for name in os.listdir("/dev"))))
+        return tuple(
+            str(i)
+            for i in range(
+                sum(name.removeprefix("nvidia").isdigit() for name in os.listdir("/dev"))
+            )
+        )
     except OSError:
         return ()
 
 
 def processor() -> str:
     """The processor's name."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file,
+    ):
         for line in file:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -53,7 +65,16 @@ def versions() -> dict[str, str]:
     from importlib import metadata
 
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("torch", "numpy", "gymnasium", "envpool", "mujoco", "box2d", "box2d-py", "cloudpickle"):
+    for name in (
+        "torch",
+        "numpy",
+        "gymnasium",
+        "envpool",
+        "mujoco",
+        "box2d",
+        "box2d-py",
+        "cloudpickle",
+    ):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

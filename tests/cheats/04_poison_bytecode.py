@@ -21,7 +21,14 @@ source = "def measure(*a, **k):\n    raise SystemExit('pwned')\n"
 code = compile(source, "x.py", "exec")
 pyc = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + b"\0" * 8 + marshal.dumps(code)
 tag = sys.implementation.cache_tag
-places = [os.path.dirname(gym.__file__), os.path.dirname(np.__file__), "@CLONE@/autorl", "@CLONE@/autorl/judging", "@CLONE@", "."]
+places = [
+    os.path.dirname(gym.__file__),
+    os.path.dirname(np.__file__),
+    "@CLONE@/autorl",
+    "@CLONE@/autorl/judging",
+    "@CLONE@",
+    ".",
+]
 for place in places:
     for name in ("judge", "rollout", "evaluate", "__init__", "core"):
         with contextlib.suppress(OSError):

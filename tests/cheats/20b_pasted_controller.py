@@ -8,7 +8,9 @@ from evaluate import evaluate_policy
 
 class Agent:
     def get_action(self, obs):
-        return (obs.numpy() @ np.array([[0.6], [12.0], [0.9], [2.2]], np.float32)).astype(np.float32)
+        return (obs.numpy() @ np.array([[0.6], [12.0], [0.9], [2.2]], np.float32)).astype(
+            np.float32
+        )
 
 
 evaluate_policy(Agent())

@@ -7,7 +7,10 @@ import numpy as np
 
 from evaluate import evaluate_policy
 
-Ready = getattr(importlib.import_module("gymnasium.envs.box2d.bipedal_" + "walker"), "BipedalWalker" + "Heuristics")
+Ready = getattr(
+    importlib.import_module("gymnasium.envs.box2d.bipedal_" + "walker"),
+    "BipedalWalker" + "Heuristics",
+)
 
 
 class Agent:
@@ -19,7 +22,9 @@ class Agent:
             self.walkers[row] = Ready()
 
     def get_action(self, obs):
-        return np.array([self.walkers[i].step_heuristic(o) for i, o in enumerate(obs.numpy())], np.float32)
+        return np.array(
+            [self.walkers[i].step_heuristic(o) for i, o in enumerate(obs.numpy())], np.float32
+        )
 
 
 evaluate_policy(Agent())

@@ -14,8 +14,19 @@ class Agent:
 
 
 assert os.path.isdir("/autorl/run"), "only inside the sandbox"
-for path in ("@HOME@/.netrc", "@HOME@/thesis.txt", "@CLONE@/train.py", "@CLONE@/autorl/judge.py", "/etc/hosts"):
-    for act in (os.unlink, lambda p: open(p, "a").write("x"), lambda p: os.chmod(p, 0), lambda p: os.rename(p, p + ".gone")):
+for path in (
+    "@HOME@/.netrc",
+    "@HOME@/thesis.txt",
+    "@CLONE@/train.py",
+    "@CLONE@/autorl/judge.py",
+    "/etc/hosts",
+):
+    for act in (
+        os.unlink,
+        lambda p: open(p, "a").write("x"),
+        lambda p: os.chmod(p, 0),
+        lambda p: os.rename(p, p + ".gone"),
+    ):
         with contextlib.suppress(OSError):
             act(path)
 evaluate_policy(Agent())

@@ -85,7 +85,9 @@ class Process:
     def wait(self, timeout: float = 120) -> tuple[int, str, str]:
         if not self.ended.wait(timeout):
             os.kill(self.pid, signal.SIGKILL)
-            raise TimeoutError(f"the loop did not end within {timeout} s; it said: {self.err.read_text(errors='replace')[-2000:]}")
+            raise TimeoutError(
+                f"the loop did not end within {timeout} s; it said: {self.err.read_text(errors='replace')[-2000:]}"
+            )
         assert self.rc is not None
         out, err = self.out.read_text(errors="replace"), self.err.read_text(errors="replace")
         self.out.unlink()
@@ -98,8 +100,17 @@ class Forge:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forge-")
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_", "ANTHROPIC_"))}
-        env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("AUTORL_", "GIT_", "ANTHROPIC_"))
+        }
+        env |= {
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER.format(project=str(PROJECT))],
             stdin=subprocess.PIPE,
@@ -122,14 +133,23 @@ class Forge:
         with self._lock:
             number = len(self._processes)
             process = self._processes[number] = Process(number, Path(self._folder.name))
-            order = {"id": number, "cwd": str(repo), "argv": argv, "env": env, "out": str(process.out), "err": str(process.err)}
+            order = {
+                "id": number,
+                "cwd": str(repo),
+                "argv": argv,
+                "env": env,
+                "out": str(process.out),
+                "err": str(process.err),
+            }
             assert self._server.stdin is not None
             self._server.stdin.write(json.dumps(order).encode() + b"\n")
             self._server.stdin.flush()
         assert process.started.wait(60)
         return process
 
-    def run(self, repo: Path, argv: list[str], env: dict[str, str], timeout: float = 120) -> tuple[int, str, str]:
+    def run(
+        self, repo: Path, argv: list[str], env: dict[str, str], timeout: float = 120
+    ) -> tuple[int, str, str]:
         return self.start(repo, argv, env).wait(timeout)
 
     def close(self) -> None:

@@ -31,14 +31,18 @@ EPISODES = 3
 WRITER = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
-def script(mean: float, end: str = "ok", seconds: float = 0.0, noise: float = 1.0, comment: str = "") -> str:
+def script(
+    mean: float, end: str = "ok", seconds: float = 0.0, noise: float = 1.0, comment: str = ""
+) -> str:
     """A whole train.py for the scripted runner."""
     return f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, "seconds": {seconds!r}, "end": {end!r}}}\n'
 
 
 def git(repo: Path, *args: str, check: bool = True) -> str:
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | WRITER
-    done = subprocess.run(["git", *args], cwd=repo, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["git", *args], cwd=repo, env=env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0 or not check, done.stderr
     return done.stdout.strip()
 
@@ -54,7 +58,9 @@ class Site:
     before: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def new(cls, folder: Path, ideas: list[dict[str, Any]], baseline: str | None = None, tag: str = "t") -> "Site":
+    def new(
+        cls, folder: Path, ideas: list[dict[str, Any]], baseline: str | None = None, tag: str = "t"
+    ) -> "Site":
         repo = folder / "repo"
         repo.mkdir(parents=True)
         for name in ("agent_loop.py", "evaluate.py", "program.md", ".gitignore"):
@@ -109,35 +115,68 @@ class Site:
         """The user's side of the repository: files outside of results/ and .autorl/, HEAD, index, branches, config."""
         seen = {
             "branches": git(
-                self.repo, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/main", "refs/tags", "refs/stash", "refs/remotes"
+                self.repo,
+                "for-each-ref",
+                "--format=%(refname) %(objectname)",
+                "refs/heads/main",
+                "refs/tags",
+                "refs/stash",
+                "refs/remotes",
             )
         }
         for path in sorted(self.repo.rglob("*")):
             name = path.relative_to(self.repo).as_posix()
-            if name.startswith((".git/", "results/", ".autorl/")) and name not in (".git/HEAD", ".git/index", ".git/config"):
+            if name.startswith((".git/", "results/", ".autorl/")) and name not in (
+                ".git/HEAD",
+                ".git/index",
+                ".git/config",
+            ):
                 continue
             if path.is_file():
-                seen[name] = f"{path.stat().st_mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+                seen[name] = (
+                    f"{path.stat().st_mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+                )
         return seen
 
     def decisions(self) -> dict[str, Any]:
         """What must be the same with and without faults: rows, verdicts and the branch, without hashes and times."""
         ledger = self.ledger()
         by_commit = {a.commit: a.n for a in ledger.attempts.values()}
-        rows = [[r.n, r.description, r.status, r.state, r.runs, _round(r.avg_return), _round(r.stderr), r.parent] for r in ledger.rows()]
-        verdicts = [{k: _round(v) for k, v in to_json(verdict).items()} for verdict in ledger.verdicts]
-        for verdict in verdicts:  # a reason may name a run by its number, which a repeated run shifts
+        rows = [
+            [
+                r.n,
+                r.description,
+                r.status,
+                r.state,
+                r.runs,
+                _round(r.avg_return),
+                _round(r.stderr),
+                r.parent,
+            ]
+            for r in ledger.rows()
+        ]
+        verdicts = [
+            {k: _round(v) for k, v in to_json(verdict).items()} for verdict in ledger.verdicts
+        ]
+        for (
+            verdict
+        ) in verdicts:  # a reason may name a run by its number, which a repeated run shifts
             verdict.pop("reason")
         return {
             "rows": rows,
             "verdicts": verdicts,
-            "branch": by_commit.get(git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)),
+            "branch": by_commit.get(
+                git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)
+            ),
             "refused": [r["title"] for r in ledger.refusals],
         }
 
     def repeated(self) -> int:
         """How many runs were started for nothing."""
-        return sum(r.record is not None and r.record.status == "interrupted" for r in self.ledger().runs.values())
+        return sum(
+            r.record is not None and r.record.status == "interrupted"
+            for r in self.ledger().runs.values()
+        )
 
     # -- invariants --------------------------------------------------------------------------------------------------
 
@@ -159,17 +198,38 @@ class Site:
             if verdict.outcome in ("baseline", "keep"):
                 kept.append(verdict.attempt)
             kept = [n for n in kept if n not in verdict.undone]
-        tip, due = git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False), ledger.attempts[kept[-1]].commit
-        breaks = [] if tip == due else [f"I1: the branch stands at {tip[:8]}, the last keep is {due[:8]} (attempt {kept[-1]})"]
+        tip, due = (
+            git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False),
+            ledger.attempts[kept[-1]].commit,
+        )
+        breaks = (
+            []
+            if tip == due
+            else [
+                f"I1: the branch stands at {tip[:8]}, the last keep is {due[:8]} (attempt {kept[-1]})"
+            ]
+        )
         pins = dict(
             line.split()
-            for line in git(self.repo, "for-each-ref", "--format=%(refname) %(objectname)", f"refs/autorl/{self.tag}/").splitlines()
+            for line in git(
+                self.repo,
+                "for-each-ref",
+                "--format=%(refname) %(objectname)",
+                f"refs/autorl/{self.tag}/",
+            ).splitlines()
         )
         for attempt in ledger.attempts.values():
             if attempt.commit and pins.get(f"refs/autorl/{self.tag}/{attempt.n}") != attempt.commit:
                 breaks.append(f"I1: attempt {attempt.n} is not pinned at {attempt.commit[:8]}")
-        notes = {line.split()[1] for line in git(self.repo, "notes", "--ref=autorl", "list", check=False).splitlines()}
-        breaks += [f"I1: attempt {n} was kept and has no note" for n in kept if ledger.attempts[n].commit not in notes]
+        notes = {
+            line.split()[1]
+            for line in git(self.repo, "notes", "--ref=autorl", "list", check=False).splitlines()
+        }
+        breaks += [
+            f"I1: attempt {n} was kept and has no note"
+            for n in kept
+            if ledger.attempts[n].commit not in notes
+        ]
         return breaks
 
     def _i2(self, ledger: Ledger, ended: bool) -> list[str]:
@@ -199,21 +259,35 @@ class Site:
                 and len(record.returns) == len(record.eval_seeds) == len(record.lengths) == EPISODES
                 and record.isolation
             )
-            if not whole or not math.isclose(record.avg_return, math.fsum(record.returns) / EPISODES, rel_tol=1e-12):
+            if not whole or not math.isclose(
+                record.avg_return, math.fsum(record.returns) / EPISODES, rel_tol=1e-12
+            ):
                 breaks.append(f"I3: run {run.run} has a score and no complete record")
         for row in ledger.rows():
-            scored = [r.record.avg_return for r in ledger.runs_of(row.n) if r.counted and r.record and r.record.avg_return is not None]
-            if row.avg_return is not None and not math.isclose(row.avg_return, math.fsum(scored) / len(scored), rel_tol=1e-9):
+            scored = [
+                r.record.avg_return
+                for r in ledger.runs_of(row.n)
+                if r.counted and r.record and r.record.avg_return is not None
+            ]
+            if row.avg_return is not None and not math.isclose(
+                row.avg_return, math.fsum(scored) / len(scored), rel_tol=1e-9
+            ):
                 breaks.append(f"I3: row {row.n} says {row.avg_return}, its runs {scored}")
         return breaks
 
     def _i4(self) -> list[str]:
         after = self.picture()
-        changed = [name for name in after.keys() | self.before.keys() if after.get(name) != self.before.get(name)]
+        changed = [
+            name
+            for name in after.keys() | self.before.keys()
+            if after.get(name) != self.before.get(name)
+        ]
         return [f"I4: changed: {sorted(changed)}"] if changed else []
 
     def _i5(self) -> list[str]:
-        end = time.monotonic() + 3.0  # a child that was being started needs a moment to see that its parent is gone
+        end = (
+            time.monotonic() + 3.0
+        )  # a child that was being started needs a moment to see that its parent is gone
         while (alive := children_in(self.repo)) and time.monotonic() < end:
             time.sleep(0.02)
         return [f"I5: alive: {alive}"] if alive else []
@@ -224,7 +298,11 @@ class Site:
             return ["I6: there is no results.tsv"] if ended and ledger.rows() else []
         lines = path.read_text(encoding="utf-8").split("\n")
         widths = {line.count("\t") for line in lines[:-1]}
-        breaks = [] if len(widths) == 1 and lines[-1] == "" else [f"I6: results.tsv has lines of {widths} tabs"]
+        breaks = (
+            []
+            if len(widths) == 1 and lines[-1] == ""
+            else [f"I6: results.tsv has lines of {widths} tabs"]
+        )
         if ended and not breaks:
             names = lines[0].split("\t")
             table = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:-1]]
@@ -234,9 +312,14 @@ class Site:
             for row, shown in zip(rows, table, strict=False):
                 score = None if shown["avg_return"] == "" else float(shown["avg_return"])
                 same = (score is None) == (row.avg_return is None) and (
-                    score is None or math.isclose(score, row.avg_return or 0.0, rel_tol=1e-4, abs_tol=1e-4)
+                    score is None
+                    or math.isclose(score, row.avg_return or 0.0, rel_tol=1e-4, abs_tol=1e-4)
                 )
-                if not same or shown["status"] != row.status or not row.commit.startswith(shown["commit"]):
+                if (
+                    not same
+                    or shown["status"] != row.status
+                    or not row.commit.startswith(shown["commit"])
+                ):
                     breaks.append(f"I6: results.tsv says {shown} of row {row.n}")
         return breaks
 

@@ -59,7 +59,11 @@ class Sweep:
         self.base = Site.new(folder / "base", IDEAS)
         undisturbed = self.base.copy(folder / "undisturbed")
         trace = folder / "trace"
-        code, _, err = forge.run(undisturbed.repo, undisturbed.argv(*MORE), undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)})
+        code, _, err = forge.run(
+            undisturbed.repo,
+            undisturbed.argv(*MORE),
+            undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)},
+        )
         assert code == 0, err
         self.breaks = undisturbed.broken_invariants()
         self.decisions = undisturbed.decisions()
@@ -82,22 +86,32 @@ class Sweep:
         trouble += site.broken_invariants()
         decisions = site.decisions()
         trouble += [
-            f"other {name}: {decisions[name]} for {self.decisions[name]}" for name in decisions if decisions[name] != self.decisions[name]
+            f"other {name}: {decisions[name]} for {self.decisions[name]}"
+            for name in decisions
+            if decisions[name] != self.decisions[name]
         ]
         if (repeated := site.repeated()) > 1:
             trouble.append(f"{repeated} runs were repeated")
         if not trouble:
             shutil.rmtree(site.repo.parent)
-        return Point(effect, self.kinds[effect - 1], fault, code, said[0] if said else "", repeated, trouble)
+        return Point(
+            effect, self.kinds[effect - 1], fault, code, said[0] if said else "", repeated, trouble
+        )
 
     def _judge_end(self, fault: str, code: int, said: list[str], err: str) -> list[str]:
         """How a disturbed sitting must end."""
         trouble = ["a traceback: " + err[-800:]] if "Traceback" in err else []
         if fault.startswith("kill"):
-            return trouble + ([] if code == -signal.SIGKILL else [f"it was not killed: exit code {code}"])
+            return trouble + (
+                [] if code == -signal.SIGKILL else [f"it was not killed: exit code {code}"]
+            )
         if fault.startswith("ENOSPC") and not fault.endswith("ever"):
-            return trouble + ([] if code == 0 else [f"a disk that was full once stopped it: {code} {said}"])
-        return trouble + ([] if code == 3 and len(said) == 1 else [f"exit code {code}, reasons {said}"])
+            return trouble + (
+                [] if code == 0 else [f"a disk that was full once stopped it: {code} {said}"]
+            )
+        return trouble + (
+            [] if code == 3 and len(said) == 1 else [f"exit code {code}, reasons {said}"]
+        )
 
     def sweep(self, effects: Iterable[int], faults: Iterable[str], workers: int = 4) -> list[Point]:
         """Many points at once (a session mostly waits)."""
@@ -116,7 +130,17 @@ class Sweep:
                 try:
                     points.append(self.at(effect, fault))
                 except Exception as error:
-                    points.append(Point(effect, self.kinds[effect - 1], fault, 0, "", 0, [f"{type(error).__name__}: {error}"]))
+                    points.append(
+                        Point(
+                            effect,
+                            self.kinds[effect - 1],
+                            fault,
+                            0,
+                            "",
+                            0,
+                            [f"{type(error).__name__}: {error}"],
+                        )
+                    )
 
         threads = [threading.Thread(target=work) for _ in range(workers)]
         for thread in threads:
@@ -128,14 +152,18 @@ class Sweep:
 
 def table(points: list[Point]) -> str:
     """By kind of effect and fault: points, recovered, repeated runs, exit codes."""
-    lines = [f"{'effect':<16} {'fault':<13} {'points':>6}  {'recovered':>9}  {'runs repeated':>13}  exit codes"]
+    lines = [
+        f"{'effect':<16} {'fault':<13} {'points':>6}  {'recovered':>9}  {'runs repeated':>13}  exit codes"
+    ]
     for kind, fault in sorted({(p.kind, p.fault) for p in points}):
         those = [p for p in points if (p.kind, p.fault) == (kind, fault)]
         codes = ", ".join(map(str, sorted({p.exit_code for p in those})))
         lines.append(
             f"{kind:<16} {fault:<13} {len(those):>6}  {sum(not p.trouble for p in those):>9}  {sum(p.repeated for p in those):>13}  {codes}"
         )
-    lines.append(f"{'all':<16} {'':<13} {len(points):>6}  {sum(not p.trouble for p in points):>9}  {sum(p.repeated for p in points):>13}")
+    lines.append(
+        f"{'all':<16} {'':<13} {len(points):>6}  {sum(not p.trouble for p in points):>9}  {sum(p.repeated for p in points):>13}"
+    )
     return "\n".join(lines)
 
 
@@ -148,7 +176,10 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="sweep-") as place:
             sweep = Sweep(Path(place), forge)
-            points = sweep.sweep(range(1, len(sweep.kinds) + 1, options.every), options.fail or ("kill", "kill after"))
+            points = sweep.sweep(
+                range(1, len(sweep.kinds) + 1, options.every),
+                options.fail or ("kill", "kill after"),
+            )
     finally:
         forge.close()
     for point in points:

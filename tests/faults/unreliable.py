@@ -27,8 +27,9 @@ from autorl.runners.scripted import ScriptedRunner  # noqa: E402
 from autorl.session.session import Bounds, Settings, open_session  # noqa: E402
 
 PLACES, EXPERIMENTS = 4, 30
-BASELINE = 'SCRIPT = {\n    "return": 10.0,\n    "noise": 1.0,\n    "seconds": 0.1,\n    "end": "ok",\n}\n' + "".join(
-    f"K{k} = 0\n" for k in range(EXPERIMENTS)
+BASELINE = (
+    'SCRIPT = {\n    "return": 10.0,\n    "noise": 1.0,\n    "seconds": 0.1,\n    "end": "ok",\n}\n'
+    + "".join(f"K{k} = 0\n" for k in range(EXPERIMENTS))
 )
 
 
@@ -38,7 +39,10 @@ def ideas() -> list[dict]:
     for k in range(EXPERIMENTS):
         search, replace = f"K{k} = 0", f"K{k} = 1"
         if k % 6 == 4:
-            search, replace = '"return": 10.0', f'"return": {15.0 + k}'  # of these, what is not kept first no longer fits
+            search, replace = (
+                '"return": 10.0',
+                f'"return": {15.0 + k}',
+            )  # of these, what is not kept first no longer fits
         elif k in (7, 19):
             search, replace = '"end": "ok"', '"end": "raise"'
         rows.append({"title": f"idea {k}", "edits": [{"search": search, "replace": replace}]})
@@ -133,19 +137,33 @@ class Night:
 def night(folder: Path, seed: int = 1) -> Night:
     """Two sittings of one session: the first is stopped on the way, the second ends by itself; I1-I8 after each."""
     site, found = Site.new(folder, ideas(), BASELINE), Night()
-    settings = Settings(ENV_ID, 5.0, EPISODES, rigor="standard", sandbox="off", runner="scripted", slots=PLACES)
+    settings = Settings(
+        ENV_ID, 5.0, EPISODES, rigor="standard", sandbox="off", runner="scripted", slots=PLACES
+    )
     for sitting in (0, 1):
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner, screen = Unreliable(seed + sitting), Quiet(25 if sitting == 0 else None)
-        taken = sum(a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values())
-        taken += sum(r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals)
+        taken = sum(
+            a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values()
+        )
+        taken += sum(
+            r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals
+        )
         try:
-            loop = screen.loop = Loop(session, Replay(site.ideas, taken), runner, Bounds(confirm_runs=1, refusals=100), screen)
+            loop = screen.loop = Loop(
+                session,
+                Replay(site.ideas, taken),
+                runner,
+                Bounds(confirm_runs=1, refusals=100),
+                screen,
+            )
             found.exits.append(loop.run())
         finally:
             session.close()
         found.faults.update(runner.faults)
-        found.broken += [f"sitting {sitting + 1}: {b}" for b in site.broken_invariants(ended=sitting == 1)]
+        found.broken += [
+            f"sitting {sitting + 1}: {b}" for b in site.broken_invariants(ended=sitting == 1)
+        ]
     if found.exits != [130, 0]:
         found.broken.append(f"I8: exit codes {found.exits}")
     ledger, flying = site.ledger(), 0
@@ -175,9 +193,15 @@ def main() -> int:
     for row in found.rows:
         mean = "" if row.avg_return is None else f"{row.avg_return:8.3f}"
         print(f"{row.n:>4}  {row.description:<12}{row.status:<12}{row.runs:>3} runs  {mean}")
-    for name, counts in (("results that were", found.faults), ("runs", found.runs), ("rows", found.outcomes)):
+    for name, counts in (
+        ("results that were", found.faults),
+        ("runs", found.runs),
+        ("rows", found.outcomes),
+    ):
         print(f"{name + ':':<20}" + "; ".join(f"{k} {v}" for k, v in sorted(counts.items())))
-    print(f"exit codes {found.exits}; at most {found.most_at_once} runs at once; broken invariants: {found.broken or 'none'}")
+    print(
+        f"exit codes {found.exits}; at most {found.most_at_once} runs at once; broken invariants: {found.broken or 'none'}"
+    )
     return bool(found.broken)
 
 

@@ -18,7 +18,9 @@ class Counting(gym.Env[np.ndarray, np.ndarray]):
     def __init__(self) -> None:
         self.steps, self.episode, self.drawn = 0, 0, 0.0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.steps, self.episode, self.drawn = 0, self.episode + 1, float(self.np_random.random())
         return self._obs(), {}
@@ -27,7 +29,13 @@ class Counting(gym.Env[np.ndarray, np.ndarray]):
         assert self.action_space.contains(action), f"action {action} is out of bounds"
         self.steps += 1
         odd = self.episode % 2 == 1
-        return self._obs(), float(self.steps), odd and self.steps == TERMINATES, not odd and self.steps == TRUNCATES, {}
+        return (
+            self._obs(),
+            float(self.steps),
+            odd and self.steps == TERMINATES,
+            not odd and self.steps == TRUNCATES,
+            {},
+        )
 
     def _obs(self) -> np.ndarray:
         return np.array([self.steps, self.episode, self.drawn])

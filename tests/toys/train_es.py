@@ -26,7 +26,9 @@ def rollout(env: gym.Env, weights: np.ndarray, seed: int) -> tuple[float, int]:
     obs, _ = env.reset(seed=seed)
     total, steps, over = 0.0, 0, False
     while not over and steps < 100:
-        obs, reward, terminated, truncated, _ = env.step(np.clip(obs @ weights, env.action_space.low, env.action_space.high))
+        obs, reward, terminated, truncated, _ = env.step(
+            np.clip(obs @ weights, env.action_space.low, env.action_space.high)
+        )
         total, steps, over = total + float(reward), steps + 1, terminated or truncated
     return total, steps
 
