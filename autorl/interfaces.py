@@ -1,4 +1,4 @@
-"""The seams: what the loop asks of a researcher, a place to run, a purse and a screen. Implementations live in their rooms."""
+"""The seams: what the loop asks of a researcher, a place to run, a budget and a console. Implementations live in their rooms."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from autorl.records import History, Job, Progress, Proposal, RunRecord
 
 
-class Purse(Protocol):
+class Budget(Protocol):
     """Money: the worst case is reserved before a call and settled from the usage after it; both are journaled."""
 
     def reserve(self, worst_usd: float, what: str) -> str:
@@ -20,7 +20,7 @@ class Purse(Protocol):
         """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
 
 
-class Screen(Protocol):
+class Console(Protocol):
     """What a person sees while the loop works."""
 
     def say(self, text: str) -> None:
@@ -36,13 +36,16 @@ class Proposer(Protocol):
 
     name: str
 
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
+    def propose(self, history: History, budget: Budget) -> Proposal | None:
         """The next idea; None when there is nothing left to propose (a replay's end).
 
         Raises:
             ProposerError: nothing usable came, and asking again did not help.
             Paused: only a person can go on (no credit, bad key).
         """
+
+    def close(self) -> None:
+        """The session is over: let go of connections."""
 
 
 @runtime_checkable
@@ -51,9 +54,15 @@ class Runner(Protocol):
 
     name: str
     places: int  # how many runs at once
+    survives_restart: bool  # a run goes on without us, and its handle finds it again
+    owns_cores: bool  # runs are on this machine: each place has cores (and a GPU) of its own
+    invents_scores: bool  # no environment is stepped: what doing nothing scores tells nothing
+
+    def worst_usd(self, job: Job) -> float:
+        """The most one run can cost, to be reserved before it starts; 0 on one's own machine."""
 
     def start(self, job: Job, folder: Path) -> str:
-        """Begin a run whose artefacts go to `folder`; returns a handle (journaled)."""
+        """Begin a run whose artefacts go to `folder`; returns a handle."""
 
     def poll(self, handle: str) -> RunRecord | None:
         """The record when it is done, else None."""
@@ -66,3 +75,6 @@ class Runner(Protocol):
 
     def cancel(self, handle: str) -> None:
         """Stop it and leave nothing behind."""
+
+    def close(self) -> None:
+        """The session is over: let go of what was held between runs."""

@@ -8,12 +8,28 @@ Units: seconds everywhere, bytes everywhere, US dollars as float.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from autorl.jsonable import from_json as from_json
-from autorl.jsonable import to_json as to_json
+import msgspec
 
-SCHEMA_VERSION = 1
+T = TypeVar("T")
+
+SCHEMA_VERSION = 2  # of the journal
+
+
+def to_json(value: Any) -> Any:
+    """A value as plain JSON data; NaN and infinity become None: a missing value is missing."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """The inverse of `to_json`: unknown keys are ignored, missing ones default.
+
+    Raises:
+        ValueError: data that is no `cls`.
+    """
+    return msgspec.convert(data, cls)
+
 
 # ---------------------------------------------------------------------------
 # history -> Proposal
@@ -169,25 +185,26 @@ class Progress:
 # ---------------------------------------------------------------------------
 
 
+# What became of an attempt: the first word on it; "taken back" once it was kept and is no longer.
+Outcome = Literal["running", "baseline", "keep", "discard", "crash", "superseded", "taken back"]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why an attempt was kept, discarded or undone, with every number it rests on."""
+    """Why an attempt was kept, discarded or taken back, with every number it rests on."""
 
     attempt: int
-    outcome: Literal["baseline", "keep", "discard", "crash", "certified", "undone", "superseded"]
+    outcome: Outcome
     reason: str  # one readable sentence
-    incumbent: int | None = None  # the attempt it was compared with
-    level: str = ""  # "standard", "bold", "strict", "L0".."L2", "anchor"
+    incumbent: int | None = None  # the attempt it was compared with, or went back to
     n: int = 0  # runs of the attempt
-    n0: int = 0  # runs of the incumbent
-    mean: float | None = None
-    mean0: float | None = None
-    s: float | None = None  # pooled standard deviation of one run
-    D: float | None = None  # (mean - mean0) / s
-    LLR: float | None = None  # log likelihood ratio of the truncated SPRT, where one was used
+    mean: float | None = None  # of the attempt's runs
+    mean0: float | None = None  # what the incumbent was believed to score
+    sd: float | None = None  # standard deviation of one run, as believed
+    gain: float | None = None  # expected, in sd
+    chance: float | None = None  # P(a gain above 0)
     seeds: tuple[int, ...] = ()
-    seeds0: tuple[int, ...] = ()
-    undone: tuple[int, ...] = ()  # attempts taken back by an anchor check
+    taken_back: tuple[int, ...] = ()  # attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +216,7 @@ class Row:
     avg_return: float | None  # mean over this attempt's scored runs
     status: str  # keep | discard | crash | running
     description: str
-    state: str = ""  # provisional | certified | undone | ""
+    state: str = ""  # superseded | taken back | shown | not shown | ""
     runs: int = 0
     stderr: float | None = None
     parent: int | None = None
@@ -252,3 +269,6 @@ class History:
         default_factory=dict
     )  # search's ledger, by attempt
     seed: int = 0  # for proposers that draw
+    stopped: Callable[[], bool] = lambda: (
+        False
+    )  # True once the loop is ending: a long thought may be given up

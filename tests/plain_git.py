@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
@@ -79,7 +79,7 @@ def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 def one_experiment(folder: Path, tag: str = "demo") -> str:
     """Everything a loop asks of git in one kept experiment."""
-    workspace = Workspace(folder)
+    workspace = Repository(folder)
     workspace.open_tag(tag)
     base = workspace.head()
     sha = workspace.commit(

@@ -12,7 +12,7 @@ from conftest import make_repo
 from researching import Books, history, row
 
 from autorl.errors import Paused, ProposerError, UserError
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 from autorl.proposers.command import MAX_SOURCE_BYTES, CommandProposer
 
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
@@ -273,7 +273,7 @@ def test_a_command_that_cannot_run_is_refused_at_the_start(command, why):
 
 def test_a_checkout_that_changed_meanwhile_is_reported(agent, books, tmp_path):
     repo = make_repo(tmp_path / "checkout")
-    checkout = Workspace(repo)
+    checkout = Repository(repo)
     ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
     assert not any("checkout changed" in note for note in books.notes)
     meddle = f"Path({str(repo / 'train.py')!r}).write_text('# mine now, and longer than it was before\\n' * 3)\n"

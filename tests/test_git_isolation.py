@@ -13,7 +13,7 @@ from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, picture
 
 from autorl.errors import UserError
 from autorl.git.plumbing import Git, GitError
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_the_command_line_frees_git_of_the_callers_variables(repo, tmp_path):
 def test_without_the_command_line_an_inherited_variable_is_refused(repo, monkeypatch, name):
     monkeypatch.setenv(name, "0")
     with pytest.raises(UserError, match=name):
-        Workspace(repo)
+        Repository(repo)
 
 
 def test_who_the_user_is_may_come_from_the_environment(repo):
@@ -112,7 +112,7 @@ def test_a_machine_without_git_is_told_so_and_not_how_gitpython_is_configured(re
 
 
 def test_two_hundred_operations_leave_no_process_and_no_descriptor(repo):
-    workspace, me = Workspace(repo), psutil.Process()
+    workspace, me = Repository(repo), psutil.Process()
     tip, before = None, (me.num_fds(), me.num_threads())
     for n in range(40):
         parent = tip or workspace.head()
@@ -138,7 +138,7 @@ def test_a_repository_that_is_gone_is_not_replaced_by_the_current_folders(
     repo, tmp_path, monkeypatch
 ):
     """GitPython leaves the current folder to git when its own has vanished."""
-    workspace, other = Workspace(repo), new_repository(tmp_path / "other")
+    workspace, other = Repository(repo), new_repository(tmp_path / "other")
     monkeypatch.chdir(other)
     repo.rename(tmp_path / "moved")
     for deed in (
@@ -164,7 +164,7 @@ def test_a_repository_of_another_user_is_refused(repo):
     with pytest.raises(
         UserError, match=r"does not trust .*`git config --global --add safe.directory"
     ):
-        Workspace(repo)
+        Repository(repo)
 
 
 def test_a_worktree_of_a_repository_whose_name_is_no_utf8(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from plain_git import NOBODY, git, new_repository, one_experiment, picture, train_of
 
 from autorl.errors import Paused, UserError
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_a_dirty_checkout_is_left_to_the_last_bit(repo):
 
 
 def test_the_commit_holds_the_parents_tree_with_train_py_replaced(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     sha = workspace.commit("print('ü🙂')\r\n", workspace.head(), "Idea")
     assert git(repo, "diff", "--name-status", "HEAD", sha) == "M\ttrain.py"
     assert git(repo, "ls-tree", "-r", sha, "sub/tool.sh").startswith("100755 blob")
@@ -60,7 +60,7 @@ def test_the_commit_holds_the_parents_tree_with_train_py_replaced(repo):
 
 
 def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     first = workspace.commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T02:03:04Z")
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(repo), str(clone))
@@ -69,7 +69,7 @@ def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
     os.environ["TZ"] = "Asia/Kathmandu"
     try:
         assert (
-            Workspace(clone).commit(
+            Repository(clone).commit(
                 "a = 1\n", workspace.head(), "Idea", when="2026-01-31T07:48:04+05:45"
             )
             == first
@@ -94,7 +94,7 @@ def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
     ],
 )
 def test_any_message_makes_a_sound_commit(repo, message):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     sha = workspace.commit("a = 1\n", workspace.head(), message)
     assert (
         git(repo, "cat-file", "-t", sha) == "commit"
@@ -105,7 +105,7 @@ def test_any_message_makes_a_sound_commit(repo, message):
 def test_an_executable_train_py_stays_executable(repo):
     (repo / "train.py").chmod(0o755)
     git(repo, "commit", "-qam", "x")
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
     assert git(repo, "ls-tree", sha, "train.py").startswith("100755 blob")
 
@@ -156,7 +156,7 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
     }.items():  # fmt: skip
         git(repo, "config", setting, value)
     before = picture(repo)
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     workspace.open_tag("demo")
     sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
     workspace.pin("demo", 1, sha)
@@ -242,7 +242,7 @@ def test_a_repository_of_sha256_objects(tmp_path):
 
 def refusal(folder: Path) -> str:
     with pytest.raises(UserError) as caught:
-        Workspace(folder)
+        Repository(folder)
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     return str(caught.value)
 
@@ -273,7 +273,7 @@ def test_an_edited_harness_is_refused_until_committed(repo):
     (repo / "evaluate.py").write_text("SEED = 2\n")
     assert "evaluate.py is edited and not committed: commit it first" in refusal(repo)
     git(repo, "commit", "-qam", "seed")
-    Workspace(repo)
+    Repository(repo)
     (repo / "evaluate.py").unlink()
     assert "missing" in refusal(repo)
     git(repo, "rm", "-q", "--cached", "evaluate.py")
@@ -283,7 +283,7 @@ def test_an_edited_harness_is_refused_until_committed(repo):
 
 def test_a_harness_that_git_checked_out_with_other_line_ends_is_not_edited(repo):
     (repo / "evaluate.py").write_bytes(b"SEED = 1\r\n")
-    Workspace(repo)
+    Repository(repo)
 
 
 def test_a_train_py_that_is_no_plain_text_file_is_refused(repo, tmp_path):
@@ -300,7 +300,7 @@ def test_a_train_py_that_is_no_plain_text_file_is_refused(repo, tmp_path):
 
 
 def test_the_working_train_py_is_read_without_links_pipes_or_surprises(repo, tmp_path):
-    workspace, train = Workspace(repo), repo / "train.py"
+    workspace, train = Repository(repo), repo / "train.py"
     train.write_bytes(b"\xef\xbb\xbfa = 1\r\n")
     assert workspace.working_source() == "\ufeffa = 1\r\n"
     train.unlink()
@@ -339,7 +339,7 @@ def test_the_working_train_py_is_read_without_links_pipes_or_surprises(repo, tmp
 )
 def test_a_tag_that_is_no_name_is_refused(repo, tag):
     with pytest.raises(UserError, match="cannot be a tag"):
-        Workspace(repo).open_tag(tag)
+        Repository(repo).open_tag(tag)
 
 
 @pytest.mark.parametrize(
@@ -354,12 +354,12 @@ def test_a_tag_that_is_no_name_is_refused(repo, tag):
 def test_a_ref_in_the_way_is_refused_before_anything(repo, ref):
     git(repo, "update-ref", ref, "HEAD")
     with pytest.raises(UserError, match="in the way"):
-        Workspace(repo).open_tag("demo")
+        Repository(repo).open_tag("demo")
 
 
 def test_a_worktree_on_the_research_branch_is_refused(repo, tmp_path):
     one_experiment(repo)
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     git(repo, "worktree", "add", "-q", str(tmp_path / "there"), "autoresearch/demo")
     with pytest.raises(UserError, match="stands on autoresearch/demo"):
         workspace.open_tag("demo")
@@ -376,7 +376,7 @@ def test_a_worktree_on_the_research_branch_is_refused(repo, tmp_path):
 
 
 def test_the_fingerprint_tells_a_changed_checkout_from_an_untouched_one(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     before = workspace.checkout_fingerprint()
     one_experiment(repo)
     (repo / "untracked.txt").write_text("untracked files are not ours to watch")

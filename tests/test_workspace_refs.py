@@ -13,7 +13,7 @@ import pytest
 from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, train_of
 
 from autorl.errors import Paused
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def repo(tmp_path):
 
 
 def test_a_pin_is_made_once_and_never_moved(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     a, b = (workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in (1, 2))
     workspace.pin("demo", 1, a)
     workspace.pin("demo", 1, a)
@@ -50,7 +50,7 @@ def test_a_pin_is_made_once_and_never_moved(repo):
 
 @pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
 def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     base = workspace.head()
     a, b = (workspace.commit(f"a = {i}\n", base, "Idea") for i in (1, 2))
     workspace.move_branch("demo", a, None)
@@ -69,7 +69,7 @@ def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
 
 
 def test_a_branch_made_by_somebody_else_is_not_taken_over(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     git(repo, "branch", "autoresearch/demo")
     sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
     with pytest.raises(Paused, match="by somebody else"):
@@ -78,7 +78,7 @@ def test_a_branch_made_by_somebody_else_is_not_taken_over(repo):
 
 
 def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     sha = workspace.commit("a = 1\n", workspace.head(), "Idea")
     workspace.move_branch("demo", workspace.head(), None)
     workspace.move_branch("demo", sha, workspace.head())
@@ -90,7 +90,7 @@ def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
 
 
 def test_notes_replace_and_live_beside_the_users_own(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), f"Idea {i}") for i in range(5)]
     git(repo, "notes", "--ref=autorl", "add", "-m", "by hand", shas[0])
     git(repo, "notes", "add", "-m", "the user's own", shas[1])
@@ -109,7 +109,7 @@ def test_notes_replace_and_live_beside_the_users_own(repo):
 
 
 def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(3)]
     blob = git(repo, "hash-object", "-w", "program.md")
     fanned = f"{shas[0][:2]}/{shas[0][2:]}"
@@ -138,10 +138,10 @@ def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
 
 
 def test_two_loops_writing_notes_at_once_lose_none(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(8)]
     threads = [
-        threading.Thread(target=lambda part=part: [Workspace(repo).note(sha, sha) for sha in part])
+        threading.Thread(target=lambda part=part: [Repository(repo).note(sha, sha) for sha in part])
         for part in (shas[:4], shas[4:])
     ]
     for thread in threads:
@@ -154,7 +154,7 @@ def test_two_loops_writing_notes_at_once_lose_none(repo):
 
 
 def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
-    workspace = Workspace(repo)
+    workspace = Repository(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(20)]
     done = threading.Event()
 
@@ -181,7 +181,7 @@ def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
 
 def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
     sha = one_experiment(repo)
-    workspace, dot_git = Workspace(repo), repo / ".git"
+    workspace, dot_git = Repository(repo), repo / ".git"
     ours = [
         dot_git / "refs/heads/autoresearch/demo.lock",
         dot_git / "refs/autorl/demo/2.lock",
@@ -214,12 +214,12 @@ def test_a_lock_that_a_living_git_still_uses_is_left_to_it(repo):
     lock.write_text("")
     thread = threading.Timer(0.5, lock.unlink)
     thread.start()
-    assert Workspace(repo).clear_stale_locks("demo") == []
+    assert Repository(repo).clear_stale_locks("demo") == []
     thread.join()
 
 
 def test_without_stale_locks_there_is_no_wait(repo):
-    workspace, start = Workspace(repo), time.monotonic()
+    workspace, start = Repository(repo), time.monotonic()
     assert workspace.clear_stale_locks("demo") == [] and time.monotonic() - start < 0.5
 
 
@@ -228,8 +228,8 @@ def test_without_stale_locks_there_is_no_wait(repo):
 EXPERIMENT = """
 import sys
 from pathlib import Path
-from autorl.git.repository import Workspace
-workspace = Workspace(Path(sys.argv[1]))
+from autorl.git.repository import Repository
+workspace = Repository(Path(sys.argv[1]))
 workspace.clear_stale_locks("demo")
 base = workspace.head()
 sha = workspace.commit("a = 1\\n", base, "Idea", when="2026-01-31T02:03:04Z")
@@ -308,7 +308,7 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
-    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Workspace\nw = Workspace(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Repository\nw = Repository(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
     done = subprocess.run(
         [sys.executable, "-c", code, str(repo)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -217,10 +217,10 @@ def _run(
 
 
 def _git(root: Path) -> Check:
-    from autorl.git.repository import Workspace
+    from autorl.git.repository import Repository
 
     try:
-        Workspace(root)
+        Repository(root)
     except AutoRLError as error:
         return Check("git", False, True, str(error))
     return Check(

@@ -12,7 +12,7 @@ from typing import Any
 
 from autorl.environments import check_env, load_harness
 from autorl.errors import UserError
-from autorl.git.repository import Workspace
+from autorl.git.repository import Repository
 from autorl.records import Proposal, from_json
 from autorl.session.inbox import Inbox
 from autorl.session.session import (
@@ -30,7 +30,7 @@ from autorl.system.locks import holder, holder_pid
 
 def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it."""
-    workspace = Workspace(root)
+    workspace = Repository(root)
     source = workspace.working_source()
     title, _, rest = o["message"].strip().partition("\n")
     given = {

@@ -10,7 +10,6 @@ Exit codes: 0 done; 1 cannot go on; 2 something you can mend (one sentence says 
 
 import errno
 import json
-import os
 import shlex
 import sys
 import time
@@ -59,8 +58,7 @@ class Group(click.Group):
         click.echo(f"autorl: {sentence}", err=True)
         if "--json" in sys.argv:
             click.echo(json.dumps({"error": sentence, "exit_code": code}))
-        sys.stdout.flush()
-        os._exit(code)  # a researcher's thread may still be waiting for an answer
+        sys.exit(code)
 
 
 @click.group(
@@ -79,7 +77,7 @@ def cli() -> None:
 # ---------------------------------------------------------------------------
 
 
-@cli.command()
+@cli.command("run")
 @click.option(
     "--tag",
     help="name of the session and its branch autoresearch/TAG; an existing one is continued",
@@ -88,7 +86,7 @@ def cli() -> None:
 @click.option(
     "--quick",
     is_flag=True,
-    help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run, --rigor bold",
+    help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run",
 )
 @click.option(
     "--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]"
@@ -140,13 +138,6 @@ def cli() -> None:
     help="share of the experiments given to search, beside claude or command",
 )
 @click.option(
-    "--rigor",
-    type=click.Choice(["bold", "standard", "strict"]),
-    default="standard",
-    show_default=True,
-    help="how sure a keep must be",
-)
-@click.option(
     "--experiments",
     "--max-experiments",
     type=click.IntRange(0),
@@ -189,42 +180,26 @@ def cli() -> None:
 )
 @click.option("--inbox-only", is_flag=True, hidden=True)
 @click.pass_context
-def run(ctx: click.Context, **o: Any) -> None:
+def run_(ctx: click.Context, **o: Any) -> None:
     """Research until stopped. Ctrl-C ends it cleanly; the same command goes on where it stopped."""
-    from autorl.cli.run import researcher, settings_from, sit, who
+    from autorl.cli.run import RunOptions, run
+    from autorl.session import Settings
 
-    given = {
-        n
-        for n in o
-        if ctx.get_parameter_source(n) is not None
-        and ctx.get_parameter_source(n).name == "COMMANDLINE"
-    }  # type: ignore[union-attr]
-    settings, bounds = settings_from(ctx.obj, o, given)
-    name = who(o)
-    typed: list[str] = []
-    for parameter in ctx.command.params:  # what a person has to type again to go on as before
-        if parameter.name in given - {"tag", "new", "seed", "inbox_only"} and (
-            flag := max(parameter.opts, key=len)
-        ):
-            if (value := o[str(parameter.name)]) is None:  # --quick sets what was not typed
-                continue
+    source, line = ctx.get_parameter_source, click.core.ParameterSource.COMMANDLINE
+    typed = {name: value for name, value in o.items() if source(name) is line and value is not None}
+    again: list[str] = []  # what a person has to type again to go on as before
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name in typed.keys() - {"tag", "new", "seed", "inbox_only"}:
+            flag, value = max(parameter.opts, key=len), typed[name]
             values = value if isinstance(value, tuple) else (value,)
-            typed += [flag] if value is True else [word for v in values for word in (flag, str(v))]
-    sit(
-        ctx.obj,
-        o["tag"],
-        settings,
-        bounds,
-        lambda session: researcher(name, o, session),
-        new=o["new"],
-        seed=o["seed"],
-        given=frozenset(given),
-        inbox_only=o["inbox_only"],
-        flags=shlex.join(typed),
-    )
+            again += [flag] if value is True else [w for v in values for w in (flag, str(v))]
+    settings = {name: typed[name] for name in Settings.__dataclass_fields__ if name in typed}
+    options = RunOptions(**{name: o[name] for name in RunOptions.__dataclass_fields__})
+    sys.exit(run(ctx.obj, options, settings, shlex.join(again)))
 
 
-@cli.command()
+@cli.command("confirm")
 @click.option("--tag", help="which session  [default: the newest unfinished one]")
 @click.option(
     "--runs",
@@ -234,11 +209,11 @@ def run(ctx: click.Context, **o: Any) -> None:
     help="fresh runs of the baseline and of the champion, each",
 )
 @click.pass_obj
-def confirm(root: Path, tag: str | None, runs: int) -> None:
+def confirm_(root: Path, tag: str | None, runs: int) -> None:
     """Baseline against champion on fresh seeds: the only thing a session claims."""
-    from autorl.cli.run import confirm_session
+    from autorl.cli.run import confirm
 
-    confirm_session(root, tag, runs)
+    sys.exit(confirm(root, tag, runs))
 
 
 # ---------------------------------------------------------------------------
@@ -254,12 +229,6 @@ def confirm(root: Path, tag: str | None, runs: int) -> None:
 @click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
 @click.option("--budget", type=float, help="seconds of training per run, for a new session")
 @click.option("--episodes", type=int, help="evaluation episodes per run, for a new session")
-@click.option(
-    "--rigor",
-    type=click.Choice(["bold", "standard", "strict"]),
-    default=None,
-    help="for a new session",
-)
 @click.option(
     "--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session"
 )

@@ -8,19 +8,15 @@ from typing import Any
 
 from autorl.confirm import stats
 from autorl.records import to_json
-from autorl.session.state import Ledger, Run
+from autorl.session import Run, SessionState
 
 
-def arms(ledger: Ledger, champion: int, claims: int) -> dict[int, list[Run]]:
-    """The confirmation's runs so far, under way or counted, on this hardware, of the baseline (0) and the champion; `claims` made before."""
+def arms(state: SessionState, champion: int) -> dict[int, list[Run]]:
+    """The confirmation's runs so far, under way or counted, on this hardware, of the baseline (0) and the champion."""
     runs: dict[int, list[Run]] = {0: [], champion: []}
-    for run in ledger.runs.values():
-        if (
-            run.purpose == f"confirm {claims}"
-            and run.attempt in runs
-            and run.epoch == ledger.epoch
-            and (run.record is None or run.counted)
-        ):
+    for run in state.runs.values():
+        ours = run.purpose == f"confirm {state.claims}" and run.attempt in runs
+        if ours and run.epoch == state.epoch and (run.record is None or run.counted):
             runs[run.attempt].append(run)
     return runs
 
@@ -31,17 +27,15 @@ def next_arm(runs: dict[int, list[Run]], want: int) -> int | None:
     return n if len(runs[n]) < want else None
 
 
-def make_claim(
-    ledger: Ledger, champion: int, runs: dict[int, list[Run]], claims: int = 0
-) -> dict[str, Any]:
+def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -> dict[str, Any]:
     """Everything a sceptic needs: the statistics, every seed, every return, what was repeated, versions and hardware."""
-    base, champ = runs[0], runs[champion]
+    base, champ, claims = runs[0], runs[champion], state.claims
     repeated = [
         r
-        for r in ledger.runs.values()
+        for r in state.runs.values()
         if r.purpose == f"confirm {claims}" and r.record is not None and r not in base + champ
     ]
-    settings = ledger.session["settings"]
+    settings = state.about.settings
 
     def score(run: Run) -> float | None:
         return run.record.avg_return if run.record and run.record.scored else None
@@ -70,10 +64,10 @@ def make_claim(
         figures["sentence"] += f" It is claim number {claims + 1} of this session."
     return {
         "champion": champion,
-        "title": ledger.attempts[champion].title,
+        "title": state.attempts[champion].title,
         "commits": {
-            "baseline": ledger.attempts[0].commit,
-            "champion": ledger.attempts[champion].commit,
+            "baseline": state.attempts[0].commit,
+            "champion": state.attempts[champion].commit,
         },
         "env_id": settings["env_id"],
         "time_budget": settings["time_budget"],
@@ -87,7 +81,7 @@ def make_claim(
         ],
         "versions": next((r.record.versions for r in champ if r.record), {}),
         "hardware": "; ".join(sorted({_machine(r) for r in base + champ if r.record}))
-        or ledger.hardware,
+        or state.hardware,
     }
 
 

@@ -12,7 +12,7 @@ Units: those of avg_return. What it does not do: choose seeds, start runs, or di
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 # ---------------------------------------------------------------------------
@@ -126,82 +126,64 @@ def claim(
     base = [float(x) for x in baseline if _finite(x)]
     champ = [float(x) for x in champion if _finite(x)]
     crashes, crashes0 = len(champion) - len(champ), len(baseline) - len(base)
-    common = {
-        "runs": len(champion),
-        "runs0": len(baseline),
-        "crashes": crashes,
-        "crashes0": crashes0,
-        "confidence": confidence,
-    }
-    lost = "".join(
-        f" {k} of the {who}'s {n} runs crashed."
-        for who, k, n in (
-            ("champion", crashes, len(champion)),
-            ("baseline", crashes0, len(baseline)),
+    found = Claim(False, "", len(champion), len(baseline), crashes, crashes0, confidence=confidence)
+    lost = ""
+    for who, k, n in (("champion", crashes, found.runs), ("baseline", crashes0, found.runs0)):
+        lost += f" {k} of the {who}'s {n} runs crashed." if k else ""
+
+    def say(found: Claim, shown: bool, said: str) -> Claim:
+        return replace(
+            found, shown=shown, sentence=f"{'Shown' if shown else 'Not shown'}: {said}.{lost}"
         )
-        if k
-    )
+
     if not base or not champ:
         who = "champion" if not champ else "baseline"
-        return Claim(
-            shown=False, sentence=f"Not shown: the {who} has no run with a score.{lost}", **common
-        )  # type: ignore[arg-type]
-
-    gain, chance = mean(champ) - mean(base), probability_of_improvement(base, champ)
-    numbers = {
-        **common, "mean": mean(champ), "mean0": mean(base), "iqm": iqm(champ), "iqm0": iqm(base), "gain": gain,
-        "std": math.sqrt(variance(champ)) if len(champ) > 1 else None,
-        "std0": math.sqrt(variance(base)) if len(base) > 1 else None,
-        "probability_of_improvement": chance,
-    }  # fmt: skip
-    counts = f"{len(base)} + {len(champ)} runs"
+        return say(found, False, f"the {who} has no run with a score")
+    gain, counts = mean(champ) - mean(base), f"{len(base)} + {len(champ)} runs"
+    found = replace(
+        found,
+        mean=mean(champ),
+        mean0=mean(base),
+        iqm=iqm(champ),
+        iqm0=iqm(base),
+        std=math.sqrt(variance(champ)) if len(champ) > 1 else None,
+        std0=math.sqrt(variance(base)) if len(base) > 1 else None,
+        gain=gain,
+        probability_of_improvement=probability_of_improvement(base, champ),
+    )
     if len(base) < 2 or len(champ) < 2:
-        sentence = f"Not shown: {counts} with a score cannot tell a gain from luck; it takes two of each at least.{lost}"
-        return Claim(shown=False, sentence=sentence, **numbers)  # type: ignore[arg-type]
+        why = f"{counts} with a score cannot tell a gain from luck; it takes two of each at least"
+        return say(found, False, why)
 
     interval = welch(base, champ, confidence)
-    if interval is None:
-        saturated = gain == 0.0
+    if interval is None:  # no spread in either arm
+        method = "permutation test"
+        found = replace(found, low=gain, high=gain, method=method, saturated=gain == 0.0)
         enough = 1 / math.comb(len(base) + len(champ), len(base)) <= (1 - confidence) / 2
-        shown = gain > 0.0 and enough and not crashes
-        if saturated:
-            said = f"all {counts} scored exactly {_num(base[0])}: the score is saturated; take a harder environment or a shorter budget"
+        if found.saturated:
+            said = (
+                f"all {counts} scored exactly {_num(base[0])}: the score is saturated; take a harder environment or a"
+                " shorter budget"
+            )
         elif gain > 0.0 and not enough:
             said = f"the champion scored {_num(gain)} more in every run, but {counts} are too few to rule out luck"
         else:
-            said = f"without any spread, the champion scored {_num(abs(gain))} {'more' if gain > 0 else 'less'} in every one of {counts}"
-        sentence = f"{'Shown' if shown else 'Not shown'}: {said}.{lost}"
-        return Claim(
-            shown=shown,
-            sentence=sentence,
-            low=gain,
-            high=gain,
-            method="permutation test",
-            saturated=saturated,
-            **numbers,
-        )  # type: ignore[arg-type]
+            more = "more" if gain > 0 else "less"
+            said = f"without any spread, the champion scored {_num(abs(gain))} {more} in every one of {counts}"
+        return say(found, gain > 0.0 and enough and not crashes, said)
 
-    smallest = (
-        t_quantile(0.5 + confidence / 2, interval.df) + t_quantile(0.8, interval.df)
-    ) * interval.stderr
+    # power .8 at this spread and this many runs
+    quantiles = t_quantile(0.5 + confidence / 2, interval.df) + t_quantile(0.8, interval.df)
+    smallest = quantiles * interval.stderr
+    found = replace(found, low=interval.low, high=interval.high, smallest=smallest)
     shown = interval.low > 0.0 and not crashes
     bounds = f"{confidence:.0%} interval {_num(interval.low)} to {_num(interval.high)}, {counts}"
     said = f"the champion scores {_num(abs(gain))} {'more' if gain >= 0 else 'less'} than the baseline ({bounds})"
-    if not shown:
-        said += (
-            "; its crashes forbid a claim"
-            if interval.low > 0.0
-            else f"; runs with this spread show gains from about {_num(smallest)} on"
-        )
-    sentence = f"{'Shown' if shown else 'Not shown'}: {said}.{lost}"
-    return Claim(
-        shown=shown,
-        sentence=sentence,
-        low=interval.low,
-        high=interval.high,
-        smallest=smallest,
-        **numbers,
-    )  # type: ignore[arg-type]
+    if not shown and interval.low > 0.0:
+        said += "; its crashes forbid a claim"
+    elif not shown:
+        said += f"; runs with this spread show gains from about {_num(smallest)} on"
+    return say(found, shown, said)
 
 
 def _finite(score: float | None) -> TypeGuard[float]:

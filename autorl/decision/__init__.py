@@ -1,54 +1,61 @@
 """What to run next, and what the runs so far decide. Pure: facts in, verdicts out.
 
     state = start(Rules())
-    state, verdicts = observe(state, fact)      # fold every fact of the journal; the verdicts that this fact settled
-    wants(state, places, in_flight)             # what to start now
-    champion(state)                             # what the session would claim: the incumbent, if it is likely better
+    state, verdicts = observe(state, fact)  # fold every fact of the journal, in its order
+    wants(state, places, in_flight)         # what to start now
+    champion(state)                         # what the session would claim
 
-Rigor "standard" keeps an idea when its expected gain is positive under what `belief` has learnt of this session's ideas;
-a path of keeps that is very likely better than the anchor is proved by fresh runs, one that is likely worse is taken
-back. "anchored" holds candidates against the incumbent's mean with a test that grows stricter with each path taken
-back; "strict" is one sequential test; "bold" is one run against the mean. `python benchmarks/decision.py` compares them.
+The rule `adaptive`: a candidate is run once and kept if it is expected to be better, given how
+often ideas have worked in this session and how large and how lopsided the luck of a run is; it is
+run again only while certainty about it would be worth more than a new idea. An attempt is kept,
+discarded, crashed, superseded, or taken back. Nothing is proved here: only a claim on fresh runs
+*shows* a gain. `python benchmarks/decision.py table` compares the rule with others.
 
-    facts.py    rules, facts, wants        belief.py   the running estimate behind "standard"
-    state.py    what the facts amount to   fold.py      observe: facts -> verdicts
-    verdicts.py in figures and words       wanting.py   wants, champion
+    rules.py       thresholds, the table of gains, the shapes of noise
+    state.py       facts, wants, and what the facts amount to
+    posterior.py   what is believed: means, noise, the odds of ideas
+    update.py      observe: facts -> verdicts
+    next_runs.py   wants, champion, the controls owed
+    explain.py     verdicts in figures and words
+    controls.py    what a control run showed;  pooling.py: which runs may be compared
 
-Unit: s is the standard deviation of one run's avg_return at fixed code, pooled within attempts over the session.
-No clock, no disk, no randomness: a resume is the same fold over the same facts. It names no seed and no commit and does
-not know the budget; the claim to a person is evidence.py's.
+Unit: sd is the standard deviation of one run's avg_return at fixed code. No clock, no disk, no
+randomness: a resume is the same fold over the same facts. It names no seed and no commit and knows
+no budget; the claim is confirm/'s.
 """
 
-from autorl.decision.facts import (
+from autorl.decision.next_runs import champion, controls_owed, wants
+from autorl.decision.rules import VERSION, Rules
+from autorl.decision.state import (
+    CONTROLS,
     AttemptFact,
-    Comparison,
     Control,
     ControlFact,
+    ControlKind,
     Fact,
     Measure,
     Propose,
     ResumedFact,
-    Rules,
     RunFact,
+    State,
     Want,
+    start,
 )
-from autorl.decision.fold import observe
-from autorl.decision.state import Arm, Scored, State, start
-from autorl.decision.wanting import champion, controls_owed, wants
+from autorl.decision.update import observe
 
 __all__ = [
-    "Arm",
+    "CONTROLS",
+    "VERSION",
     "AttemptFact",
-    "Comparison",
     "Control",
     "ControlFact",
+    "ControlKind",
     "Fact",
     "Measure",
     "Propose",
     "ResumedFact",
     "Rules",
     "RunFact",
-    "Scored",
     "State",
     "Want",
     "champion",

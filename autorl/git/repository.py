@@ -1,6 +1,6 @@
 """Git as autoRL uses it: proposals become commits on a branch that is never checked out.
 
-    workspace = Workspace(Path("."))
+    workspace = Repository(Path("."))
     workspace.open_tag("demo")
     sha = workspace.commit(source, parent, "Raise the entropy bonus")
     workspace.pin("demo", 3, sha)                   # refs/autorl/demo/3, for ever
@@ -39,7 +39,7 @@ DIFF = (
 )  # fmt: skip
 
 
-class Workspace:
+class Repository:
     """One git repository, seen from the folder that holds train.py.
 
     Attributes:

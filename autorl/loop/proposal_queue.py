@@ -1,233 +1,240 @@
 """Where ideas come in: superseded ones again, a person's from the inbox, the researcher's; accepted or refused.
 
-`Desk.next(state)` never blocks: the researcher thinks in a thread of its own. Whatever is accepted is in the journal
-before its commit exists, and the commit follows from the journal. What it does not do: decide when an idea is wanted.
+`ProposalQueue.take()` never blocks: the researcher thinks in a thread of its own. Whatever is accepted is in the log
+before its commit exists, and the commit follows from the log. What it does not do: decide when an idea is wanted.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
-from autorl import decision
 from autorl.errors import EditMiss, Paused, ProposerError
-from autorl.interfaces import Proposer, Purse
-from autorl.records import History, Proposal, to_json
+from autorl.interfaces import Budget, Console, Proposer
+from autorl.records import Edit, History, Proposal
+from autorl.session import Attempt, Session
+from autorl.session.events import Attempted, Pinned, Refused
 from autorl.session.experiment import experiment
 from autorl.session.inbox import Inbox
-from autorl.session.session import Session
-from autorl.session.state import Attempt
 from autorl.source.checks import ast_key, ast_nodes, vet
 from autorl.source.edits import apply_edits, edits_between
 
 
-class Desk:
-    """The researcher's side of one sitting.
+class ProposalQueue:
+    """The ideas of one session.
 
     Args:
-        record: journals an event.   say: tells the person.   refusals: unusable proposals in a row before a pause.
-        inbox_only: there is no researcher; only what `try` left counts.
+        proposer: None: only what `try` left in the inbox counts.
+        refusals: unusable proposals in a row before a pause.
+        ahead: the researcher thinks of the next idea while runs go on.
     """
 
     def __init__(
         self,
         session: Session,
-        proposer: Proposer,
-        purse: Purse,
-        record: Callable[..., Any],
-        say: Callable[[str], None],
-        refusals: int,
-        inbox_only: bool = False,
+        proposer: Proposer | None,
+        budget: Budget,
+        console: Console,
+        refusals: int = 10,
         ahead: bool = False,
     ):
-        self.session, self.ledger, self.proposer, self.purse = (
-            session,
-            session.ledger,
-            proposer,
-            purse,
-        )
-        self.record, self.say, self.refusals, self.inbox_only, self.ahead = (
-            record,
-            say,
-            refusals,
-            inbox_only,
-            ahead,
-        )
+        self.session, self.proposer, self.budget, self.console = session, proposer, budget, console
+        self.refusals, self.ahead = refusals, ahead
         self.inbox = Inbox(session.folder / "inbox")
         self.exhausted = ""  # why there is nothing more to come
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="researcher")
         self._base = 0  # the incumbent that the thought is about
         self._thought: Future[Proposal | None] | None = None
+        self._stopped = threading.Event()
 
     @property
-    def thinking(self) -> bool:
-        return self._thought is not None and not self._thought.done()
+    def thinking(self) -> str:
+        """Who is thinking; "" when nobody is."""
+        busy = self._thought is not None and not self._thought.done()
+        return self.proposer.name if busy and self.proposer else ""
 
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    def stop(self) -> None:
+        """Tell the researcher that the loop is ending."""
+        self._stopped.set()
 
-    def next(self, state: decision.State) -> bool:
+    def take(self) -> bool:
         """Take in one idea if there is one now; True when something was accepted or refused."""
-        if (old := self.owed()) is not None:
-            edits = old.edits or edits_between(
-                self.ledger.attempts[old.parent or 0].source, old.source
-            )
-            again = Proposal(
-                old.title, old.hypothesis, old.expected_effect, edits, proposer=old.proposer
-            )
-            self._accept(state, again, again=old.n, ticket=old.ticket)
+        state = self.session.state
+        if waiting := state.waiting_retries()[: self.session.decision.rules.merged]:
+            self._retry(waiting)
             return True
-        tickets = {a.ticket for a in self.ledger.attempts.values()} | {
-            r.get("ticket") for r in self.ledger.refusals
-        }
+        tickets = {a.ticket for a in state.attempts.values()} | {r.ticket for r in state.refusals}
         for ticket, proposal in self.inbox.waiting():
             if ticket not in tickets:
-                self._accept(state, proposal, ticket=ticket)
+                self._accept(proposal, ticket=ticket)
             self.inbox.drop(ticket)
             return True
-        if self.inbox_only:
+        if self.proposer is None:
             self.exhausted = "every proposal in the inbox is decided"
             return False
         if self._thought is None:
-            self._think(state)
-        return self._take(state)
+            self._think()
+        return self._take_thought()
 
-    def owed(self) -> Attempt | None:
-        """A superseded idea that has not had its second attempt, on top of what superseded it."""
-        taken = {a.again for a in self.ledger.attempts.values()} | {
-            r.get("again") for r in self.ledger.refusals
-        }
-        return next(
-            (
-                a
-                for a in self.ledger.attempts.values()
-                if a.state == "superseded" and a.n not in taken
+    def _retry(self, old: Sequence[Attempt]) -> None:
+        """Superseded ideas again, on top of what superseded them: together where their edits fit, else the first alone."""
+        attempts, parts = self.session.state.attempts, list(old)
+        first = parts[0]
+        incumbent = attempts[self.session.decision.incumbent].source
+        edits: tuple[Edit, ...] = ()
+        fitting: list[Attempt] = []
+        for one in parts:
+            more = one.edits or edits_between(attempts[one.parent or 0].source, one.source)
+            try:
+                apply_edits(incumbent, (*edits, *more))
+            except EditMiss:
+                if one is not first:
+                    continue  # it waits for a turn of its own
+            fitting.append(one)
+            edits += more
+            if one.ticket:  # an id of `try` names one attempt
+                break
+        merged = Proposal(
+            title=" + ".join(one.title for one in fitting),
+            hypothesis="\n".join(one.hypothesis for one in fitting if one.hypothesis),
+            expected_effect="\n".join(
+                one.expected_effect for one in fitting if one.expected_effect
             ),
-            None,
+            edits=edits,
+            proposer=first.proposer,
         )
+        self._accept(merged, tuple(one.n for one in fitting), first.ticket)
 
-    def _think(self, state: decision.State) -> None:
-        history, self._base = self.history(state), state.incumbent
-        self._thought = self._thread.submit(self.proposer.propose, history, self.purse)
+    def _think(self) -> None:
+        """Let the researcher think, in a thread that does not keep the program from ending."""
+        assert self.proposer is not None
+        proposer, thought, history = self.proposer, Future[Proposal | None](), self.history()
+        self._base, self._thought = self.session.decision.incumbent, thought
 
-    def _take(self, state: decision.State) -> bool:
+        def think() -> None:
+            try:
+                thought.set_result(proposer.propose(history, self.budget))
+            except BaseException as error:  # whatever it is, the loop raises it
+                thought.set_exception(error)
+
+        threading.Thread(target=think, name="researcher", daemon=True).start()
+
+    def _take_thought(self) -> bool:
+        assert self.proposer is not None
         if self._thought is None or not self._thought.done():
             return False
         thought, self._thought = self._thought, None
         try:
             proposal = thought.result()
         except ProposerError as error:
-            self._refuse("", str(error), self.proposer.name)
+            self._refuse(Proposal("", proposer=self.proposer.name), str(error))
             return True
         if proposal is None:
             self.exhausted = f"{self.proposer.name} has nothing left to propose"
             return False
-        if (
-            proposal.source is not None and self._base != state.incumbent
-        ):  # a whole file would take back what was kept meanwhile
-            edits = edits_between(self.ledger.attempts[self._base].source, proposal.source)
+        if proposal.source is not None and self._base != self.session.decision.incumbent:
+            # a whole file would take back what was kept meanwhile
+            edits = edits_between(self.session.state.attempts[self._base].source, proposal.source)
             proposal = replace(proposal, source=None, edits=edits)
-        self._accept(state, proposal)
+        self._accept(proposal)
         if self.ahead:
-            self._think(state)  # the next idea is ready before a place is free
+            self._think()  # the next idea is ready before a place is free
         return True
 
-    def _accept(
-        self, state: decision.State, proposal: Proposal, again: int | None = None, ticket: str = ""
-    ) -> None:
+    def _accept(self, proposal: Proposal, retry_of: tuple[int, ...] = (), ticket: str = "") -> None:
         """Proposal -> commit, or a refusal with a reason that is fed back."""
-        parent = self.ledger.attempts[state.incumbent]
+        attempts = self.session.state.attempts
+        parent = attempts[self.session.decision.incumbent]
+        # its own former self is no duplicate
+        known = {a.key for a in attempts.values() if not retry_of or a.outcome != "superseded"}
         try:
-            source = (
-                proposal.source
-                if proposal.source is not None
-                else apply_edits(parent.source, proposal.edits)
-            )
-            known = {
-                a.key
-                for a in self.ledger.attempts.values()
-                if again is None or a.state != "superseded"
-            }  # its own former self is no twin
+            source = proposal.source
+            if source is None:
+                source = apply_edits(parent.source, proposal.edits)
             if why := vet(source, known):
                 raise ProposerError(why)
         except (EditMiss, ProposerError) as error:
-            self._refuse(proposal.title, str(error), proposal.proposer, again=again, ticket=ticket)
+            self._refuse(proposal, str(error), retry_of, ticket)
             return
-        n = max(self.ledger.attempts) + 1
-        self.record(
-            "attempt",
-            n=n,
-            parent=parent.n,
-            source=source,
-            title=proposal.title or f"experiment {n}",
-            hypothesis=proposal.hypothesis,
-            expected_effect=proposal.expected_effect,
-            proposer=proposal.proposer,
-            params=[list(p) for p in proposal.params],
-            edits=to_json(proposal.edits),
-            key=ast_key(source),
-            nodes=ast_nodes(source),
-            cost_usd=proposal.cost_usd,
-            ticket=ticket,
-            again=again,
+        n = max(attempts) + 1
+        self.session.record(
+            Attempted(
+                n=n,
+                parent=parent.n,
+                source=source,
+                title=proposal.title or f"experiment {n}",
+                key=ast_key(source),
+                nodes=ast_nodes(source),
+                hypothesis=proposal.hypothesis,
+                expected_effect=proposal.expected_effect,
+                proposer=proposal.proposer,
+                params=proposal.params,
+                edits=proposal.edits,
+                cost_usd=proposal.cost_usd,
+                ticket=ticket,
+                retry_of=retry_of,
+            )
         )
-        self.pin(self.ledger.attempts[n])
-        self.say(f"experiment {n}: {self.ledger.attempts[n].title}")
+        self.pin(attempts[n])
+        self.console.say(f"experiment {n}: {attempts[n].title}")
 
     def _refuse(
-        self, title: str, reason: str, proposer: str, again: int | None = None, ticket: str = ""
+        self, proposal: Proposal, reason: str, retry_of: tuple[int, ...] = (), ticket: str = ""
     ) -> None:
-        self.record(
-            "refused", title=title, reason=reason, proposer=proposer, again=again, ticket=ticket
-        )
-        self.say(f"refused before a run: {title or 'a proposal'} ({reason.splitlines()[0]})")
-        if len(self._recent_refusals()) >= self.refusals:
-            raise Paused(
-                f"{self.refusals} proposals in a row could not be used, the last because: {reason.splitlines()[0]}"
+        title, first = proposal.title, reason.splitlines()[0]
+        self.session.record(
+            Refused(
+                title=title,
+                reason=reason,
+                proposer=proposal.proposer,
+                ticket=ticket,
+                retry_of=retry_of,
             )
-
-    def _recent_refusals(self) -> list[dict[str, Any]]:
-        """Since the last attempt or the start of this sitting."""
-        last = max(
-            (e["seq"] for kind in ("attempt", "opened") for e in self.session.journal.of(kind)),
-            default=0,
         )
-        return [r for r in self.ledger.refusals if r["seq"] > last]
+        self.console.say(f"refused before a run: {title or 'a proposal'} ({first})")
+        if len(self.session.state.recent_refusals()) >= self.refusals:
+            raise Paused(
+                f"{self.refusals} proposals in a row could not be used, the last because: {first}"
+            )
 
     def pin(self, attempt: Attempt) -> None:
-        """The commit that follows from an attempt, reachable for ever; made again from the journal if a kill came between."""
+        """The commit that follows from an attempt, reachable for ever; made again from the log if a kill came between."""
         if attempt.commit:
             return
-        workspace = self.session.workspace
-        if attempt.n == 0:
-            commit = self.ledger.session["base"]
-        else:
-            message = attempt.title + "".join(
-                f"\n\n{text}" for text in (attempt.hypothesis, attempt.expected_effect) if text
+        session = self.session
+        commit = session.state.about.base
+        if attempt.n:
+            texts = (attempt.title, attempt.hypothesis, attempt.expected_effect)
+            parent = session.state.attempts[attempt.parent or 0]
+            message = "\n\n".join(text for text in texts if text)
+            commit = session.repository.commit(
+                attempt.source, parent.commit, message, when=attempt.at
             )
-            parent = self.ledger.attempts[attempt.parent or 0]
-            commit = workspace.commit(attempt.source, parent.commit, message, when=attempt.at)
-        workspace.pin(self.session.tag, attempt.n, commit)
-        self.record("pinned", n=attempt.n, commit=commit)
+        session.repository.pin(session.tag, attempt.n, commit)
+        session.record(Pinned(n=attempt.n, commit=commit))
 
-    def history(self, state: decision.State) -> History:
+    def history(self) -> History:
         """What a researcher sees now."""
-        s, ledger = self.session.settings, self.ledger
-        program = self.session.root / "program.md"
+        session, state = self.session, self.session.state
+        s, incumbent, program = (
+            session.settings,
+            session.decision.incumbent,
+            session.root / "program.md",
+        )
         return History(
             env_id=s.env_id,
             time_budget=s.time_budget,
             num_eval_episodes=s.num_eval_episodes,
-            machine=ledger.hardware + (f", GPU {s.gpu}" if s.gpu else ""),
+            machine=state.hardware + (f", GPU {s.gpu}" if s.gpu else ""),
             program=program.read_text(encoding="utf-8") if program.is_file() else "",
-            train_source=ledger.attempts[state.incumbent].source,
-            incumbent=state.incumbent,
-            rows=ledger.rows(decided_only=False),
-            refusals=tuple((r["title"], r["reason"]) for r in self._recent_refusals()),
-            solved_at=self.session.extras.get("solved_at"),
-            experiment=lambda n: experiment(self.session.root, ledger, n),
-            source_of=lambda n: ledger.attempts[n].source,
-            vet=lambda source: vet(source, {a.key for a in tuple(ledger.attempts.values())}),
-            params={a.n: a.params for a in tuple(ledger.attempts.values())},
-            seed=ledger.session["root_seed"],
+            train_source=state.attempts[incumbent].source,
+            incumbent=incumbent,
+            rows=state.rows(decided_only=False),
+            refusals=tuple((r.title, r.reason) for r in state.recent_refusals()),
+            solved_at=session.solved_at,
+            experiment=lambda n: experiment(session.root, state, n),
+            source_of=lambda n: state.attempts[n].source,
+            vet=lambda source: vet(source, {a.key for a in tuple(state.attempts.values())}),
+            params={a.n: a.params for a in tuple(state.attempts.values())},
+            seed=state.about.root_seed,
+            stopped=self._stopped.is_set,
         )

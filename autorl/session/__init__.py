@@ -1,0 +1,22 @@
+"""What a session knows: the event log on disk, the state that follows from it, and the proposals that wait in its inbox."""
+
+from autorl.session.find import find_session, fold, journals, program, read_state
+from autorl.session.session import Session, open_session
+from autorl.session.settings import Bounds, Settings, resolve_settings
+from autorl.session.state import Attempt, Run, SessionState
+
+__all__ = [
+    "Attempt",
+    "Bounds",
+    "Run",
+    "Session",
+    "SessionState",
+    "Settings",
+    "find_session",
+    "fold",
+    "journals",
+    "open_session",
+    "program",
+    "read_state",
+    "resolve_settings",
+]

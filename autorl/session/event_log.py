@@ -1,23 +1,22 @@
 """The append-only event log of a session: the one truth on disk. Reading it back is resuming.
 
-    journal = Journal.open(folder / "journal.jsonl", {"env_id": "Hopper-v5", "tag": "demo"})
-    journal.append("attempt", n=3, sha="…")
-    journal.of("attempt")
+    log, events = EventLog.open(folder / "journal.jsonl", Created(env_id="Hopper-v5", ...))
+    log.append(Pinned(n=3, commit="…"))
+    Follower(path).new()          # in another process: what was not read yet
 
-One event is one line of strict ASCII JSON that ends in its own checksum, written by one write() and one fsync():
+One event is one line of JSON that ends in its own checksum, written by one write() and one fsync():
 
-    {"v":1,"seq":4,"at":"2026-01-31T02:03:04Z","type":"attempt","n":3,"sha":"…","crc":"9a0b1c2d"}
+    {"v":2,"type":"pinned","seq":4,"at":"2026-01-31T02:03:04Z","n":3,"commit":"…","crc":"9a0b1c2d"}
 
-`seq` counts lines from 0 and is the only order; `at` is the wall clock, for people. An event that did not reach the disk
-whole never happened: a torn last line is cut, after a copy was put beside the journal. A damaged line before the last
-is never guessed at: it is refused by number.
+An event that did not reach the disk whole never happened: a torn last line is cut, after a copy was put beside the log.
+A damaged line before the last is never guessed at: it is refused by number. A log of another version (`v`) is shown
+(`Follower`) and not continued.
 
-What it does not do: interpret events, lock (the caller holds the tag's lock; `Journal.read` needs none), rotate.
+What it does not do: interpret events, lock (the caller holds the tag's lock; reading needs none), rotate.
 """
 
 import contextlib
 import errno
-import json
 import os
 import re
 import zlib
@@ -25,118 +24,106 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from autorl import __version__
 from autorl.errors import Paused, UserError
 from autorl.records import SCHEMA_VERSION
+from autorl.session.events import AnyEvent, Event
 from autorl.system.faults import effect, retry_when_full
 from autorl.system.files import atomic_write, disk_trouble, fsync_folder, make_folder
 
+WRITTEN_BY = {1: "0.1.0"}  # log version -> the autoRL that wrote it, where its lines do not say
+
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
-_RESERVED = frozenset({"v", "seq", "at", "type", "crc"})
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
 
 
-class Journal:
-    """The events of one session, in memory and on disk alike.
+class EventLog:
+    """The log of one session, open for writing.
 
     Attributes:
-        events: every event, oldest first, as a fresh reader would read it; without the types that `forget` named.
         count: how many events the file holds.
         recovered: one line about a tail that was cut at opening, else "".
         path: the file.
     """
 
-    def __init__(self, path: Path, events: list[dict[str, Any]], length: int, recovered: str = ""):
-        self.path, self.events, self.count, self.recovered = path, events, len(events), recovered
-        self._forgotten: set[str] = set()
+    def __init__(self, path: Path, count: int, length: int):
+        self.path, self.count, self.recovered = path, count, ""
         self._length = length  # bytes of the file that are whole events
         self._fd: int | None = None
         self._broken = ""
 
     @classmethod
-    def open(cls, path: Path, meta: dict[str, Any] | None) -> "Journal":
-        """Read the journal back for writing; the caller holds the tag's lock.
+    def open(cls, path: Path, first: Event | None = None) -> tuple["EventLog", list[AnyEvent]]:
+        """The log and the events in it; the caller holds the tag's lock.
 
         Args:
-            path: the journal. Made, with its folders, when absent and `meta` is given.
-            meta: the fields of the first event ("session") of a new journal; unused when there is one already.
+            path: made, with its folders, when absent and `first` is given.
+            first: the first event of a new log; unused when there is one already.
 
         Raises:
-            UserError: no such session (and no meta), a damaged line, or a journal of a newer autoRL.
+            UserError: no such session (and no first event), a damaged line, or a log of another version.
             Paused: the disk refuses.
         """
         data = _read_bytes(path)
-        events, length = parse(data, path) if data else ([], 0)
-        if not events and meta is None:
-            raise UserError(
-                f"There is no session at {path.parent}: start one with the command `run`."
-            )
-        journal = cls(path, events, length)
-        if not events:  # the first event comes with the file, whole: there is never an empty journal to wonder about
-            line = journal._line("session", meta or {})
+        _refuse_other_version(data, path)
+        events, length = parse(data, path)
+        log = cls(path, len(events), length)
+        if not events:  # the first event comes with the file, whole: there is never an empty log to wonder about
+            if first is None:
+                raise UserError(
+                    f"There is no session at {path.parent}: start one with the command `run`."
+                )
+            event, line = log._line(first)
             if data:
-                journal._keep_copy(data)
+                log._keep_copy(data)
             atomic_write(path, line)
-            journal._take(line)
-            journal._open_file()
-            return journal
-        journal._open_file()
+            log._length, log.count = len(line), 1
+            log._open_file()
+            return log, [event]  # type: ignore[list-item]
+        log._open_file()
         if len(data) > length:
-            journal._cut(data[length:])
-        return journal
+            log._cut(data[length:])
+        return log, events
 
-    @staticmethod
-    def read(path: Path) -> list[dict[str, Any]]:
-        """The events of a journal that another process may be writing: nothing is changed, a half line is left alone."""
-        data = _read_bytes(path)
-        return parse(data, path)[0] if data else []
-
-    def append(self, type: str, **fields: Any) -> dict[str, Any]:
+    def append(self, event: Event) -> Event:
         """Write one event; when this returns it is on the disk, when it raises there is no trace of it.
 
+        Returns:
+            The event with its `seq` and `at`.
+
         Raises:
-            ValueError: a field that strict JSON cannot say (NaN, Infinity), or a reserved name.
             Paused: the disk is full (after two more tries), failing or read-only, or somebody else changed the file.
         """
         if self._broken:
             raise Paused(self._broken)
-        line = self._line(type, fields)
+        event, line = self._line(event)
         self._unchanged_by_others()
         try:
             retry_when_full(lambda: effect("journal append", lambda: self._write(line)))
         except OSError as error:
             self._broken = disk_trouble(error, self.path)
             raise Paused(self._broken) from error
-        return self._take(line)
-
-    def of(self, type: str) -> list[dict[str, Any]]:
-        """The events of one type, oldest first."""
-        return [event for event in self.events if event["type"] == type]
-
-    def forget(self, *types: str) -> None:
-        """Keep events of these types on the disk only: the caller has folded them, and a long night has many."""
-        self._forgotten |= set(types)
-        self.events = [event for event in self.events if event["type"] not in self._forgotten]
+        self._length += len(line)
+        self.count += 1
+        return event
 
     def close(self) -> None:
-        """Close the file; the journal can still be read in memory."""
+        """Close the file."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def _line(self, type: str, fields: dict[str, Any]) -> bytes:
-        if clash := _RESERVED & fields.keys():
-            raise ValueError(f"reserved field names: {sorted(clash)}")
+    def _line(self, event: Event) -> tuple[Event, bytes]:
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return encode({"v": SCHEMA_VERSION, "seq": self.count, "at": at, "type": type, **fields})
-
-    def _take(self, line: bytes) -> dict[str, Any]:
-        """A line that is on the disk becomes an event, as a reader would see it (tuples are lists)."""
-        event: dict[str, Any] = json.loads(line)
-        del event["crc"]
-        self._length += len(line)
-        self.count += 1
-        if event["type"] not in self._forgotten:
-            self.events.append(event)
-        return event
+        event = msgspec.structs.replace(event, seq=self.count, at=at)
+        try:
+            return event, encode(event)
+        except UnicodeEncodeError:  # a lone surrogate, from a model's reply for example
+            event = msgspec.convert(_valid_text(msgspec.to_builtins(event)), type(event))
+            return event, encode(event)
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +141,7 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         """One write and one fsync; on any trouble the file is cut back to its last whole event."""
-        assert self._fd is not None, "the journal is closed"
+        assert self._fd is not None, "the log is closed"
         try:
             if os.write(self._fd, line) != len(line):
                 raise OSError(
@@ -169,7 +156,7 @@ class Journal:
             raise
 
     def _unchanged_by_others(self) -> None:
-        assert self._fd is not None, "the journal is closed"
+        assert self._fd is not None, "the log is closed"
         mine = os.fstat(self._fd)
         try:
             there = os.stat(self.path)
@@ -214,82 +201,140 @@ class Journal:
 # ---------------------------------------------------------------------------
 
 
-def encode(event: dict[str, Any]) -> bytes:
-    """One event as its line: strict ASCII JSON, checksum last, newline. Raises ValueError on NaN and Infinity."""
-    body = json.dumps(event, allow_nan=False, separators=(",", ":")).encode("ascii")
+def encode(event: Event) -> bytes:
+    """One event as its line: version first, checksum last, newline. NaN and infinity become null: a missing value is missing."""
+    body = b'{"v":%d,' % SCHEMA_VERSION + _encoder.encode(event)[1:]
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The event of a line without its newline, or None when the line is damaged."""
+def checked(line: bytes) -> bytes | None:
+    """The JSON of a line without its newline and checksum, or None when the line is damaged."""
     if not (match := _CRC.search(line)):
         return None
     body = line[: match.start()] + b"}"
-    if zlib.crc32(body) != int(match[1], 16):
-        return None
-    try:
-        event = json.loads(body, parse_constant=_refuse_constant)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    return body if zlib.crc32(body) == int(match[1], 16) else None
 
 
-def parse(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole events of a journal's bytes and the length in bytes that they fill; what follows is a torn tail.
+def parse(data: bytes, path: Path, first: int = 0) -> tuple[list[AnyEvent], int]:
+    """The whole events of a log's bytes and the length in bytes that they fill; what follows is a torn tail.
+
+    Args:
+        first: the sequence number of the first line.
 
     Raises:
-        UserError: a newer schema; a damaged line that is not the torn last one; sequence numbers out of order.
+        UserError: a damaged line that is not the torn last one; an event that is not known; sequence numbers out of
+            order.
     """
-    events: list[dict[str, Any]] = []
+    events: list[AnyEvent] = []
     length = 0
     pieces = data.split(b"\n")
-    for number, piece in enumerate(pieces, 1):
-        whole = number < len(pieces)  # it ended in a newline
-        event = decode(piece) if whole else None
-        if event is None:
-            _refuse_newer(piece, number, path)
-            rest = b"".join(pieces[number:])
-            if rest.strip(b"\0 \r") or (whole and _is_json(piece)):
-                raise UserError(
-                    f"Line {number} of {path} is damaged and is not the last: restore the file from a copy, or start a new session with `--new`."
-                    if rest.strip(b"\0 \r")
-                    else f"Line {number} of {path} does not fit its checksum (edited by hand?): restore the file from a copy, or start a new session with `--new`."
-                )
+    for number, piece in enumerate(pieces, first + 1):
+        last = number - first == len(pieces)  # it did not end in a newline
+        body = None if last else checked(piece)
+        if body is None:
+            if b"".join(pieces[number - first :]).strip(b"\0 \r"):
+                raise _damaged(number, path, "is damaged and is not the last")
+            if not last and piece.endswith(b"}"):
+                raise _damaged(number, path, "does not fit its checksum (edited by hand?)")
             return events, length
-        if event.get("v") != SCHEMA_VERSION:
-            _refuse_newer(piece, number, path)
-            raise UserError(
-                f"Line {number} of {path} has the schema version {event.get('v')!r}, which autoRL does not know."
-            )
-        if event.get("seq") != len(events):
-            raise UserError(
-                f"Line {number} of {path} has the sequence number {event.get('seq')!r} where {len(events)} belongs: lines were lost or doubled; restore the file from a copy."
+        try:
+            event = _decoder.decode(body)
+        except msgspec.DecodeError as error:
+            raise _damaged(
+                number, path, f"holds no event that this autoRL knows ({error})"
+            ) from None
+        if event.seq != first + len(events):
+            raise _damaged(
+                number,
+                path,
+                f"has the sequence number {event.seq} where {first + len(events)} belongs",
             )
         events.append(event)
         length += len(piece) + 1
     return events, length
 
 
-def _refuse_newer(piece: bytes, number: int, path: Path) -> None:
-    try:
-        version = json.loads(piece).get("v")
-    except (ValueError, AttributeError):
+def _damaged(number: int, path: Path, what: str) -> UserError:
+    return UserError(
+        f"Line {number} of {path} {what}: restore the file from a copy, or start a new session with `--new`."
+    )
+
+
+def version(data: bytes) -> int:
+    """The version of a log that begins with these bytes; this one's when there is nothing to read it from."""
+    match = re.match(rb'{"v":(\d{1,9}),', data)
+    return int(match[1]) if match else SCHEMA_VERSION
+
+
+def _refuse_other_version(data: bytes, path: Path) -> None:
+    if (v := version(data)) == SCHEMA_VERSION:
         return
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UserError(
-            f"Line {number} of {path} was written by a newer autoRL (schema {version}, this one knows {SCHEMA_VERSION}): update autoRL to go on with this session."
+    named = re.search(rb'"autorl":"([0-9A-Za-z.+-]{1,32})"', data.partition(b"\n")[0])
+    writer = named[1].decode() if named else WRITTEN_BY.get(v, "of another version")
+    raise UserError(
+        f"The session {path.parent.name!r} was written by autoRL {writer} (log version {v}); this is autoRL {__version__} (log version"
+        f" {SCHEMA_VERSION}): continue it with autoRL {writer}, or start a new one with --new; `status` and `report` still show it."
+    )
+
+
+# ---------------------------------------------------------------------------
+# Reading while somebody else writes
+# ---------------------------------------------------------------------------
+
+
+class Follower:
+    """A log that another process may be writing, read on from where it was left; a half line is left alone."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._inode, self._offset, self._count = 0, 0, 0
+
+    def new(self) -> list[AnyEvent]:
+        """The events that have come since the last call; all of them at the first. Nothing is changed.
+
+        Raises:
+            UserError: a damaged line; the file was replaced by another.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                info = os.fstat(file.fileno())
+                if self._count and (info.st_ino != self._inode or info.st_size < self._offset):
+                    raise UserError(
+                        f"{self.path} was replaced while it was being read: run the same command again."
+                    )
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"Cannot read {self.path}: {error.strerror}.") from error
+        if not self._count and version(data) != SCHEMA_VERSION:
+            return _understood(data)
+        events, length = parse(data, self.path, self._count)
+        self._inode, self._offset, self._count = (
+            info.st_ino,
+            self._offset + length,
+            self._count + len(events),
         )
+        return events
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
+def _understood(data: bytes) -> list[AnyEvent]:
+    """What can be understood of a log of another version, for showing it."""
+    events = []
+    for line in data.split(b"\n"):
+        with contextlib.suppress(msgspec.DecodeError, TypeError):
+            events.append(_decoder.decode(checked(line)))  # type: ignore[arg-type]
+    return events
 
 
-def _is_json(piece: bytes) -> bool:
-    try:
-        return isinstance(json.loads(piece), dict)
-    except ValueError:
-        return False
+def _valid_text(value: Any) -> Any:
+    """Plain data with every text in it made encodable."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_valid_text(k): _valid_text(v) for k, v in value.items()}
+    return [_valid_text(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -7,23 +7,21 @@ import difflib
 from pathlib import Path
 
 from autorl.records import Experiment
-from autorl.session.state import Ledger
+from autorl.session.state import SessionState
 from autorl.system.files import read_text
 
 LOG_BYTES = 4096
 METRICS_ROWS = 12
 
 
-def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
+def experiment(root: Path, state: SessionState, n: int) -> Experiment:
     """Attempt `n` in full.
 
     Raises:
         KeyError: there is no such attempt.
     """
-    attempt = ledger.attempts[n]
-    before = (
-        ledger.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
-    )
+    attempt = state.attempts[n]
+    before = state.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
     diff = "".join(
         difflib.unified_diff(
             before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"
@@ -31,7 +29,7 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
     )
     runs = [
         r
-        for r in tuple(ledger.runs.values())
+        for r in tuple(state.runs.values())
         if r.attempt == n and r.record is not None and r.kind == "measure"
     ]
     metrics = log = ""
@@ -44,7 +42,7 @@ def experiment(root: Path, ledger: Ledger, n: int) -> Experiment:
             lines = [lines[0], *(lines[int(1 + (i + 1) * step) - 1] for i in range(METRICS_ROWS))]
         metrics = "\n".join(lines)
     return Experiment(
-        ledger.row(attempt),
+        state.row(attempt),
         diff,
         tuple(r.record for r in runs if r.record),
         attempt.verdict,

@@ -1,36 +1,44 @@
-"""The journal's events, folded into what a session knows: attempts, runs, verdicts, money, rows.
+"""What a session knows: its events, folded into attempts, runs, verdicts, money, rows.
 
-`Ledger().fold(event)` for every event of the journal *is* resume; nothing here reads a clock, a disk or another room.
-What it does not do: decide (decision/) or act (loop.py).
-
-Events (each also has v, seq and at; see journal.py):
-
-    session    env_id tag settings root_seed base          the first line
-    attempt    n parent source title ...                   written before its commit exists: the commit follows from it
-    pinned     n commit                                    the commit is made and reachable
-    refused    title reason proposer                       a proposal that was not measured
-    started    run attempt purpose kind seed_index seed epoch cores folder mono
-    handle     run handle                                  where a remote run can be found again
-    run        run record steady mono                      a run is over (status "interrupted" included)
-    promoted   runs                                        they got less machine, but that is the new normal: they count
-    control    attempt kind passed reason
-    verdict    verdict
-    moved      commit old                                  the research branch moved
-    epoch      epoch hardware why                          other machine, or a machine that changed: calibrate again
-    band       ...                                         what doing nothing and acting at random score
-    money      ticket op usd what usage                    op: reserve | settle
-    note       event detail
-    claim      ...                                         fresh-seed evidence
-    opened / closed   why pid                              a loop began / ended working on this session
+`state.apply(event)` for every event of the log *is* resume; nothing here reads a clock, a disk or another room's state.
+What it does not do: decide (decision/) or act (loop/).
 """
 
+import functools
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from autorl.records import Edit, Row, RunRecord, Verdict, from_json
+from autorl.records import Edit, Outcome, Row, RunRecord, Verdict
+from autorl.session.events import (
+    Attempted,
+    BaselineScores,
+    BranchMoved,
+    Claimed,
+    Closed,
+    ControlEnded,
+    Created,
+    Decided,
+    EpochBegan,
+    Event,
+    Money,
+    Note,
+    Opened,
+    Pinned,
+    Refused,
+    RunEnded,
+    RunHandle,
+    RunsPromoted,
+    RunStarted,
+)
 
+STATUS = {
+    "baseline": "keep",
+    "taken back": "keep",
+    "superseded": "discard",
+}  # of an outcome, in results.tsv
 CONFIRM_SEEDS = 1_000_000  # seed indices from here on are never used for a decision
 
 
@@ -58,15 +66,20 @@ class Attempt:
     proposer: str = ""
     params: tuple[tuple[str, float], ...] = ()
     edits: tuple[Edit, ...] = ()
-    key: str = ""  # hash of the AST
-    nodes: int = 0  # AST nodes
+    key: str = ""  # of the program: equal keys do the same
+    nodes: int = 0  # size in syntax nodes
     cost_usd: float = 0.0
     ticket: str = ""  # the id that `try` gave out
-    again: int | None = None  # re-applied from this superseded attempt
+    retry_of: tuple[int, ...] = ()  # the superseded attempts whose edits these are
     at: str = ""
     commit: str = ""
     verdict: Verdict | None = None  # the first word on it: keep, discard, crash, superseded
-    state: str = ""  # provisional | certified | undone | superseded
+    outcome: Outcome = "running"
+
+    @property
+    def kept(self) -> bool:
+        """On the branch, or was when it was last decided."""
+        return self.outcome in ("baseline", "keep")
 
 
 @dataclass(slots=True)
@@ -96,134 +109,161 @@ class Run:
 
 
 @dataclass
-class Ledger:
+class SessionState:
     """Everything a session knows."""
 
-    session: dict[str, Any] = field(default_factory=dict)
+    created: Created | None = None
     attempts: dict[int, Attempt] = field(default_factory=dict)
     runs: dict[int, Run] = field(default_factory=dict)
-    _by_attempt: dict[int, list[Run]] = field(
-        default_factory=dict
-    )  # the same runs, so that a table of 1,000 rows is quick
     verdicts: list[Verdict] = field(default_factory=list)
-    controls: list[dict[str, Any]] = field(default_factory=list)
-    refusals: list[dict[str, Any]] = field(default_factory=list)
+    controls: list[ControlEnded] = field(default_factory=list)
+    refusals: list[Refused] = field(default_factory=list)
     money: dict[str, float] = field(default_factory=dict)  # ticket -> dollars, reserved or settled
-    notes: list[dict[str, Any]] = field(default_factory=list)
     claim: dict[str, Any] | None = None
-    band: dict[str, Any] | None = None
+    claims: int = 0
+    baseline_scores: dict[str, Any] | None = None
     tip: str = ""  # where we last put the research branch
     epoch: int = 0
     hardware: str = ""
+    versions: dict[str, str] = field(default_factory=dict)  # of what a score depends on
     finished: str = ""  # why the session ended by itself; "" while it has work left
-    ended: str = ""  # why the last sitting ended
+    ended: str = ""  # why the last process ended
+    fresh: int = 0  # seq of the last attempt, or of the last process's start
+    _by_attempt: dict[int, list[Run]] = field(
+        default_factory=dict
+    )  # so that a table of 1,000 rows is quick
 
-    def fold(self, event: dict[str, Any]) -> None:
+    @property
+    def about(self) -> Created:
+        """The session's first event."""
+        assert self.created is not None, "no event was applied yet"
+        return self.created
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    @functools.singledispatchmethod
+    def apply(self, event: Event) -> None:
         """Take one event in."""
-        getattr(self, "_on_" + event["type"], lambda e: None)(event)
+        raise TypeError(f"no such event: {event!r}")
 
-    def _on_session(self, e: dict[str, Any]) -> None:
-        self.session, self.hardware = e, e.get("hardware", "")
+    @apply.register
+    def _(self, event: Created) -> None:
+        self.created, self.hardware, self.versions = event, event.hardware, event.versions
 
-    def _on_attempt(self, e: dict[str, Any]) -> None:
-        edits = tuple(Edit(**edit) for edit in e.get("edits", ()))
-        params = tuple((name, float(value)) for name, value in e.get("params", ()))
-        known = {k: e[k] for k in Attempt.__dataclass_fields__ if k in e}
-        self.attempts[e["n"]] = Attempt(**{**known, "edits": edits, "params": params})
+    @apply.register
+    def _(self, event: Attempted) -> None:
+        known = {name: getattr(event, name) for name in event.__struct_fields__ if name != "seq"}
+        self.attempts[event.n] = Attempt(**known)
+        self.fresh = event.seq
 
-    def _on_pinned(self, e: dict[str, Any]) -> None:
-        self.attempts[e["n"]].commit = e["commit"]
+    @apply.register
+    def _(self, event: Pinned) -> None:
+        self.attempts[event.n].commit = event.commit
 
-    def _on_refused(self, e: dict[str, Any]) -> None:
-        self.refusals.append(e)
+    @apply.register
+    def _(self, event: Refused) -> None:
+        self.refusals.append(event)
 
-    def _on_started(self, e: dict[str, Any]) -> None:
-        keys = ("run", "attempt", "purpose", "kind", "seed_index", "seed", "epoch", "folder")
-        self.runs[e["run"]] = run = Run(**{k: e[k] for k in keys})
-        self._by_attempt.setdefault(run.attempt, []).append(run)
+    @apply.register
+    def _(self, event: RunStarted) -> None:
+        e = event
+        run = Run(e.run, e.attempt, e.purpose, e.kind, e.seed_index, e.seed, e.epoch, e.folder)
+        self.runs[e.run] = run
+        self._by_attempt.setdefault(e.attempt, []).append(run)
 
-    def _on_handle(self, e: dict[str, Any]) -> None:
-        self.runs[e["run"]].handle = e["handle"]
+    @apply.register
+    def _(self, event: RunHandle) -> None:
+        self.runs[event.run].handle = event.handle
 
-    def _on_run(self, e: dict[str, Any]) -> None:
-        run = self.runs[e["run"]]
+    @apply.register
+    def _(self, event: RunEnded) -> None:
+        run = self.runs[event.run]
         if run.record is None:  # a result that arrives twice counts once
-            run.record, run.steady = from_json(RunRecord, e["record"]), e.get("steady", True)
+            run.record, run.steady = event.record, event.steady
 
-    def _on_promoted(self, e: dict[str, Any]) -> None:
-        for number in e["runs"]:
+    @apply.register
+    def _(self, event: RunsPromoted) -> None:
+        for number in event.runs:
             self.runs[number].steady = True
 
-    def _on_control(self, e: dict[str, Any]) -> None:
-        self.controls.append(e)
+    @apply.register
+    def _(self, event: ControlEnded) -> None:
+        self.controls.append(event)
 
-    def _on_verdict(self, e: dict[str, Any]) -> None:
-        verdict: Verdict = from_json(Verdict, e["verdict"])
+    @apply.register
+    def _(self, event: Decided) -> None:
+        verdict = event.verdict
         self.verdicts.append(verdict)
         attempt = self.attempts.get(verdict.attempt)
-        if attempt is None:
-            return
-        if verdict.outcome in ("baseline", "keep", "discard", "crash", "superseded"):
-            attempt.verdict = verdict
-            attempt.state = {
-                "baseline": "certified",
-                "keep": "provisional",
-                "superseded": "superseded",
-            }.get(verdict.outcome, "")
-        if verdict.outcome == "certified":
-            for a in self.lineage(verdict.attempt):
-                a.state = "certified"
-        for n in verdict.undone:
+        if attempt is not None and verdict.outcome != "taken back":
+            attempt.verdict, attempt.outcome = verdict, verdict.outcome
+        for n in verdict.taken_back:
             gone = self.attempts[n]
-            gone.state = "undone"
+            gone.outcome = "taken back"
             if (
                 gone.verdict is not None
             ):  # the row says why it was taken back, and why it had been kept
-                gone.verdict = replace(
-                    gone.verdict, reason=f"{verdict.reason} Before: {gone.verdict.reason}"
-                )
+                reason = f"{verdict.reason} Before: {gone.verdict.reason}"
+                gone.verdict = replace(gone.verdict, reason=reason)
 
-    def _on_moved(self, e: dict[str, Any]) -> None:
-        self.tip = e["commit"]
+    @apply.register
+    def _(self, event: BranchMoved) -> None:
+        self.tip = event.commit
 
-    def _on_epoch(self, e: dict[str, Any]) -> None:
-        self.epoch, self.hardware = e["epoch"], e.get("hardware", self.hardware)
+    @apply.register
+    def _(self, event: EpochBegan) -> None:
+        self.epoch, self.hardware = event.epoch, event.hardware
+        self.versions = event.versions or self.versions
 
-    def _on_band(self, e: dict[str, Any]) -> None:
-        self.band = e["band"]
+    @apply.register
+    def _(self, event: BaselineScores) -> None:
+        self.baseline_scores = event.band
 
-    def _on_money(self, e: dict[str, Any]) -> None:
-        self.money[e["ticket"]] = float(e["usd"])
+    @apply.register
+    def _(self, event: Money) -> None:
+        self.money[event.ticket] = event.usd
 
-    def _on_note(self, e: dict[str, Any]) -> None:
-        self.notes.append(e)
+    @apply.register
+    def _(self, event: Note) -> None:
+        pass  # for people: history lists it from the log
 
-    def _on_claim(self, e: dict[str, Any]) -> None:
-        self.claim = e["claim"]
+    @apply.register
+    def _(self, event: Claimed) -> None:
+        self.claim = event.claim
+        self.claims += 1
 
-    def _on_opened(self, e: dict[str, Any]) -> None:
-        self.finished = ""
+    @apply.register
+    def _(self, event: Opened) -> None:
+        self.finished, self.fresh = "", event.seq
 
-    def _on_closed(self, e: dict[str, Any]) -> None:
-        self.finished, self.ended = e.get("finished", ""), e.get("why", "")
+    @apply.register
+    def _(self, event: Closed) -> None:
+        self.finished, self.ended = event.finished, event.why
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def lineage(self, n: int) -> list[Attempt]:
-        """The attempts that `n` stands on, itself first, the baseline last."""
-        chain, at = [], self.attempts.get(n)
-        while at is not None:
-            chain.append(at)
-            at = self.attempts.get(at.parent) if at.parent is not None else None
-        return chain
+    def incumbent(self) -> Attempt | None:
+        """The attempt that the research branch stands at."""
+        there = (a for a in reversed(self.attempts.values()) if a.commit and a.commit == self.tip)
+        return next(there, self.attempts.get(0))
 
     def runs_of(self, n: int) -> list[Run]:
         """Finished decision runs of attempt `n`, in the order they were started."""
         return [r for r in self._by_attempt.get(n, ()) if r.for_decision and r.record is not None]
 
     def pending(self) -> list[Run]:
-        """Runs that were started and have no end in the journal."""
+        """Runs that were started and have no end in the log."""
         return [r for r in self.runs.values() if r.record is None]
+
+    def waiting_retries(self) -> list[Attempt]:
+        """Superseded attempts that were not made again on top of what superseded them."""
+        again = [a.retry_of for a in self.attempts.values()] + [r.retry_of for r in self.refusals]
+        taken = {n for retried in again for n in retried}
+        return [a for a in self.attempts.values() if a.outcome == "superseded" and a.n not in taken]
+
+    def recent_refusals(self) -> list[Refused]:
+        """Since the last attempt or the start of this process."""
+        return [r for r in self.refusals if r.seq > self.fresh]
 
     def next_seed_index(self, first: int = 0) -> int:
         """The smallest seed number that no finished run has used and no running one is using; interrupted ones give theirs back."""
@@ -237,67 +277,70 @@ class Ledger:
             index += 1
         return index
 
+    def seed(self, index: int) -> int:
+        return seed_for(self.about.root_seed, index)
+
     def spent(self) -> float:
         """Dollars: settled calls, open reservations at their worst case, and compute."""
-        return sum(self.money.values()) + sum(
+        compute = (
             r.record.cost_usd
             for r in self.runs.values()
             if r.record and run_ticket(r.run) not in self.money
         )
-
-    def seed(self, index: int) -> int:
-        return seed_for(self.session["root_seed"], index)
+        return sum(self.money.values()) + sum(compute)
 
     def row(self, attempt: Attempt) -> Row:
         """The attempt's line: its mean over scored, counted decision runs; a missing score stays missing."""
         runs = self.runs_of(attempt.n)
         crashed = attempt.verdict is not None and attempt.verdict.outcome == "crash"
         records = [r.record for r in runs if r.counted and r.record is not None]
-        scores = (
-            [r.avg_return for r in records if r.scored and r.avg_return is not None]
-            if not crashed
-            else []
-        )
-        mean = sum(scores) / len(scores) if scores else None
-        stderr = None
-        if mean is not None and len(scores) > 1:
-            stderr = math.sqrt(
-                sum((x - mean) ** 2 for x in scores) / (len(scores) - 1) / len(scores)
-            )
-        outcome = attempt.verdict.outcome if attempt.verdict else "running"
-        status = {"baseline": "keep", "superseded": "discard"}.get(outcome, outcome)
+        scores = [
+            r.avg_return for r in records if r.scored and r.avg_return is not None and not crashed
+        ]
         speeds = [
             r.total_timesteps / r.training_seconds
             for r in records
             if r.total_timesteps and r.training_seconds
         ]
-        failures = [r.reason for r in records if not r.scored and r.reason]
         reason = attempt.verdict.reason if attempt.verdict else ""
+        failure = next((r.reason for r in records if not r.scored and r.reason), "")
+        if crashed and failure not in reason:
+            reason = f"{reason} {failure}".strip()
         return Row(
             n=attempt.n,
             commit=attempt.commit,
-            avg_return=mean,
-            status=status,
+            avg_return=sum(scores) / len(scores) if scores else None,
+            status=STATUS.get(attempt.outcome, attempt.outcome),
             description=attempt.title,
-            state=attempt.state,
+            state=attempt.outcome
+            if attempt.outcome in ("superseded", "taken back")
+            else self._claimed(attempt),
             runs=len(records),
-            stderr=stderr,
+            stderr=_stderr(scores),
             parent=attempt.parent,
             proposer=attempt.proposer,
             seconds=round(sum(r.record.total_seconds or 0.0 for r in runs if r.record), 1),
             cost_usd=attempt.cost_usd + sum(r.record.cost_usd for r in runs if r.record),
             isolation=",".join(sorted({r.isolation for r in records})),
-            reason=(
-                f"{reason} {failures[0]}".strip()
-                if crashed and failures and failures[0] not in reason
-                else reason
-            ),
+            reason=reason,
             hypothesis=attempt.hypothesis,
             steps_per_second=sum(speeds) / len(speeds) if speeds else None,
         )
+
+    def _claimed(self, attempt: Attempt) -> str:
+        if self.claim is None or self.claim["champion"] != attempt.n:
+            return ""
+        return "shown" if self.claim["claim"]["shown"] else "not shown"
 
     def rows(self, decided_only: bool = True) -> tuple[Row, ...]:
         """One row per attempt, oldest first."""
         return tuple(
             self.row(a) for a in self.attempts.values() if a.verdict is not None or not decided_only
         )
+
+
+def _stderr(scores: Sequence[float]) -> float | None:
+    if len(scores) < 2:
+        return None
+    mean = sum(scores) / len(scores)
+    return math.sqrt(sum((x - mean) ** 2 for x in scores) / (len(scores) - 1) / len(scores))

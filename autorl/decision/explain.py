@@ -1,0 +1,204 @@
+"""Verdicts in figures and in sentences for someone who has read nothing else. Nothing here decides.
+
+A sentence names the runs that counted with their scores, the difference in units of the score and
+in sd (one run's standard deviation, whose size it tells), and what follows. Scores are given to
+two digits of the sd.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autorl.decision.posterior import Posterior, Weighing
+from autorl.decision.state import Arm, ControlFact, Decided, RunFact, State
+from autorl.records import Verdict
+
+SURE = 0.95  # a gain this likely needs no "for now"
+
+
+def number(value: float, sd: float | None, least: int = 0) -> str:
+    """A score with two digits of the sd, at least `least` after the point (-2: round to hundreds);
+    with six digits where nothing scatters.
+    """
+    if not sd or _still(value, sd):
+        return f"{value:.6g}"
+    digits = max(least, 1 - math.floor(math.log10(sd)))
+    return f"{round(value, digits) + 0.0:,.{max(0, digits)}f}"  # + 0.0: no "-0"
+
+
+def _about(value: float, sd: float) -> str:
+    """What is estimated has no more digits than it can have."""
+    return number(value, sd, least=-99)
+
+
+def listed(items: Sequence[object]) -> str:
+    """ "3", "3 and 4", "3, 4 and 7"."""
+    *first, last = map(str, items)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def named(n: int | None) -> str:
+    """ "the baseline" or "experiment 7"."""
+    return f"experiment {n}" if n else "the baseline"
+
+
+def percent(chance: float) -> str:
+    """ "27 %"."""
+    if 0.01 <= chance <= 0.99:
+        return f"{100 * chance:.0f} %"
+    return "less than 1 %" if chance < 0.01 else "more than 99 %"
+
+
+def _mean(arm: Arm) -> float:
+    return math.fsum(arm.scores) / len(arm.runs)
+
+
+def _runs(arm: Arm, sd: float | None) -> str:
+    """ "run 5 scored 112", "runs 5 and 7 scored 112 and 108, 110 on average"."""
+    scores = listed([number(score, sd) for score in arm.scores])
+    if len(arm.runs) == 1:
+        return f"run {arm.runs[0].run} scored {scores}"
+    which = listed([run.run for run in arm.runs])
+    return f"runs {which} scored {scores}, {number(_mean(arm), sd)} on average"
+
+
+def _compared(arm: Arm, p: Posterior) -> str:
+    apart, said = _mean(arm) - p.mean, _runs(arm, p.sd)
+    in_sd = "" if _still(p.mean, p.sd) else f" ({abs(apart) / p.sd:.1f} sd)"
+    return (
+        f"{said[0].upper()}{said[1:]}: {_about(abs(apart), p.sd)}{in_sd} "
+        f"{'above' if apart >= 0 else 'below'} what {named(arm.parent)} is believed to score, "
+        f"{_about(p.mean, p.sd)}; {_spread(p)}."
+    )
+
+
+def _spread(p: Posterior) -> str:
+    if _still(p.mean, p.sd):
+        return "no run has differed from another of the same code"
+    return f"one run's sd is about {_about(p.sd, p.sd)}"
+
+
+def _still(value: float, sd: float | None) -> bool:
+    return not sd or sd < 1e-6 * max(1.0, abs(value))
+
+
+def _ended(fact: RunFact) -> str:
+    """ "Run 12 crashed"."""
+    how = {"ok": "finished without a finite score", "refused": "was refused"}
+    return f"Run {fact.run} {how.get(fact.status, 'crashed')}"
+
+
+def _figures(verdict: Verdict, arm: Arm, p: Posterior | None = None) -> Verdict:
+    """With the runs it rests on, and with what was believed, `p`, of what it was built on."""
+    return replace(
+        verdict,
+        n=len(arm.runs),
+        mean=_mean(arm) if arm.runs else None,
+        mean0=p.mean if p and arm.parent is not None else None,
+        sd=p.sd if p else None,
+        seeds=tuple(run.seed for run in arm.runs),
+    )
+
+
+def baseline(state: State) -> Verdict:
+    """The baseline's runs, calibrated."""
+    arm, p = state.arms[state.incumbent], state.posterior
+    assert p is not None
+    reason = f"The baseline: {_runs(arm, p.sd)}; {_spread(p)}. {state.saturated}".strip()
+    return _figures(Verdict(arm.n, "baseline", reason), arm, p)
+
+
+def decided(
+    state: State, arm: Arm, outcome: Decided, p: Posterior, w: Weighing | None = None
+) -> Verdict:
+    """By the expected gain over what it was built on, of which `p` is believed; no `w`: evident."""
+    why = f"{percent(w.chance)} likely a real gain" if w else "far beyond luck"
+    if outcome == "discard":
+        then = f"Discarded: {why}. {state.saturated}".strip()
+    elif w is None or w.chance >= SURE:
+        then = f"Kept: {why}."
+    else:
+        then = f"Kept for now: {why}, cheaper to build on than to prove."
+    verdict = _figures(Verdict(arm.n, outcome, f"{_compared(arm, p)} {then}", arm.parent), arm, p)
+    return replace(verdict, gain=w.gain, chance=w.chance) if w else verdict
+
+
+def superseded(state: State, arm: Arm, chance: float | None = None) -> Verdict:
+    """Built on an incumbent that is one no more; `chance` of a gain over it, where it has runs."""
+    tip = named(state.incumbent)
+    promise = f" ({_runs(arm, state.sd)}; {percent(chance)} likely a real gain)" if chance else ""
+    reason = f"It was built on {named(arm.parent)}{promise}, and research goes on from {tip}"
+    reason = f"{reason}: to be made again on top of {tip}."
+    verdict = Verdict(arm.n, "superseded", reason, state.incumbent, chance=chance)
+    return _figures(verdict, arm)
+
+
+def identical(arm: Arm, twin: Arm) -> Verdict:
+    """Code that was seen before."""
+    words = {"keep": "kept", "discard": "discarded", "open": "under way", "baseline": "kept"}
+    status = f" ({words.get(twin.status, twin.status)})" if twin.n else ""
+    reason = f"Its code is that of {named(twin.n)}{status}: identical code is not measured again."
+    return Verdict(arm.n, "discard", reason, twin.n)
+
+
+def taken_back(state: State, tip: int, taken: tuple[int, ...], why: str) -> Verdict:
+    """Told of what was the incumbent, `tip`; `state` is after it."""
+    which = f"experiment{'s' if len(taken) > 1 else ''} {listed(taken)}"
+    reason = f"{why}: back to {named(state.incumbent)}, {which} taken back."
+    return Verdict(tip, "taken back", reason, state.incumbent, sd=state.sd, taken_back=taken)
+
+
+def crashed(arm: Arm, outcome: Decided, fact: RunFact) -> Verdict:
+    """A candidate's run without a score."""
+    after = f" after {len(arm.runs)} that did not: one crash discards" if arm.runs else ""
+    return _figures(Verdict(arm.n, outcome, f"{_ended(fact)}{after}.", arm.parent), arm)
+
+
+def baseline_crashed(state: State, fact: RunFact) -> Verdict:
+    """The baseline's run without a score."""
+    cause = "fix train.py before researching it"
+    if state.posterior is not None:
+        cause = "it ran before, so the harness or the machine is at fault"
+    return Verdict(fact.attempt, "crash", f"{_ended(fact)}, and it was the baseline's: {cause}.")
+
+
+def kept_crashed(fact: RunFact) -> str:
+    """A kept attempt's run without a score."""
+    return f"{_ended(fact)}: one crash discards, and it was experiment {fact.attempt}'s"
+
+
+def failed_control(fact: ControlFact) -> str:
+    """A kept attempt that fails a control."""
+    what = {"zero_budget": "almost no time to train", "seed_control": "another seed"}[fact.kind]
+    why = fact.reason or "no reason given"
+    return f"Experiment {fact.attempt} failed the control with {what} ({why})"
+
+
+def better_before(state: State, place: int, chance: float) -> str:
+    """An ancestor, at this place of the path, that is likely better than the incumbent."""
+    before, tip = named(state.path[place]), named(state.incumbent)
+    return f"By all runs so far {before} is better than {tip} with {percent(chance)} chance"
+
+
+def crashes(state: State, fact: RunFact | None = None) -> str:
+    """Candidates crash; `fact`: so does what they are built on."""
+    row, tip = f"{state.crashed_in_a_row} experiments in a row crashed", named(state.incumbent)
+    if fact is not None:
+        return f"{row}, and {tip} did so too: the harness or the machine is at fault."
+    return f"{row} while {tip} still runs: the ideas are at fault, not the harness."
+
+
+def saturation(state: State) -> str:
+    """A sentence when the score has hit a ceiling, else "".
+
+    Three runs share the very same score, none is higher, and at least half of the incumbent's runs
+    are among them: a ceiling, not noise.
+    """
+    seen = [score for arm in state.arms.values() for score in arm.scores]
+    own, best = state.arms[state.incumbent].scores, max(seen, default=0.0)
+    if not own or seen.count(best) < 3 or 2 * own.count(best) < len(own):
+        return ""
+    return (
+        f"{seen.count(best)} runs scored exactly {best:.6g} and none more: the score is saturated; "
+        "take a harder environment or a shorter budget."
+    )
