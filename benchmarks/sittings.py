@@ -162,7 +162,7 @@ class Sittings:
         breaks = self.site.broken_invariants(ended)
         self.billed += sum(hand_price(e.usage) for e in self.server.exchanges if e.usage)
         self.server.exchanges.clear()
-        spent = self.site.ledger().spent() if self.tail.look() else 0.0
+        spent = self.site.state().spent() if self.tail.look() else 0.0
         if spent < self.billed - 1e-9:
             breaks.append(f"I7: ${spent} in the journal, ${self.billed} billed")
         return breaks

@@ -133,7 +133,7 @@ def soak(
                 took = time.monotonic() - began
         finally:
             forge.close()
-        ledger, events = night.site.ledger(), night.site.events()
+        ledger, events = night.site.state(), night.site.events()
         breaks = [
             f"{fault.row} {fault.what}: {line}"
             for fault in night.faults.values()

@@ -93,7 +93,7 @@ def autorl(repo: Path, tmp_path: Path):
 def books(tmp_path: Path) -> Iterator[Books]:
     books = Books(tmp_path / "books")
     yield books
-    books.journal.close()
+    books.close()
 
 
 @pytest.fixture

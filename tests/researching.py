@@ -4,10 +4,11 @@ from pathlib import Path
 
 from api_server import Message, broken_tool, propose, text, thinking, tool
 
-from autorl.loop.budget import JournalPurse
+from autorl.loop.budget import SpendLimit
 from autorl.records import Experiment, History, Row, RunRecord, Verdict
-from autorl.session.event_log import Journal
-from autorl.session.state import Ledger
+from autorl.session import Session, Settings
+from autorl.session.event_log import EventLog, Follower
+from autorl.session.events import Baseline, Created, Money, Note
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = "import evaluate\n\nLEARNING_RATE = 3e-4  # [1e-5, 1e-2] log\nGAMMA = 0.99\n\nprint(LEARNING_RATE, GAMMA)\n"
@@ -101,25 +102,34 @@ def history(count: int = 1, **more) -> History:
 
 
 class Books:
-    """A real purse on a real journal."""
+    """A real budget on a real journal."""
 
     def __init__(self, folder: Path, max_usd: float | None = None):
-        self.journal = Journal.open(folder / "journal.jsonl", {"root_seed": 1})
-        self.ledger = Ledger()
-        self.purse = JournalPurse(self._record, self.ledger, max_usd)
-
-    def _record(self, kind, **fields):
-        event = self.journal.append(kind, **fields)
-        self.ledger.fold(event)
-        return event
+        first = Created(
+            env_id="Toy-v0", tag="t", settings={}, root_seed=1, base="", baseline=Baseline("", "", 0)
+        )
+        log, events = EventLog.open(folder / "journal.jsonl", first)
+        self.session = Session(folder, folder, "t", Settings(), log, None, None)  # type: ignore[arg-type]
+        for event in events:
+            self.session.take_in(event)
+        self.state = self.session.state
+        self.budget = SpendLimit(self.session, max_usd)
 
     @property
-    def settled(self) -> list[dict]:
-        return [e for e in self.journal.of("money") if e["op"] == "settle"]
+    def money(self) -> list[Money]:
+        return [e for e in Follower(self.session.log.path).new() if isinstance(e, Money)]
+
+    @property
+    def settled(self) -> list[Money]:
+        return [e for e in self.money if e.op == "settle"]
 
     @property
     def notes(self) -> list[str]:
-        return [f"{e['event']}: {e['detail']}" for e in self.journal.of("note")]
+        events = Follower(self.session.log.path).new()
+        return [f"{e.event}: {e.detail}" for e in events if isinstance(e, Note)]
+
+    def close(self) -> None:
+        self.session.log.close()
 
 
 UNUSABLE = {

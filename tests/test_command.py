@@ -46,7 +46,7 @@ IMPROVE = "source = Path('train.py').read_text()\nPath('train.py').write_text(so
 
 
 def ask(proposer: CommandProposer, books: Books, **more):
-    return proposer.propose(history(more.pop("count", 9), train_source=TRAIN, **more), books.purse)
+    return proposer.propose(history(more.pop("count", 9), train_source=TRAIN, **more), books.budget)
 
 
 def test_the_edited_file_is_the_proposal(agent, books, private_tmp):

@@ -21,7 +21,7 @@ def researched(folder: Path, forge: Forge, ideas: list[dict] = IDEAS) -> Site:
     """A finished session without a claim."""
     site = Site.new(folder, ideas)
     code, out, err = forge.run(site.repo, site.argv("--experiments", str(len(ideas))), site.env)
-    assert code == 0 and site.ledger().claim is None, out + err
+    assert code == 0 and site.state().claim is None, out + err
     return site
 
 

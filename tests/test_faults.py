@@ -341,10 +341,10 @@ def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, for
 RESUME = """
 import sys, time
 from pathlib import Path
-from autorl.loop.loop import Loop
+from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.runners.scripted import ScriptedRunner
-from autorl.session.session import Bounds, Settings, open_session
+from autorl.session import Bounds, Settings, open_session
 began = time.process_time()  # a machine that does other things as well is not what is measured
 session = open_session(Path(sys.argv[1]), "t", Settings())
 class Silent:

@@ -46,9 +46,9 @@ def test_rows_and_verdicts_of_a_session(tmp_path, forge) -> None:
     site = Site.new(tmp_path / "site", IDEAS)
     code, _, err = forge.run(site.repo, site.argv(), site.env)
     assert code == 0, err
-    ledger = site.ledger()
-    lines = [f"{v.attempt} {v.outcome}: {v.reason}" for v in ledger.verdicts]
-    lines += [f"refused {r['title']}: {r['reason']}" for r in ledger.refusals]
+    state = site.state()
+    lines = [f"{v.attempt} {v.outcome}: {v.reason}" for v in state.verdicts]
+    lines += [f"refused {r.title}: {r.reason}" for r in state.refusals]
     table = (site.folder / "results.tsv").read_text(encoding="utf-8").splitlines()
     names = table[0].split("\t")
     unsteady = {names.index(name) for name in ("commit", "seconds")}  # hashes hold the time

@@ -10,12 +10,12 @@ from modal_stand_in import StandIn, StandInCall
 from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 
 from autorl.errors import Paused
-from autorl.loop.loop import Loop
+from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.runners.scripted import read_script, scores
-from autorl.session.session import Bounds, Settings, open_session
-from autorl.session.state import Ledger
+from autorl.session import Bounds, Settings, open_session
+from autorl.session import SessionState
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ class Fragile(Quiet):
             raise Crash
 
 
-def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
+def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionState:
     session = open_session(
         site.repo,
         site.tag,
@@ -156,10 +156,10 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
         seed=1,
     )
     taken = sum(
-        a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values()
+        a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
     )
     taken += sum(
-        r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals
+        r.proposer == "replay" and not r.retry_of for r in session.state.refusals
     )
     try:
         Loop(session, Replay(site.ideas, taken), cloud.runner(PLACES), bounds, screen).run()
@@ -167,7 +167,7 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> Ledger:
         pass
     finally:
         session.close()
-    return site.ledger()
+    return site.state()
 
 
 def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: P
     for _ in range(2):  # and starting again changes nothing
         with pytest.raises(Paused, match="max-usd"):
             sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
-        ledger = site.ledger()
+        ledger = site.state()
         assert not ledger.pending() and not site.broken_invariants(ended=False)
         assert (
             ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs))

@@ -17,7 +17,7 @@ from autorl.records import Experiment, Verdict
 
 def messages_of(count: int, claude, server: ApiServer, books: Books, **more) -> dict:
     server.add(GOOD)
-    claude(server).propose(history(count, **more), books.purse)
+    claude(server).propose(history(count, **more), books.budget)
     return server.exchanges[-1].body
 
 
@@ -32,7 +32,7 @@ def test_prefixes_are_byte_equal_within_a_conversation(server, books, claude):
         propose("typo", "NOPE", "x"),
         GOOD,
     )
-    claude(server).propose(history(20), books.purse)
+    claude(server).propose(history(20), books.budget)
     for earlier, later in itertools.pairwise(server.exchanges):
         assert as_bytes(later.body["messages"]).startswith(as_bytes(earlier.body["messages"])[:-1])
         assert all(
@@ -166,7 +166,7 @@ def test_proposing_costs_little_time_besides_the_api(server, books, claude):
     own = []
     for _ in range(6):
         began = time.monotonic()
-        proposal = researcher.propose(night, books.purse)
+        proposal = researcher.propose(night, books.budget)
         own.append(time.monotonic() - began - proposal.seconds)
     assert sorted(own)[len(own) // 2] <= 0.5, own
 

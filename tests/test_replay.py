@@ -33,7 +33,7 @@ def replay(tmp_path: Path, rows, consumed: int = 0, lines: bool = True) -> Repla
 
 @pytest.fixture
 def purse(books):
-    return books.purse
+    return books.budget
 
 
 @pytest.mark.parametrize("lines", [True, False], ids=["json lines", "json array"])

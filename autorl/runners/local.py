@@ -36,6 +36,7 @@ class LocalRunner:
     """
 
     name = "local"
+    survives_restart, owns_cores, invents_scores = False, True, False
 
     def __init__(self, places: int = 1, root: Path = PROJECT):
         self.places, self.root = places, root
@@ -50,6 +51,9 @@ class LocalRunner:
     def close(self) -> None:
         """Remove what this runner kept between runs; also happens when it is collected, but not when a process exits at once."""
         self._forget()
+
+    def worst_usd(self, job: Job) -> float:
+        return 0.0
 
     def start(self, job: Job, folder: Path) -> str:
         """Begin a run; the handle names the judge's process.

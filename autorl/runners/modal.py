@@ -95,6 +95,7 @@ class ModalRunner:
     """
 
     name = "modal"
+    survives_restart, owns_cores, invents_scores = True, False, False
 
     def __init__(
         self, function: Callable[[Job], Function], from_id: Callable[[str], Call], places: int = 1,

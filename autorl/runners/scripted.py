@@ -66,12 +66,19 @@ class ScriptedRunner:
     """interfaces.Runner over scripts; `places` runs at once, each a real child process."""
 
     name = "scripted"
+    survives_restart, owns_cores, invents_scores = False, True, True
 
     def __init__(self, places: int = 1):
         self.places = places
         self._running: dict[
             str, tuple[subprocess.Popen[bytes], Job, Path, dict[str, Any], float]
         ] = {}
+
+    def worst_usd(self, job: Job) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        pass
 
     def start(self, job: Job, folder: Path) -> str:
         script = read_script(job.train_source)

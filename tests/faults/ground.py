@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from autorl.records import to_json
-from autorl.session.event_log import Journal
-from autorl.session.state import Ledger
+from autorl.session import SessionState, fold
+from autorl.session.event_log import Follower
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ENV_ID = "Pendulum-v1"
@@ -103,13 +103,14 @@ class Site:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def events(self) -> list[dict[str, Any]]:
-        return Journal.read(self.folder / "journal.jsonl")
+        """The journal's events as plain data, each with its type and its defaults."""
+        return [
+            {"type": e.__struct_config__.tag, **{n: to_json(getattr(e, n)) for n in e.__struct_fields__}}
+            for e in Follower(self.folder / "journal.jsonl").new()
+        ]
 
-    def ledger(self) -> Ledger:
-        ledger = Ledger()
-        for event in self.events():
-            ledger.fold(event)
-        return ledger
+    def state(self) -> SessionState:
+        return fold(Follower(self.folder / "journal.jsonl").new())
 
     def picture(self) -> dict[str, str]:
         """The user's side of the repository: files outside of results/ and .autorl/, HEAD, index, branches, config."""
@@ -140,8 +141,8 @@ class Site:
 
     def decisions(self) -> dict[str, Any]:
         """What must be the same with and without faults: rows, verdicts and the branch, without hashes and times."""
-        ledger = self.ledger()
-        by_commit = {a.commit: a.n for a in ledger.attempts.values()}
+        state = self.state()
+        by_commit = {a.commit: a.n for a in state.attempts.values()}
         rows = [
             [
                 r.n,
@@ -153,10 +154,10 @@ class Site:
                 _round(r.stderr),
                 r.parent,
             ]
-            for r in ledger.rows()
+            for r in state.rows()
         ]
         verdicts = [
-            {k: _round(v) for k, v in to_json(verdict).items()} for verdict in ledger.verdicts
+            {k: _round(v) for k, v in to_json(verdict).items()} for verdict in state.verdicts
         ]
         for (
             verdict
@@ -168,14 +169,14 @@ class Site:
             "branch": by_commit.get(
                 git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)
             ),
-            "refused": [r["title"] for r in ledger.refusals],
+            "refused": [r.title for r in state.refusals],
         }
 
     def repeated(self) -> int:
         """How many runs were started for nothing."""
         return sum(
             r.record is not None and r.record.status == "interrupted"
-            for r in self.ledger().runs.values()
+            for r in self.state().runs.values()
         )
 
     # -- invariants --------------------------------------------------------------------------------------------------
@@ -185,22 +186,22 @@ class Site:
         breaks: list[str] = []
         if not (self.folder / "journal.jsonl").exists():
             return self._i4() + self._i5()
-        ledger = self.ledger()
+        state = self.state()
         for check in (self._i1, self._i2, self._i3, self._i6):
-            breaks += check(ledger, ended)
-        return breaks + self._i4() + self._i5() + self._i7(ledger)
+            breaks += check(state, ended)
+        return breaks + self._i4() + self._i5() + self._i7(state)
 
-    def _i1(self, ledger: Ledger, ended: bool) -> list[str]:
-        if not ended or not ledger.verdicts:
+    def _i1(self, state: SessionState, ended: bool) -> list[str]:
+        if not ended or not state.verdicts:
             return []
         kept: list[int] = []
-        for verdict in ledger.verdicts:
+        for verdict in state.verdicts:
             if verdict.outcome in ("baseline", "keep"):
                 kept.append(verdict.attempt)
-            kept = [n for n in kept if n not in verdict.undone]
+            kept = [n for n in kept if n not in verdict.taken_back]
         tip, due = (
             git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False),
-            ledger.attempts[kept[-1]].commit,
+            state.attempts[kept[-1]].commit,
         )
         breaks = (
             []
@@ -218,7 +219,7 @@ class Site:
                 f"refs/autorl/{self.tag}/",
             ).splitlines()
         )
-        for attempt in ledger.attempts.values():
+        for attempt in state.attempts.values():
             if attempt.commit and pins.get(f"refs/autorl/{self.tag}/{attempt.n}") != attempt.commit:
                 breaks.append(f"I1: attempt {attempt.n} is not pinned at {attempt.commit[:8]}")
         notes = {
@@ -228,29 +229,29 @@ class Site:
         breaks += [
             f"I1: attempt {n} was kept and has no note"
             for n in kept
-            if ledger.attempts[n].commit not in notes
+            if state.attempts[n].commit not in notes
         ]
         return breaks
 
-    def _i2(self, ledger: Ledger, ended: bool) -> list[str]:
+    def _i2(self, state: SessionState, ended: bool) -> list[str]:
         events, breaks = self.events(), []
         for kind in ("started", "run"):
             numbers = [e["run"] for e in events if e["type"] == kind]
             if len(numbers) != len(set(numbers)):
                 breaks.append(f"I2: a {kind} event is there twice: {sorted(numbers)}")
-        counted = [r.seed_index for r in ledger.runs.values() if r.counted]
+        counted = [r.seed_index for r in state.runs.values() if r.counted]
         if len(counted) != len(set(counted)):
             breaks.append("I2: two counted runs share a seed")
-        if ended and ledger.pending():
-            breaks.append(f"I2: runs {[r.run for r in ledger.pending()]} have no end")
+        if ended and state.pending():
+            breaks.append(f"I2: runs {[r.run for r in state.pending()]} have no end")
         numbers = [e["n"] for e in events if e["type"] == "attempt"]
         if numbers != list(range(len(numbers))):
             breaks.append(f"I2: attempts are numbered {numbers}")
         return breaks
 
-    def _i3(self, ledger: Ledger, ended: bool) -> list[str]:
+    def _i3(self, state: SessionState, ended: bool) -> list[str]:
         breaks = []
-        for run in ledger.runs.values():
+        for run in state.runs.values():
             record = run.record
             if record is None or record.avg_return is None:
                 continue
@@ -263,10 +264,10 @@ class Site:
                 record.avg_return, math.fsum(record.returns) / EPISODES, rel_tol=1e-12
             ):
                 breaks.append(f"I3: run {run.run} has a score and no complete record")
-        for row in ledger.rows():
+        for row in state.rows():
             scored = [
                 r.record.avg_return
-                for r in ledger.runs_of(row.n)
+                for r in state.runs_of(row.n)
                 if r.counted and r.record and r.record.avg_return is not None
             ]
             if row.avg_return is not None and not math.isclose(
@@ -292,10 +293,10 @@ class Site:
             time.sleep(0.02)
         return [f"I5: alive: {alive}"] if alive else []
 
-    def _i6(self, ledger: Ledger, ended: bool) -> list[str]:
+    def _i6(self, state: SessionState, ended: bool) -> list[str]:
         path = self.folder / "results.tsv"
         if not path.exists():
-            return ["I6: there is no results.tsv"] if ended and ledger.rows() else []
+            return ["I6: there is no results.tsv"] if ended and state.rows() else []
         lines = path.read_text(encoding="utf-8").split("\n")
         widths = {line.count("\t") for line in lines[:-1]}
         breaks = (
@@ -306,7 +307,7 @@ class Site:
         if ended and not breaks:
             names = lines[0].split("\t")
             table = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:-1]]
-            rows = ledger.rows()
+            rows = state.rows()
             if len(table) != len(rows):
                 breaks.append(f"I6: results.tsv has {len(table)} rows, the journal {len(rows)}")
             for row, shown in zip(rows, table, strict=False):
@@ -323,13 +324,13 @@ class Site:
                     breaks.append(f"I6: results.tsv says {shown} of row {row.n}")
         return breaks
 
-    def _i7(self, ledger: Ledger) -> list[str]:
+    def _i7(self, state: SessionState) -> list[str]:
         reserved: dict[str, float] = {}
         for event in self.events():
             if event["type"] == "money":
                 reserved[event["ticket"]] = event["usd"]
         low = math.fsum(reserved.values()) - 1e-9
-        return [] if ledger.spent() >= low else [f"I7: {ledger.spent()} spent, {low} journaled"]
+        return [] if state.spent() >= low else [f"I7: {state.spent()} spent, {low} journaled"]
 
 
 def children_in(folder: Path) -> list[str]:

@@ -20,11 +20,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from ground import ENV_ID, EPISODES, Site  # noqa: E402
 
-from autorl.loop.loop import Loop  # noqa: E402
+from autorl.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, Progress, RunRecord  # noqa: E402
 from autorl.runners.scripted import ScriptedRunner  # noqa: E402
-from autorl.session.session import Bounds, Settings, open_session  # noqa: E402
+from autorl.session import Bounds, Settings, open_session  # noqa: E402
 
 PLACES, EXPERIMENTS = 4, 30
 BASELINE = (
@@ -144,10 +144,10 @@ def night(folder: Path, seed: int = 1) -> Night:
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner, screen = Unreliable(seed + sitting), Quiet(25 if sitting == 0 else None)
         taken = sum(
-            a.proposer == "replay" and a.again is None for a in session.ledger.attempts.values()
+            a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
         )
         taken += sum(
-            r["proposer"] == "replay" and r.get("again") is None for r in session.ledger.refusals
+            r.proposer == "replay" and not r.retry_of for r in session.state.refusals
         )
         try:
             loop = screen.loop = Loop(
@@ -166,7 +166,7 @@ def night(folder: Path, seed: int = 1) -> Night:
         ]
     if found.exits != [130, 0]:
         found.broken.append(f"I8: exit codes {found.exits}")
-    ledger, flying = site.ledger(), 0
+    ledger, flying = site.state(), 0
     for event in site.events():
         flying += {"started": 1, "run": -1}.get(event["type"], 0)
         found.most_at_once = max(found.most_at_once, flying)
