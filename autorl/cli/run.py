@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from autorl.cli.console import Terminal
 from autorl.cli.experiment import start_loop
 from autorl.cli.status import print_evidence, print_status
 from autorl.environments import check_env, load_harness
@@ -22,6 +21,7 @@ from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
 from autorl.loop.loop import Loop
 from autorl.proposers.replay import Replay
+from autorl.report.progress import ProgressBars
 from autorl.session.session import (
     Bounds,
     Session,
@@ -254,7 +254,7 @@ def sit(
         if settings.cores:
             session.settings = replace(session.settings, cores=settings.cores)
         runner = make_runner(session.settings, root)
-        with Terminal() as screen:
+        with ProgressBars() as screen:
             loop: Loop | None = None
 
             def on_signal(number: int, frame: object) -> None:
