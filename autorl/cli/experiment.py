@@ -1,7 +1,7 @@
-"""`try` and `wait`: a person or a coding agent at the keyboard uses the loop's own machinery.
+"""`try` and `wait`: a person or a coding agent uses the loop's own machinery.
 
-`try` leaves ./train.py in a session's inbox, starts a loop in the background if none is working on it, and returns an
-id; `wait` looks at that id. What it does not do: measure or decide.
+`try` puts ./train.py into a session's inbox, starts a loop in the background if none works on it,
+and returns an id; `wait` asks for that id. What it does not do: measure or decide.
 """
 
 import subprocess
@@ -28,20 +28,70 @@ from autorl.source.checks import ast_key, vet
 from autorl.system.locks import holder, holder_pid
 
 
-def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
-    """Put ./train.py into a session's inbox and see that a loop works on it."""
+def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
+    """Put ./train.py into a session's inbox and see that a loop works on it.
+
+    Args:
+        o: the flags of `try`.
+
+    Raises:
+        UserError: the session, its settings or train.py cannot be used; one sentence says why.
+    """
     workspace = Workspace(root)
     source = workspace.working_source()
+    names = {"budget": "time_budget", "episodes": "num_eval_episodes"}
+    flags = ("budget", "episodes", "rigor", "sandbox", "env_id", "runner")
+    asked = {names.get(flag, flag): o[flag] for flag in flags if o[flag] is not None}
+    folder, ledger = _find(root, o["tag"], o["env_id"]) or _open(
+        root, o["tag"], asked, workspace, source
+    )
+    kept = ledger.session["settings"]
+    if clash := next((k for k, v in asked.items() if kept[k] != v), None):
+        raise UserError(
+            f"The session {folder.name!r} was begun with {clash.replace('_', ' ')} {kept[clash]}, "
+            f"not {asked[clash]}: leave the flag out, or give --tag NAME for a session of its own."
+        )
+    inbox = Inbox(folder / "inbox")
+    known = {a.key for a in ledger.attempts.values()} or {ledger.session["baseline"]["key"]}
+    _vet(source, known | {ast_key(p.source) for _, p in inbox.waiting() if p.source})
     title, _, rest = o["message"].strip().partition("\n")
-    given = {
-        "time_budget": o["budget"],
-        "num_eval_episodes": o["episodes"],
-        "rigor": o["rigor"],
-        "sandbox": o["sandbox"],
-        "env_id": o["env_id"],
-        "runner": o["runner"],
+    ticket = inbox.leave(
+        Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
+    )
+    try:
+        if holder_pid(folder / "session.lock") is None:
+            start_loop(root, folder)
+    except UserError:
+        inbox.drop(ticket)  # refused is refused: nothing is measured later
+        raise
+    takes = f"about {ledger.session['settings']['time_budget'] * 1.05 / 60:.0f} minutes a run"
+    if sum(r.counted for r in ledger.runs.values()) < 4:
+        takes += "; the first experiment of a session waits for 4 runs of the baseline"
+    else:
+        takes += ", up to 6 runs"
+    return {
+        "id": ticket,
+        "session": folder.name,
+        "state": "queued",
+        "takes": takes,
+        "next": f"{program(root)} wait {ticket} --timeout 540",
     }
-    asked = {k: v for k, v in given.items() if v is not None}
+
+
+def _find(root: Path, tag: str | None, env_id: str | None) -> tuple[Path, Ledger] | None:
+    """The session that is meant (its folder, its ledger); None where a new one has to be made."""
+    try:
+        path = find_session(root, tag, env_id)
+        ledger = read_ledger(path)
+    except UserError:
+        return None
+    return None if tag is None and ledger.finished else (path.parent, ledger)
+
+
+def _open(
+    root: Path, tag: str | None, asked: dict[str, Any], workspace: Workspace, source: str
+) -> tuple[Path, Ledger]:
+    """Make a session with the settings that were asked for; what cannot work is refused before."""
     harness = load_harness(root)
     defaults = {
         "env_id": harness.ENV_ID,
@@ -49,95 +99,60 @@ def leave(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "num_eval_episodes": harness.NUM_EVAL_EPISODES,
     }
     settings = from_json(Settings, defaults | asked)
-    try:
-        path = find_session(root, o["tag"], o["env_id"])
-        if o["tag"] is None and read_ledger(path).finished:
-            raise UserError("finished")
-        ledger = read_ledger(path)
-    except UserError:
-        check_env(settings.env_id, root)
-        if not 0 < settings.time_budget < float("inf"):
-            raise UserError(
-                f"The budget must be more than 0 seconds, not {settings.time_budget:g}."
-            ) from None
-        if settings.num_eval_episodes < 1:
-            raise UserError(
-                f"At least one evaluation episode is needed, not {settings.num_eval_episodes}."
-            ) from None
-        if why := vet(source, {ast_key(workspace.head_source())}):
-            raise UserError(f"./train.py was not taken: {why}") from None
-        session = open_session(
-            root, o["tag"], settings, new=o["tag"] is None, given=frozenset(asked)
-        )
-        session.close()
-        path, ledger = session.folder / "journal.jsonl", session.ledger
-    kept, known = (
-        ledger.session["settings"],
-        {a.key for a in ledger.attempts.values()} or {ledger.session["baseline"]["key"]},
-    )
-    if clash := next((k for k, v in asked.items() if kept[k] != v), None):
-        raise UserError(
-            f"The session {path.parent.name!r} was begun with {clash.replace('_', ' ')} {kept[clash]}, not {asked[clash]}: leave the flag out, or give --tag NAME for a session of its own."
-        )
-    inbox = Inbox(path.parent / "inbox")
-    known |= {ast_key(p.source) for _, p in inbox.waiting() if p.source}
+    check_env(settings.env_id, root)
+    if not 0 < settings.time_budget < float("inf"):
+        budget = settings.time_budget
+        raise UserError(f"The budget must be more than 0 seconds, not {budget:g}.")
+    if settings.num_eval_episodes < 1:
+        episodes = settings.num_eval_episodes
+        raise UserError(f"At least one evaluation episode is needed, not {episodes}.")
+    _vet(source, {ast_key(workspace.head_source())})
+    session = open_session(root, tag, settings, new=tag is None, given=frozenset(asked))
+    session.close()
+    return session.folder, session.ledger
+
+
+def _vet(source: str, known: set[str]) -> None:
     if why := vet(source, known):
         raise UserError(f"./train.py was not taken: {why}")
-    ticket = inbox.leave(
-        Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
-    )
-    try:
-        if holder_pid(path.parent / "session.lock") is None:
-            start_loop(root, path.parent)
-    except UserError:
-        inbox.drop(ticket)  # refused is refused: nothing is measured later
-        raise
-    runs = sum(r.counted for r in ledger.runs.values())
-    minutes = ledger.session["settings"]["time_budget"] * 1.05 / 60
-    return {
-        "id": ticket,
-        "session": path.parent.name,
-        "state": "queued",
-        "takes": f"about {minutes:.0f} minutes a run; the first experiment of a session waits for 4 runs of the baseline"
-        if runs < 4
-        else f"about {minutes:.0f} minutes a run, up to 6 runs",
-        "next": f"{program(root)} wait {ticket} --timeout 540",
-    }
 
 
 def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
-    """Start a loop in the background on what waits in a session's inbox, and see it take the session.
+    """Start a loop in the background on a session's inbox, and wait until it holds the session.
 
     Raises:
         UserError: it ended at once; its last line says why.
     """
+    script = root / "agent_loop.py"
+    main = [str(script)] if script.is_file() else ["-c", "from autorl.cli import main; main()"]
     with open(folder / "loop.log", "ab") as log:
         loop = subprocess.Popen(
-            [sys.executable, *_program_file(root), "run", "--tag", folder.name, "--inbox-only"],
-            cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, *main, "run", "--tag", folder.name, "--inbox-only"],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     end = time.monotonic() + patience
     while time.monotonic() < end and holder_pid(folder / "session.lock") is None:
         if (code := loop.poll()) is not None:
             if code not in (0, 130) and holder_pid(folder / "session.lock") is None:
-                lines = (folder / "loop.log").read_text(
-                    encoding="utf-8", errors="replace"
-                ).splitlines() or ["it said nothing"]
-                raise UserError(
-                    f"The loop for {folder.name!r} could not start: {lines[-1].removeprefix('autorl: ')}"
-                )
+                text = (folder / "loop.log").read_text(encoding="utf-8", errors="replace")
+                why = (text.splitlines() or ["it printed nothing"])[-1].removeprefix("autorl: ")
+                raise UserError(f"The loop for {folder.name!r} could not start: {why}")
             return
         time.sleep(0.05)
 
 
-def _program_file(root: Path) -> list[str]:
-    """Arguments of Python that start the command line on this project."""
-    script = root / "agent_loop.py"
-    return [str(script)] if script.is_file() else ["-c", "from autorl.cli import main; main()"]
+def look_up(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
+    """What is known of an experiment now, and the exit code of `wait`.
 
+    Args:
+        ticket: the id that `try` printed, or an experiment's number.
 
-def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
-    """(what is known of an experiment, exit code: 0 decided, 4 under way, 1 nobody works on it).
+    Returns:
+        (answer, code): 0 decided or refused, 4 under way, 1 nobody works on it.
 
     Raises:
         UserError: no session knows this id.
@@ -147,74 +162,35 @@ def look_at(root: Path, ticket: str) -> tuple[dict[str, Any], int]:
     for path in journals(root):
         ledger = read_ledger(path)
         attempt = _by_ticket(ledger, ticket)
-        refused = next((r for r in ledger.refusals if r.get("ticket") == ticket), None)
-        queued = (path.parent / "inbox" / f"{ticket}.json").is_file()
-        if attempt is None and refused is None and not queued:
-            continue
-        tag = path.parent.name
-        answer: dict[str, Any] = {"id": ticket, "session": tag, "state": "running"}
-        ended = f": {ledger.ended}" if ledger.ended else ""
-        if refused is not None:
-            return answer | {
-                "state": "refused",
-                "reason": refused["reason"],
-                "next": "mend ./train.py and try again",
-            }, 0
-        alive = holder(path.parent / "session.lock")
-        resume, again = (
-            f"{program(root)} run --tag {tag} --inbox-only",
-            f"{program(root)} wait {ticket} --timeout 540",
-        )
-        if attempt is None:
-            return _under_way(answer | {"state": "queued"}, alive, ended, resume, again)
-        row, tip = ledger.row(attempt), incumbent(ledger)
-        best = ledger.row(tip) if tip else None
-        answer |= {
-            "experiment": attempt.n,
-            "title": attempt.title,
-            "commit": attempt.commit,
-            "avg_return": row.avg_return,
-            "stderr": row.stderr,
-            "runs": row.runs,
-        }
-        answer |= {
-            "incumbent": tip.n if tip else None,
-            "incumbent_return": best.avg_return if best else None,
-        }
-        logs = [r.folder for r in ledger.runs.values() if r.attempt == attempt.n]
-        answer["log"] = f"{logs[-1]}/run.log" if logs else None
-        stand = (
-            a
-            for a in reversed(ledger.attempts.values())
-            if a.verdict and a.verdict.outcome == "keep" and a.state != "undone"
-        )
-        kept = next(stand, None)
-        arriving = (
-            attempt is kept and attempt.commit != ledger.tip
-        )  # kept, and the branch is about to move there
-        if attempt.verdict is None or attempt.state == "superseded" or arriving:
-            pending = [r for r in ledger.pending()]
-            if pending:
+        answer = {"id": ticket, "session": path.parent.name}
+        if refused := next((r for r in ledger.refusals if r.get("ticket") == ticket), None):
+            reason, what_next = refused["reason"], "fix ./train.py and try again"
+            return answer | {"state": "refused", "reason": reason, "next": what_next}, 0
+        if attempt is not None:
+            answer |= {"state": "running"} | _figures(ledger, attempt)
+            if _is_settled(ledger, attempt):
+                return answer | _decision(ledger, attempt, path.parent.name), 0
+            if pending := ledger.pending():
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
-            return _under_way(answer, alive, ended, resume, again)
-        answer |= {
-            "state": "decided",
-            "outcome": row.status,
-            "seconds": row.seconds,
-            "reason": row.reason,
-        }
-        answer["next"] = (
-            "kept: go on from this ./train.py" if attempt is kept
-            else f"the best one is another: git show autoresearch/{tag}:./train.py > train.py.best && mv train.py.best train.py; then the next idea"
-        )  # fmt: skip
-        return answer, 0
+        elif (path.parent / "inbox" / f"{ticket}.json").is_file():
+            answer["state"] = "queued"
+        else:
+            continue
+        if holder(path.parent / "session.lock"):
+            return answer | {"next": f"{program(root)} wait {ticket} --timeout 540"}, 4
+        ended = f": {ledger.ended}" if ledger.ended else ""
+        return answer | {
+            "state": "waiting for a loop",
+            "reason": f"no loop works on this session{ended}",
+            "next": f"{program(root)} run --tag {path.parent.name} --inbox-only",
+        }, 1
     raise UserError(
         f"No session knows the id {ticket}; `{program(root)} history` lists what there is."
     )
 
 
 def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
-    """The newest attempt with this id (a superseded one is measured again under the same id), or by its number."""
+    """The newest attempt with this id or number; a superseded one is measured again."""
     found = [
         a
         for a in ledger.attempts.values()
@@ -224,19 +200,54 @@ def _by_ticket(ledger: Ledger, ticket: str) -> Attempt | None:
     return (live or found)[-1] if found else None
 
 
-def _under_way(
-    answer: dict[str, Any], alive: str, ended: str, resume: str, again: str
-) -> tuple[dict[str, Any], int]:
-    if not alive:
-        return answer | {
-            "state": "waiting for a loop",
-            "reason": f"no loop works on this session{ended}",
-            "next": resume,
-        }, 1
-    return answer | {"next": again}, 4
+def _figures(ledger: Ledger, attempt: Attempt) -> dict[str, Any]:
+    row, best = ledger.row(attempt), incumbent(ledger)
+    logs = [r.folder for r in ledger.runs.values() if r.attempt == attempt.n]
+    return {
+        "experiment": attempt.n,
+        "title": attempt.title,
+        "commit": attempt.commit,
+        "avg_return": row.avg_return,
+        "stderr": row.stderr,
+        "runs": row.runs,
+        "incumbent": best.n if best else None,
+        "incumbent_return": ledger.row(best).avg_return if best else None,
+        "log": f"{logs[-1]}/run.log" if logs else None,
+    }
+
+
+def _newest_keep(ledger: Ledger) -> Attempt | None:
+    for a in reversed(ledger.attempts.values()):
+        if a.verdict and a.verdict.outcome == "keep" and a.state != "undone":
+            return a
+    return None
+
+
+def _is_settled(ledger: Ledger, attempt: Attempt) -> bool:
+    """Decided, and where it was kept the branch has moved there."""
+    if attempt.verdict is None or attempt.state == "superseded":
+        return False
+    return attempt.commit == ledger.tip or attempt is not _newest_keep(ledger)
+
+
+def _decision(ledger: Ledger, attempt: Attempt, tag: str) -> dict[str, Any]:
+    row = ledger.row(attempt)
+    what_next = "kept: go on from this ./train.py"
+    if attempt is not _newest_keep(ledger):
+        fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
+        fetch += " && mv train.py.best train.py"
+        what_next = f"the best one is another: {fetch}; then the next idea"
+    return {
+        "state": "decided",
+        "outcome": row.status,
+        "seconds": row.seconds,
+        "reason": row.reason,
+        "next": what_next,
+    }
 
 
 def incumbent(ledger: Ledger) -> Attempt | None:
+    """The attempt at the tip of the research branch, else the baseline."""
     return next(
         (a for a in reversed(ledger.attempts.values()) if a.commit and a.commit == ledger.tip),
         ledger.attempts.get(0),

@@ -1,6 +1,6 @@
 """report.html: one self-contained page, without script and without any address to load from.
 
-page.html filled in by jinja2, which comes with torch; every text is made harmless and escaped there.
+page.html, filled in by jinja2 (it comes with torch); every text is made harmless and escaped there.
 """
 
 import base64
@@ -27,7 +27,7 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
     """What `confirm` recorded, as tables: the statistics of both arms, and every run they rest on.
 
     Args:
-        evidence: the claim's record: `claim` (the figures), `runs`, `commits`; what it lacks is left
+        evidence: the claim's record: `claim` (the figures), `runs`, `commits`; what it lacks stays
             empty.
     """
     figures: Mapping[str, Any] = evidence.get("claim") or {}
@@ -40,11 +40,8 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
         (
             arm,
             str(commits.get(arm, ""))[:7],
-            show(f"runs{suffix}", 0),
-            show(f"crashes{suffix}", 0),
-            show(f"mean{suffix}"),
-            show(f"iqm{suffix}"),
-            show(f"std{suffix}"),
+            *(show(name + suffix, 0) for name in ("runs", "crashes")),
+            *(show(name + suffix) for name in ("mean", "iqm", "std")),
         )
         for arm, suffix in (("baseline", "0"), ("champion", ""))
     )

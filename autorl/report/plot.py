@@ -1,7 +1,7 @@
-"""progress.png: every experiment a dot, the kept ones named, the incumbent's mean and standard error.
+"""progress.png: every experiment a dot, the kept ones named, the incumbent's mean with its error.
 
-A missing score is a mark at the bottom edge, never a number. Drawn by matplotlib's Agg backend, without
-a display; matplotlib is imported when the first plot is asked for.
+A missing score is a mark at the bottom edge, never a number. Drawn by matplotlib's Agg backend,
+without a display; matplotlib is imported when the first plot is asked for.
 """
 
 import io
@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autorl.records import Row
-from autorl.report.tables import headline, plain, summarize
+from autorl.report.tables import headline, mean, plain, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 INK, KEPT, DULL, BAD, GOAL = "#222222", "#1a7f4b", "#b8bcc2", "#c0392b", "#8e6bbf"
 
 # Where a name may stand, in points from its dot; the first free place that covers nothing is taken.
 HEIGHTS = (14, -16, 28, -30, 42, -44, 58, -60, 76, -78, 96, -100, 120, -130, 150, -160)
 OFFSETS = [(dx, dy) for dy in HEIGHTS for dx in (8, -8)]
+FONT: dict[str, Any] = {"fontsize": 7.5, "parse_math": False}
+LEADER: dict[str, Any] = {
+    "arrowstyle": "-",
+    "color": "#888888",
+    "lw": 0.6,
+    "shrinkA": 0,
+    "shrinkB": 3,
+}
 
 
 def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = None) -> bytes:
@@ -66,14 +73,14 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph this font lacks is drawn as a box
-        _name_kept(figure, axes, scored, kept, last, goal)
+        _name_kept(axes, scored, kept, last, goal)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def _has_score(row: Row) -> bool:
-    return row.status != "crash" and row.avg_return is not None and math.isfinite(row.avg_return)
+    return (score := mean(row)) is not None and math.isfinite(score)
 
 
 def _score(row: Row) -> float:
@@ -86,17 +93,14 @@ def _error(row: Row) -> float:
     return row.stderr or 0.0
 
 
-# ---------------------------------------------------------------------------
-# The axes and what stands on them
-# ---------------------------------------------------------------------------
+# -- The axes and what stands on them --------------------------------------------------------------
 
 
 def _prepare(axes: "Axes", last: int, title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_xlim(-0.6, max(last, 3) + max(0.6, last * 0.04))
-    axes.set_xlabel("experiment")
-    axes.set_ylabel("average return")
+    xlim = (-0.6, max(last, 3) + max(0.6, last * 0.04))
+    axes.set(xlim=xlim, xlabel="experiment", ylabel="average return")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
@@ -183,18 +187,11 @@ def _draw_kept(axes: "Axes", kept: Sequence[Row], last: int) -> None:
     axes.errorbar(x, y, fmt="o", ms=6, color=KEPT, ecolor=KEPT, zorder=4, label=label, **bars)
 
 
-# ---------------------------------------------------------------------------
-# Names of the kept
-# ---------------------------------------------------------------------------
+# -- Names of the kept -----------------------------------------------------------------------------
 
 
 def _name_kept(
-    figure: "Figure",
-    axes: "Axes",
-    scored: Sequence[Row],
-    kept: Sequence[Row],
-    last: int,
-    goal: float | None,
+    axes: "Axes", scored: Sequence[Row], kept: Sequence[Row], last: int, goal: float | None
 ) -> None:
     """Write each kept row's description where it covers no other name and few dots and lines.
 
@@ -204,6 +201,8 @@ def _name_kept(
 
     if not kept:
         return
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # the axes were made by one
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     points = figure.dpi / 72  # pixels
@@ -216,7 +215,7 @@ def _name_kept(
 
     def boxes(row: Row, text: str, offsets: Sequence[tuple[int, int]]) -> dict[Any, Bbox]:
         """The places inside the axes that no name has taken, by offset."""
-        probe = axes.text(0, 0, text, fontsize=7.5, parse_math=False)
+        probe = axes.text(0, 0, text, **FONT)
         width, height = probe.get_window_extent().size
         probe.remove()
         x, y = to_pixels((row.n, _score(row)))
@@ -225,9 +224,9 @@ def _name_kept(
             left = x + dx * points - (width if dx < 0 else 0)
             bottom = y + dy * points - height / 2
             box = Bbox.from_bounds(left, bottom, width, height).padded(3)
-            if frame.contains(*box.min) and frame.contains(*box.max):
-                if not box.count_overlaps(taken):
-                    found[dx, dy] = box
+            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            if inside and not box.count_overlaps(taken):
+                found[dx, dy] = box
         return found
 
     def covered(box: Bbox) -> int:
@@ -241,31 +240,16 @@ def _name_kept(
             if free:
                 offset = min(free, key=lambda place: covered(free[place]))
                 taken.append(free[offset])
-                _annotate(axes, row, text, offset)
+                style: dict[str, Any] = {"color": INK, "va": "center", "zorder": 5, **FONT}
+                style |= {"textcoords": "offset points", "arrowprops": LEADER}
+                style |= {"xytext": offset, "ha": "left" if offset[0] > 0 else "right"}
+                axes.annotate(text, (row.n, _score(row)), annotation_clip=False, **style)
                 break
-
-
-def _annotate(axes: "Axes", row: Row, text: str, offset: tuple[int, int]) -> None:
-    """A name beside its dot, with a line to it."""
-    axes.annotate(
-        text,
-        (row.n, _score(row)),
-        xytext=offset,
-        textcoords="offset points",
-        fontsize=7.5,
-        color=INK,
-        parse_math=False,
-        ha="left" if offset[0] > 0 else "right",
-        va="center",
-        zorder=5,
-        annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.6, "shrinkA": 0, "shrinkB": 3},
-    )
 
 
 def _staircase(kept: Sequence[Row], last: int) -> list[tuple[float, float]]:
     """The incumbent's line as one path (experiment, return), its error bars as detours."""
-    path = []
+    path: list[tuple[float, float]] = []
     ends = [*(float(r.n) for r in kept[1:]), max(last, kept[-1].n + 0.5)]
     for row, end in zip(kept, ends, strict=True):
         score, error = _score(row), _error(row)

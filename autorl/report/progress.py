@@ -1,7 +1,7 @@
 """What a person sees while runs are under way: lines that stay, and one progress bar for each run.
 
-On a terminal the bars are live (rich); in a pipe each run gets one plain line every half minute. What it
-does not do: know anything that is not handed to it.
+On a terminal the bars are live (rich); in a pipe each run gets a plain line every half minute. What
+it does not do: know anything that is not handed to it.
 """
 
 import time
@@ -67,7 +67,10 @@ class ProgressBars:
         if waiting:
             shown[waiting] = None, ""
         if self._bars.disable:
-            self._print(shown)
+            if shown and time.monotonic() - self._last_plain > PLAIN_SECONDS:
+                self._last_plain = time.monotonic()
+                for name, (_, text) in shown.items():
+                    self.say(f"{name}: {text}" if text else name)
             return
         for name in self._tasks.keys() - shown.keys():
             self._bars.remove_task(self._tasks.pop(name))
@@ -80,9 +83,3 @@ class ProgressBars:
                 completed=min(look.elapsed, look.time_budget) if look else None,
                 text=text,
             )
-
-    def _print(self, shown: dict[str, tuple[Look | None, str]]) -> None:
-        if shown and time.monotonic() - self._last_plain > PLAIN_SECONDS:
-            self._last_plain = time.monotonic()
-            for name, (_, text) in shown.items():
-                self.say(f"{name}: {text}" if text else name)

@@ -1,7 +1,6 @@
 """Rows as text: results.tsv, the session in numbers, the status table and its JSON.
 
-Text that came from a run or a researcher is data: made harmless to terminals and spreadsheets before it
-is shown.
+Text of a run or a researcher is data: it is made harmless to terminals and spreadsheets.
 """
 
 import math
@@ -15,9 +14,7 @@ from rich.text import Text
 
 from autorl.records import Row, to_json
 
-# ---------------------------------------------------------------------------
-# Cells
-# ---------------------------------------------------------------------------
+# -- Cells -----------------------------------------------------------------------------------------
 
 FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins like this for a formula
 
@@ -45,9 +42,14 @@ def number(value: float | None, digits: int) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def mean(row: Row | None) -> float | None:
+    """The mean return; None for a crash, whatever was measured."""
+    return None if row is None or row.status == "crash" else row.avg_return
+
+
 def score(row: Row) -> str:
     """Mean ± standard error; empty for a missing score."""
-    text = "" if row.status == "crash" else number(row.avg_return, 2)
+    text = number(mean(row), 2)
     return f"{text} ± {number(row.stderr, 2)}" if text and row.stderr is not None else text
 
 
@@ -64,13 +66,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
-# ---------------------------------------------------------------------------
-# results.tsv
-# ---------------------------------------------------------------------------
+# -- results.tsv -----------------------------------------------------------------------------------
 
 _CELLS: dict[str, Callable[[Row], str]] = {  # first the four columns of zjianyi/autoRL
     "commit": lambda r: cell(r.commit[:10]),
-    "avg_return": lambda r: "" if r.status == "crash" else number(r.avg_return, 6),
+    "avg_return": lambda r: number(mean(r), 6),
     "status": lambda r: cell(r.status),
     "description": lambda r: cell(r.description),
     "state": lambda r: cell(r.state),
@@ -88,15 +88,13 @@ COLUMNS = tuple(_CELLS)
 
 
 def results_tsv(rows: Sequence[Row]) -> str:
-    """The decided attempts, oldest first, under a header; every line has the same number of tabs."""
+    """Header and decided attempts, oldest first; every line has the same number of tabs."""
     decided = (row for row in rows if row.status != "running")
     lines = [COLUMNS, *([show(row) for show in _CELLS.values()] for row in decided)]
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-# ---------------------------------------------------------------------------
-# The session in numbers
-# ---------------------------------------------------------------------------
+# -- The session in numbers ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +117,12 @@ class Summary:
 
 
 def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
-    """Count a session's rows. `spent_usd`: what was spent, where more is known than the rows say."""
+    """Count a session's rows. `spent_usd`: what was spent, where more is known than in rows."""
     statuses = [r.status for r in rows]
     standing = [r for r in rows if r.status == "keep" and r.state != "undone"]
     baseline = next((r for r in rows if r.n == 0), None)
     best = standing[-1] if standing else None
-    gain = None
-    if best and baseline and baseline.status != "crash":
-        if best.avg_return is not None and baseline.avg_return is not None:
-            gain = best.avg_return - baseline.avg_return
+    first, now = mean(baseline), mean(best)
     kept = sum(r.n != 0 for r in standing)
     seconds = math.fsum(r.seconds for r in rows)
     cost = math.fsum(r.cost_usd for r in rows) if spent_usd is None else spent_usd
@@ -140,7 +135,7 @@ def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
         running=statuses.count("running"),
         baseline=baseline,
         best=best,
-        gain=gain,
+        gain=None if first is None or now is None else now - first,
         seconds=seconds,
         cost_usd=cost,
         seconds_per_keep=seconds / kept if kept else None,
@@ -163,9 +158,7 @@ def headline(summary: Summary) -> str:
     return ", ".join(parts)
 
 
-# ---------------------------------------------------------------------------
-# status
-# ---------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 def status_table(
