@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from autorl.records import Row, Verdict
+from autorl.records import Row
 from autorl.report import (
     COLUMNS,
     Table,
@@ -269,7 +269,7 @@ def test_every_night_has_its_picture_without_a_warning(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        width, height = size(progress_png(rows, "BipedalWalker-v3", "night $1", solved))
+        width, height = size(progress_png(rows, "night $1", solved))
     assert width >= 1800 and height == 960
 
 
@@ -299,7 +299,7 @@ def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
 
 
 def test_a_disaster_does_not_flatten_the_picture() -> None:
-    from autorl.report.picture import _limits
+    from autorl.report.plot import _limits
 
     rows = [
         row(0, 100.0, "keep", stderr=5.0),
@@ -373,9 +373,9 @@ def test_the_page_is_self_contained_well_formed_and_runs_nothing() -> None:
     ]
     png = progress_png(rows, "E")
     text = report_html(
-        rows, env_id=HOSTILE[13], tag=HOSTILE[13], png=png, claim=HOSTILE[13], facts={HOSTILE[13]: HOSTILE[2]},
+        [*rows, row(99, 1.0, "keep", reason="Kept: <b>0.7 s</b> above.")],
+        env_id=HOSTILE[13], tag=HOSTILE[13], png=png, claim=HOSTILE[13],
         tables=[Table(HOSTILE[13], (HOSTILE[13],), ((HOSTILE[13],),), HOSTILE[13])],
-        verdicts={1: Verdict(1, "keep", "Kept: <b>0.7 s</b> above.")},
     )  # fmt: skip
     text.encode("utf-8")
     page = Page()

@@ -227,8 +227,15 @@ def confirm_(root: Path, tag: str | None, runs: int) -> None:
 )
 @click.option("--tag", help="which session  [default: the newest unfinished one, else a new one]")
 @click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
-@click.option("--budget", type=float, help="seconds of training per run, for a new session")
-@click.option("--episodes", type=int, help="evaluation episodes per run, for a new session")
+@click.option(
+    "--budget", "time_budget", type=float, help="seconds of training per run, for a new session"
+)
+@click.option(
+    "--episodes",
+    "num_eval_episodes",
+    type=int,
+    help="evaluation episodes per run, for a new session",
+)
 @click.option(
     "--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session"
 )
@@ -239,9 +246,9 @@ def confirm_(root: Path, tag: str | None, runs: int) -> None:
 @click.pass_obj
 def try_(root: Path, as_json: bool, **o: Any) -> None:
     """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
-    from autorl.cli.experiment import leave
+    from autorl.cli.experiment import submit
 
-    answer = leave(root, o)
+    answer = submit(root, o)
     click.echo(
         json.dumps(answer)
         if as_json
@@ -258,12 +265,12 @@ def try_(root: Path, as_json: bool, **o: Any) -> None:
 @click.pass_obj
 def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
     """Wait for an experiment. Exit code 0: decided; 4: still running; 1: nobody is working on it."""
-    from autorl.cli.experiment import look_at
+    from autorl.cli.experiment import Watch
 
-    end = time.monotonic() + timeout
+    watch, end = Watch(root, id_), time.monotonic() + timeout
     alone = 0.0  # seconds without a loop at work; one that ends as an experiment arrives starts again, which takes a moment
     while True:
-        answer, code = look_at(root, id_)
+        answer, code = watch.look()
         if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
             break
         pause = min(1.0, max(0.0, end - time.monotonic()))

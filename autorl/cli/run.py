@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from autorl.cli.console import Terminal
 from autorl.cli.experiment import start_loop
 from autorl.cli.status import print_evidence, print_status
 from autorl.environments import check_env
@@ -21,6 +20,7 @@ from autorl.loop import Loop
 from autorl.proposers.command import CommandProposer
 from autorl.proposers.hybrid import HybridProposer
 from autorl.proposers.replay import Replay
+from autorl.report.progress import ProgressBars
 from autorl.session import (
     Bounds,
     Session,
@@ -296,7 +296,7 @@ class Work:
         proposer = proposer_of(session)
         runner = make_runner(session.settings, self.root)
         try:
-            with Terminal() as console:
+            with ProgressBars() as console:
                 loop = Loop(session, proposer, runner, self.bounds, console, confirm_only, resume)
                 _obey_signals(loop)
                 s, by = (

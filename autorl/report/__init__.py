@@ -1,20 +1,18 @@
-"""What research found, as views of its rows: results.tsv, progress.png, report.html, the status table and its JSON.
+"""What research found, as views of its rows: results.tsv, progress.png, report.html, the status
+table and its JSON; and the progress bars of runs under way (progress.py).
 
     uv run python agent_loop.py report
 
-Pure: rows in, text or bytes out; no clock, no disk, nothing remembered. A missing score is an empty cell and a mark at
-the edge of the picture, never a number.
+The views are pure: rows in, text or bytes out; no clock, nothing written or remembered. A missing
+score is an empty cell and a mark at the edge of the plot, never a number.
 
 What it does not do: decide, claim (that is `confirm`), or write files.
 """
 
 from autorl.report.page import Table, evidence_tables, report_html
-from autorl.report.picture import progress_png
+from autorl.report.plot import progress_png
 from autorl.report.tables import (
     COLUMNS,
-    Summary,
-    cell,
-    headline,
     plain,
     results_tsv,
     status_json,
@@ -24,11 +22,8 @@ from autorl.report.tables import (
 
 __all__ = [
     "COLUMNS",
-    "Summary",
     "Table",
-    "cell",
     "evidence_tables",
-    "headline",
     "plain",
     "progress_png",
     "report_html",

@@ -40,39 +40,35 @@ def read_state(path: Path) -> SessionState:
     return fold(Follower(path).new())
 
 
-def find_session(
-    root: Path, tag: str | None, env_id: str | None = None, unfinished: bool = True
-) -> Path:
+def newest_unfinished(root: Path, env_id: str | None = None) -> Path | None:
+    """The journal of the newest session that has work left, on this environment where one is named."""
+    folder = None if env_id is None else safe_name(env_id)
+    found = (p for p in journals(root) if folder in (None, p.parent.parent.name))
+    return next((p for p in found if not read_state(p).finished), None)
+
+
+def find_session(root: Path, tag: str | None, unfinished: bool = True) -> Path:
     """The journal that a person means: by tag, else the newest unfinished one (where `unfinished`), else the newest one.
 
     Raises:
         UserError: there is none.
     """
-    paths = [
-        p
-        for p in journals(root)
-        if tag in (None, p.parent.name)
-        and (env_id is None or p.parent.parent.name == safe_name(env_id))
-    ]
+    paths = [p for p in journals(root) if tag in (None, p.parent.name)]
     if not paths:
         what, flag = (f"with the tag {tag!r} ", f" --tag {tag}") if tag else ("", "")
         raise UserError(
             f"There is no session {what}under results/; start one with: {program(root)} run{flag}"
         )
-    if tag is None and unfinished:
-        return next((p for p in paths if not read_state(p).finished), paths[0])
-    return paths[0]
+    return (newest_unfinished(root) if tag is None and unfinished else None) or paths[0]
 
 
 def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
     """`--tag`, else the newest unfinished session of this env, else a name made from the date."""
     if tag is not None:
         return tag
-    for path in () if new else journals(root):
-        if path.parent.parent.name == safe_name(env_id) and not read_state(path).finished:
-            return path.parent.name
+    if not new and (path := newest_unfinished(root, env_id)) is not None:
+        return path.parent.name
     day = datetime.date.today().strftime("%b%d").lower()
     taken = {p.parent.name for p in journals(root)}
-    return next(
-        name for k in range(1, 10_000) if (name := day if k == 1 else f"{day}-{k}") not in taken
-    )
+    names = (day if k == 1 else f"{day}-{k}" for k in range(1, 10_000))
+    return next(name for name in names if name not in taken)
