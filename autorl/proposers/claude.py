@@ -9,7 +9,7 @@ at earlier experiments through tools; `propose_experiment` ends it. Edits that m
 back with the reason.
 
 What it does not do: run anything, touch a file, or let a reply change a setting. The text is built in prompt.py; calls,
-money and outages are in messages.py, prices in prices.py.
+money and outages are in anthropic_api.py, prices in prices.py.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from typing import Any
 from autorl.errors import EditMiss, ProposerError
 from autorl.interfaces import Purse
 from autorl.proposers import prompt
-from autorl.proposers.messages import Api, Bill
+from autorl.proposers.anthropic_api import Api, Bill
 from autorl.records import Edit, History, Proposal
 from autorl.source.edits import apply_edits
 
@@ -101,7 +101,7 @@ class ClaudeProposer:
     Args:
         model: a model id; one without a price in prices.py works, but not under a limit in dollars.
         should_stop: asked several times a second during waits and between the parts of an answer; may be set later.
-        patience: further arguments of messages.Api: key and address, waits, backoff, timeout.
+        patience: further arguments of anthropic_api.Api: key and address, waits, backoff, timeout.
 
     Raises:
         UserError: no key is to be found.

@@ -2,10 +2,10 @@
 
     uv run python agent_loop.py run --proposer search
 
-What a constant is and where it may go: autorl/proposers/constants.py. Every proposal changes one to three constants of
+What a constant is and where it may go: autorl/proposers/search_space.py. Every proposal changes one to three constants of
 the *incumbent*, as exact edits. A pool of settings is drawn, in part by Optuna's multivariate TPE (Bergstra et al.
 2011; https://arxiv.org/abs/2304.11127), in part around the incumbent and anywhere within the bounds; a small Gaussian
-process that knows how noisy a run is picks the one with the largest expected improvement (surrogate.py). Both are
+process that knows how noisy a run is picks the one with the largest expected improvement (gaussian_process.py). Both are
 warm-started from the ledger: what every earlier attempt set, by whomever, and its score.
 
 State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed attempt ranks with
@@ -25,8 +25,8 @@ import numpy as np
 
 from autorl.errors import ProposerError
 from autorl.interfaces import Purse
-from autorl.proposers.constants import Constant, constants, numbers, rewrite, show
-from autorl.proposers.surrogate import improvement
+from autorl.proposers.search_space import Constant, constants, numbers, rewrite, show
+from autorl.proposers.gaussian_process import improvement
 from autorl.records import History, Proposal
 
 MAX_CHANGED = 3  # constants changed at once: a verdict on ten at once teaches nobody anything
