@@ -24,7 +24,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 from noops import TAG, repository, research, runs, verdicts
 
 from autorl.cli.status import print_evidence
-from autorl.proposers.constants import constants, rewrite
+from autorl.proposers.search_space import constants, rewrite
 
 ENV_ID = "InvertedDoublePendulum-v5"
 BAD = {"LEARNING_RATE": 2e-5, "UPDATE_EPOCHS": 1, "NUM_STEPS": 256}

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from run_statistics import wilson
 
 from autorl import decision
-from autorl.proposers.constants import Constant, constants, rewrite
+from autorl.proposers.search_space import Constant, constants, rewrite
 from autorl.proposers.search import SearchProposer
 from autorl.records import Edit, History, Proposal, Row
 

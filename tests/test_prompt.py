@@ -191,4 +191,4 @@ def test_one_file_talks_to_a_language_model():
         for p in (ROOT / "autorl").rglob("*.py")
         if re.search(r"^\s*(import|from) anthropic\b", p.read_text(), re.MULTILINE)
     ]
-    assert found == ["autorl/proposers/messages.py"]
+    assert found == ["autorl/proposers/anthropic_api.py"]

@@ -1,18 +1,21 @@
-"""List prices of the models the researcher may call, and what a call costs. Pure: usage in, US dollars out.
+"""List prices of the models the researcher may call, and what a call costs.
 
-The one place to update when prices change. A model that is not here works, but has no price: limits in dollars are
-refused for it. What this file does not do: know discounts (batch, committed spend), or ask anybody for prices.
+Pure: usage in, US dollars out. The one place to update when prices change. A model that is not here
+works, but has no price: limits in dollars are refused for it. What this file does not do: know
+discounts (batch, committed spend), or ask anybody for prices.
 
 Source: https://platform.claude.com/docs/en/about-claude/pricing
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 PRICES_AS_OF = "2026-10"  # the month the table was read
 
-# Inference pinned to one region is billed at this multiple of the list price; the reply's usage says when it was.
+# Inference pinned to one region costs this multiple; the usage says when it was.
 REGION_MULTIPLIER = 1.1
 
 
@@ -25,7 +28,7 @@ class Price:
     cache_write_5m: float
     cache_write_1h: float
     cache_read: float
-    long_prompt: int = 0  # prompts of more tokens than this (cache included) are billed at long_multiplier; 0 = no such band
+    long_prompt: float = math.inf  # tokens, cache included, above which long_multiplier holds
     long_multiplier: float = 1.0
 
 
@@ -43,65 +46,53 @@ PRICES: dict[str, Price] = {
     "claude-sonnet-5": Price(2.00, 10.00, 2.50, 4.00, 0.20),
     "claude-sonnet-4-6": Price(3.00, 15.00, 3.75, 6.00, 0.30),
     "claude-sonnet-4-5": Price(3.00, 15.00, 3.75, 6.00, 0.30),
-    "claude-haiku-5-5": Price(
-        0.10, 0.50, 0.125, 0.20, 0.01, long_prompt=100_000, long_multiplier=5.0
-    ),
+    "claude-haiku-5-5": Price(0.10, 0.50, 0.125, 0.20, 0.01, 100_000, long_multiplier=5.0),
     "claude-haiku-4-5": Price(1.00, 5.00, 1.25, 2.00, 0.10),
 }
 
 
 def price_of(model: str) -> Price | None:
-    """The price of a model id; a date behind it (-20251001) is ignored. None when the table does not know it."""
-    name, _, date = model.rpartition("-")
-    return PRICES.get(name if len(date) == 8 and date.isdigit() else model)
+    """The price of a model id; without its date (-20251001). None = not in the table."""
+    return PRICES.get(re.sub(r"-\d{8}$", "", model))
 
 
 def worst_usd(price: Price, prompt_tokens: int, max_tokens: int) -> float:
-    """The most a call can cost: every prompt token written to the one-hour cache, every output token used."""
-    per_prompt_token = max(
-        price.input, price.cache_write_5m, price.cache_write_1h, price.cache_read
-    )
-    usd = (prompt_tokens * per_prompt_token + max_tokens * price.output) / 1e6
-    return (
-        usd
-        * REGION_MULTIPLIER
-        * (
-            price.long_multiplier
-            if price.long_prompt and prompt_tokens > price.long_prompt
-            else 1.0
-        )
-    )
+    """The most a call can cost: all of the prompt is written to the one-hour cache, in a region."""
+    usage = {"cache_creation_input_tokens": prompt_tokens, "output_tokens": max_tokens}
+    return usage_usd(price, {**usage, "inference_geo": "pinned"})
 
 
 def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
     """What a call cost, from the usage the API sent.
 
     Args:
-        usage: `input_tokens` (neither read from nor written to the cache), `output_tokens`, `cache_read_input_tokens`,
-            `cache_creation_input_tokens` and its split `cache_creation`; absent ones count as 0. Cache writes that the
-            split does not account for are billed at the dearer one-hour price.
+        usage: `input_tokens` (neither read from nor written to the cache), `output_tokens`,
+            `cache_read_input_tokens`, `cache_creation_input_tokens` and its split `cache_creation`;
+            absent ones count as 0. Cache writes that the split does not account for are billed at
+            the dearer one-hour price.
     """
-
-    def tokens(key: str, of: Mapping[str, Any] = usage) -> int:
-        return int(of.get(key) or 0)
-
-    split = usage.get("cache_creation") or {}
-    short, long = (
-        tokens("ephemeral_5m_input_tokens", split),
-        tokens("ephemeral_1h_input_tokens", split),
+    counts = {**usage, **(usage.get("cache_creation") or {})}
+    fresh, output, read, written, short, long = (
+        int(counts.get(key) or 0)
+        for key in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+            "ephemeral_5m_input_tokens",
+            "ephemeral_1h_input_tokens",
+        )
     )
-    long += max(0, tokens("cache_creation_input_tokens") - short - long)
-    prompt = tokens("input_tokens") + tokens("cache_read_input_tokens") + short + long
+    long = max(long, written - short)
     usd = (
-        tokens("input_tokens") * price.input
-        + tokens("output_tokens") * price.output
-        + tokens("cache_read_input_tokens") * price.cache_read
+        fresh * price.input
+        + output * price.output
+        + read * price.cache_read
         + short * price.cache_write_5m
         + long * price.cache_write_1h
     ) / 1e6
-    pinned = usage.get("inference_geo") not in (None, "", "global", "not_available")
-    return (
-        usd
-        * (REGION_MULTIPLIER if pinned else 1.0)
-        * (price.long_multiplier if price.long_prompt and prompt > price.long_prompt else 1.0)
-    )
+    if usage.get("inference_geo") not in (None, "", "global", "not_available"):
+        usd *= REGION_MULTIPLIER
+    if fresh + read + short + long > price.long_prompt:
+        usd *= price.long_multiplier
+    return usd

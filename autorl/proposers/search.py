@@ -1,17 +1,20 @@
-"""Classical search: tune the ALL_CAPS numeric constants at the top of train.py. Needs no key and no network.
+"""Classical search: tune the ALL_CAPS numeric constants at the top of train.py. No key, no network.
 
     uv run python agent_loop.py run --proposer search
 
-What a constant is and where it may go: autorl/proposers/constants.py. Every proposal changes one to three constants of
-the *incumbent*, as exact edits. A pool of settings is drawn, in part by Optuna's multivariate TPE (Bergstra et al.
-2011; https://arxiv.org/abs/2304.11127), in part around the incumbent and anywhere within the bounds; a small Gaussian
-process that knows how noisy a run is picks the one with the largest expected improvement (surrogate.py). Both are
-warm-started from the ledger: what every earlier attempt set, by whomever, and its score.
+What a constant is and where it may go: search_space.py. Every proposal changes one to three
+constants of the *incumbent*, as exact edits. A pool of settings is drawn, in part by Optuna's
+multivariate TPE (Bergstra et al. 2011; https://arxiv.org/abs/2304.11127), in part around the
+incumbent and anywhere within the bounds; a small Gaussian process that knows how noisy a run is
+picks the one with the largest expected improvement (gaussian_process.py). Both are warm-started
+from the ledger: what every earlier attempt set, by whomever, and its score.
 
-State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed attempt ranks with
-the worst measured one and has no score of its own; a running one is only remembered, so that it is not repeated.
+State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed
+attempt ranks with the worst measured one and has no score of its own; a running one is only
+remembered, so that it is not repeated.
 
-What it does not do: change structure, or propose a set of values twice. `benchmarks/search.py` holds it against chance.
+What it does not do: change structure, or propose a set of values twice. `benchmarks/search.py`
+compares it with chance.
 """
 
 import math
@@ -19,14 +22,14 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from autorl.errors import ProposerError
 from autorl.interfaces import Purse
-from autorl.proposers.constants import Constant, constants, numbers, rewrite, show
-from autorl.proposers.surrogate import improvement
+from autorl.proposers.gaussian_process import Array, improvement
+from autorl.proposers.search_space import Constant, constants, numbers, rewrite, show
 from autorl.records import History, Proposal
 
 MAX_CHANGED = 3  # constants changed at once: a verdict on ten at once teaches nobody anything
@@ -38,7 +41,7 @@ OUTLIER = 4.0  # scores further below the median than so many interquartile rang
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One earlier attempt, seen from the incumbent's constants: a full set of values and what came of it."""
+    """One earlier attempt, seen from the incumbent's constants: all values, and the score."""
 
     values: dict[str, float]
     score: float | None  # None: it crashed, or is running
@@ -55,7 +58,7 @@ class SearchProposer:
         self.seed = seed
 
     def propose(self, history: History, purse: Purse | None = None) -> Proposal | None:
-        """The next set of constants, as edits on the incumbent; None when the bounds hold nothing new.
+        """The next set of constants, as edits; None when the bounds hold nothing new.
 
         Raises:
             ProposerError: train.py has no constant to tune.
@@ -63,15 +66,13 @@ class SearchProposer:
         known = constants(history.train_source)
         if not known:
             raise ProposerError(
-                "train.py has no ALL_CAPS numeric constant at module level; give it one, or choose another --proposer."
+                "train.py has no ALL_CAPS numeric constant at module level; "
+                "give it one, or choose another --proposer."
             )
         trials = ledger(history, known)
-        rng = np.random.default_rng(
-            random.Random(
-                f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}"
-            ).getrandbits(64)
-        )
-        seen = {_key(t.values) for t in trials} | {_key({n: c.value for n, c in known.items()})}
+        seed = f"{self.seed}/{history.seed}/{len(history.rows)}/{len(history.refusals)}"
+        rng = np.random.default_rng(random.Random(seed).getrandbits(64))
+        seen = {_key(t.values) for t in trials} | {_key(_current(known))}
         for values, why, effect in candidates(known, trials, noise_variance(history), rng):
             if _key(values) in seen:
                 continue
@@ -80,12 +81,15 @@ class SearchProposer:
             source, edits = rewrite(history.train_source, changes)
             if history.vet(source):
                 continue
+            arrows = [
+                f"{name} {known[name].text} → {show(v, known[name].dimension.integer)}"
+                for name, v in changes.items()
+            ]
+            *others, last = changes
+            names = f"{', '.join(others)} and {last}" if others else last
             return Proposal(
-                title=", ".join(
-                    f"{n} {known[n].text} → {show(v, known[n].dimension.integer)}"
-                    for n, v in changes.items()
-                ),
-                hypothesis=f"{why} {_and(list(changes))}.",
+                title=", ".join(arrows),
+                hypothesis=f"{why} {names}.",
                 expected_effect=effect,
                 edits=edits,
                 proposer=self.name,
@@ -100,8 +104,8 @@ class SearchProposer:
 
 
 def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
-    """Every attempt whose constants can be told, oldest first. A constant it lacked reads as the incumbent's."""
-    current = {name: c.value for name, c in known.items()}
+    """Every attempt whose constants are known, oldest first; one it lacked is the incumbent's."""
+    current = _current(known)
     trials = []
     for row in history.rows:
         stated: Mapping[str, float] = dict(history.params.get(row.n, ()))
@@ -114,19 +118,20 @@ def ledger(history: History, known: Mapping[str, Constant]) -> list[Trial]:
                 continue
         if not stated:
             continue
-        values = {name: float(stated.get(name, current[name])) for name in known}
-        crashed = row.status == "crash"
-        score = (
-            None
-            if crashed or row.avg_return is None or not math.isfinite(row.avg_return)
-            else row.avg_return
-        )
+        values = {name: float(stated.get(name, value)) for name, value in current.items()}
+        crashed, score = row.status == "crash", row.avg_return
+        if crashed or (score is not None and not math.isfinite(score)):
+            score = None
         trials.append(Trial(values, score, crashed, max(1, row.runs)))
     return trials
 
 
+def _current(known: Mapping[str, Constant]) -> dict[str, float]:
+    return {name: constant.value for name, constant in known.items()}
+
+
 def noise_variance(history: History) -> float | None:
-    """Variance of one run, pooled over the attempts measured more than once; None when there is none."""
+    """Variance of one run, pooled over attempts measured more than once; None without any."""
     squares, degrees = 0.0, 0
     for row in history.rows:
         if row.runs > 1 and row.stderr is not None and math.isfinite(row.stderr):
@@ -135,17 +140,11 @@ def noise_variance(history: History) -> float | None:
     return squares / degrees if degrees else None
 
 
-def _key(values: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """What makes two sets the same: equal to three significant digits (two of 1 - x, for discounts)."""
-    return tuple(
-        sorted(
-            (n, f"{v:.3g}/{1 - v:.2g}" if 0.9 < v < 1 else f"{v:.3g}") for n, v in values.items()
-        )
+def _key(values: Mapping[str, float]) -> frozenset[tuple[str, str]]:
+    """What makes two sets the same: equal to three digits (two of 1 - x, for discounts)."""
+    return frozenset(
+        (n, f"{v:.3g}/{1 - v:.2g}" if 0.9 < v < 1 else f"{v:.3g}") for n, v in values.items()
     )
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 # ---------------------------------------------------------------------------
@@ -160,15 +159,12 @@ def candidates(
     rng: np.random.Generator,
 ) -> Iterator[tuple[dict[str, float], str, str]]:
     """(full set of values, why, expected effect), the most promising first."""
-    current = {name: c.value for name, c in known.items()}
-    here = _units(known, current)
+    here = _units(known, _current(known))
     pool = np.vstack([_draw(here, DRAWS_NEAR, NEAR, rng), _draw(here, DRAWS_ANYWHERE, None, rng)])
-    scored = [t for t in trials if t.score is not None]
-    if len(scored) < STARTUP:
-        why, order = (
-            f"Too few scores yet ({len(scored)}) to model them: a look at",
-            rng.permutation(len(pool)),
-        )
+    scored = sum(t.score is not None for t in trials)
+    if scored < STARTUP:
+        why = f"Too few scores yet ({scored}) to model them: a look at"
+        order = rng.permutation(len(pool))
         effects = ["Unknown."] * len(pool)
     else:
         pool = np.vstack([pool, _draw_tpe(known, trials, here, rng)])
@@ -178,20 +174,24 @@ def candidates(
         points = np.array([_units(known, t.values) for t in told])
         expected, difference, deviation = improvement(points, scores, runs, noise, pool, here)
         order = np.argsort(-expected, kind="stable")
-        why = f"Of {len(pool)} settings near and far this has the largest expected improvement, by a model of {len(told)} attempts, of"
+        why = (
+            f"Of {len(pool)} settings near and far this has the largest expected improvement, "
+            f"by a model of {len(told)} attempts, of"
+        )
         effects = [
             f"{d:+.3g} ± {s:.2g} in avg_return against the incumbent, by that model."
             for d, s in zip(difference, deviation, strict=True)
         ]
     for i in order:
-        values = {
-            n: c.value if pool[i, k] == here[k] else _value(c, pool[i, k])
-            for k, (n, c) in enumerate(known.items())
-        }
+        values = {}
+        for k, (name, constant) in enumerate(known.items()):
+            low, high = constant.dimension.x_bounds
+            moved = constant.dimension.to_value(low + pool[i, k] * (high - low))
+            values[name] = constant.value if pool[i, k] == here[k] else moved
         yield values, why, effects[i]
 
 
-def _units(known: Mapping[str, Constant], values: Mapping[str, float]) -> np.ndarray:
+def _units(known: Mapping[str, Constant], values: Mapping[str, float]) -> Array:
     """Where values stand between their bounds, (d,) in 0..1, each on its constant's own scale."""
     out = np.empty(len(known))
     for k, (name, constant) in enumerate(known.items()):
@@ -200,30 +200,24 @@ def _units(known: Mapping[str, Constant], values: Mapping[str, float]) -> np.nda
     return out
 
 
-def _value(constant: Constant, unit: float) -> float:
-    low, high = constant.dimension.x_bounds
-    return constant.dimension.to_value(low + unit * (high - low))
-
-
-def _free(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Which constants each of `count` draws may change, (count, size) bool, one to MAX_CHANGED a draw."""
+def _free(count: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which constants each of `count` draws may change, one to MAX_CHANGED: (count, size)."""
     ranks = rng.random((count, size)).argsort(1).argsort(1)
     return ranks < rng.integers(1, min(MAX_CHANGED, size) + 1, (count, 1))
 
 
-def _draw(here: np.ndarray, count: int, near: float | None, rng: np.random.Generator) -> np.ndarray:
-    """Settings (count, d): a normal step from the incumbent, or (near None) anywhere within the bounds."""
+def _draw(here: Array, count: int, near: float | None, rng: np.random.Generator) -> Array:
+    """Settings (count, d): normal steps from the incumbent, or (near None) anywhere in bounds."""
     shape = (count, len(here))
-    drawn = (
-        rng.random(shape)
-        if near is None
-        else np.clip(here + rng.normal(0.0, near, shape), 0.0, 1.0)
-    )
+    if near is None:
+        drawn = rng.random(shape)
+    else:
+        drawn = np.clip(here + rng.normal(0.0, near, shape), 0.0, 1.0)
     return np.where(_free(*shape, rng), drawn, here)
 
 
-def _bounded(scores: list[float | None]) -> np.ndarray:
-    """Scores for the model, (N,): a disaster is a low score but not the only thing to learn; a crash is like the worst."""
+def _bounded(scores: list[float | None]) -> Array:
+    """Scores for the model, (N,): a disaster is low but not all there is; a crash is the worst."""
     known = np.array([s for s in scores if s is not None])
     low, middle, high = np.percentile(known, [25, 50, 75])
     floor = max(float(known.min()), float(middle - OUTLIER * max(high - low, 1e-9)))
@@ -231,29 +225,20 @@ def _bounded(scores: list[float | None]) -> np.ndarray:
 
 
 def _draw_tpe(
-    known: Mapping[str, Constant], trials: list[Trial], here: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Settings (DRAWS_TPE, d) from Optuna's multivariate TPE, the constants that are not to change held fixed."""
+    known: Mapping[str, Constant], trials: list[Trial], here: Array, rng: np.random.Generator
+) -> Array:
+    """Settings (DRAWS_TPE, d) from Optuna's multivariate TPE; what is not to change stays fixed."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = list(known)
-    spaces: dict[str, Any] = {n: optuna.distributions.FloatDistribution(0.0, 1.0) for n in names}
-    state = optuna.trial.TrialState
+    spaces: dict[str, optuna.distributions.BaseDistribution] = {
+        n: optuna.distributions.FloatDistribution(0.0, 1.0) for n in names
+    }
+    # Pruned, without a value: below every measured one.
+    state = {False: optuna.trial.TrialState.COMPLETE, True: optuna.trial.TrialState.PRUNED}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ExperimentalWarning: multivariate, PartialFixedSampler
-        past = [
-            optuna.trial.create_trial(
-                params=dict(zip(names, _units(known, t.values).tolist(), strict=True)),
-                distributions=spaces,
-                value=t.score,
-                state=state.PRUNED
-                if t.crashed
-                else state.COMPLETE,  # pruned, without a value: below every measured one
-            )
-            for t in trials
-            if t.crashed or t.score is not None
-        ]
         tpe = optuna.samplers.TPESampler(
             multivariate=True,
             n_startup_trials=STARTUP,
@@ -261,7 +246,14 @@ def _draw_tpe(
             warn_independent_sampling=False,
         )
         study = optuna.create_study(direction="maximize")
-        study.add_trials(past)
+        for t in trials:
+            if t.crashed or t.score is not None:
+                params = dict(zip(names, _units(known, t.values).tolist(), strict=True))
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=params, distributions=spaces, value=t.score, state=state[t.crashed]
+                    )
+                )
         out = np.repeat(here[None], DRAWS_TPE, 0)
         for k, free in enumerate(_free(DRAWS_TPE, len(names), rng)):
             held = {n: float(here[i]) for i, n in enumerate(names) if not free[i]}

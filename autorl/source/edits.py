@@ -1,4 +1,7 @@
-"""Exact search/replace blocks on train.py: applied all or nothing, and found between two versions. Pure: text in, text out."""
+"""Exact search/replace blocks on train.py: applied all or nothing, or found between two versions.
+
+Pure: text in, text out.
+"""
 
 import contextlib
 import difflib
@@ -12,25 +15,35 @@ def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
     """Apply exact search/replace blocks one after another, all or nothing.
 
     Raises:
-        EditMiss: a block is empty, absent, or occurs more than once; the message quotes the nearest real lines.
+        EditMiss: a block is empty, absent (the nearest real lines are quoted) or not unique.
     """
     for number, edit in enumerate(edits, 1):
-        count = source.count(edit.search) if edit.search else 0
-        if count == 1:
-            source = source.replace(edit.search, edit.replace)
-            continue
+        count = source.count(edit.search)
         if not edit.search:
             raise EditMiss(
                 f"Edit {number} has an empty search block; quote the lines to replace exactly."
             )
         if count > 1:
             raise EditMiss(
-                f"Edit {number}: the search block occurs {count} times; add lines around it until it is unique."
+                f"Edit {number}: the search block occurs {count} times; "
+                "add lines around it until it is unique."
             )
-        raise EditMiss(
-            f"Edit {number}: the search block is not in train.py. The nearest real lines are:\n{nearest_lines(source, edit.search)}"
-        )
+        if count == 0:
+            raise EditMiss(
+                f"Edit {number}: the search block is not in train.py. "
+                f"The nearest real lines are:\n{nearest_lines(source, edit.search)}"
+            )
+        source = source.replace(edit.search, edit.replace)
     return source
+
+
+def edits_from(data: object) -> tuple[Edit, ...]:
+    """Edits out of JSON data. Raises EditMiss when it is no list of {"search": …, "replace": …}."""
+    if isinstance(data, list) and data and all(isinstance(each, dict) for each in data):
+        pairs = [(each.get("search"), each.get("replace")) for each in data]
+        if all(isinstance(text, str) for pair in pairs for text in pair):
+            return tuple(Edit(*pair) for pair in pairs)
+    raise EditMiss("Edits are a list of objects with the strings search and replace, at least one.")
 
 
 def nearest_lines(source: str, wanted: str) -> str:
@@ -49,7 +62,7 @@ def nearest_lines(source: str, wanted: str) -> str:
 
 
 def edits_between(old: str, new: str) -> tuple[Edit, ...]:
-    """Exact search/replace blocks that turn `old` into `new`, each grown by lines around it until it is unique.
+    """Exact search/replace blocks from `old` to `new`, each grown by lines until it is unique.
 
     Where no such blocks lead there, one block replaces the whole file.
     """
@@ -76,5 +89,5 @@ def edits_between(old: str, new: str) -> tuple[Edit, ...]:
 
 
 def lines_of(source: str) -> list[str]:
-    """Lines with their ends, as Python's grammar counts them (str.splitlines also breaks at form feeds and U+2028)."""
+    """Lines with their ends as Python counts them (str.splitlines also breaks at U+2028)."""
     return re.findall(r"[^\n]*\n|[^\n]+", source)
