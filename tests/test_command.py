@@ -227,7 +227,7 @@ def test_a_stop_ends_the_agent_at_once(agent, books, tmp_path):
     threading.Timer(1.0, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Paused, match="Stopped"):
-        ask(agent("time.sleep(600)\n", should_stop=stop.is_set), books)
+        ask(agent("time.sleep(600)\n"), books, stopped=stop.is_set)
     assert time.monotonic() - began < 5
 
 

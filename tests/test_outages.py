@@ -136,7 +136,7 @@ def test_a_stop_ends_a_long_wait_at_once(server, books, claude):
     threading.Timer(0.3, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Paused, match="Stopped"):
-        claude(server, should_stop=stop.is_set).propose(history(), books.budget)
+        claude(server).propose(history(stopped=stop.is_set), books.budget)
     assert time.monotonic() - began < 3 and len(server.exchanges) == 1
 
 
@@ -145,7 +145,7 @@ def test_a_stop_within_a_stream_is_obeyed_and_billed_from_above(server, books, c
     stop = threading.Event()
     threading.Timer(0.4, stop.set).start()
     with pytest.raises(Paused, match="Stopped"):
-        claude(server, should_stop=stop.is_set).propose(history(), books.budget)
+        claude(server).propose(history(stopped=stop.is_set), books.budget)
     assert books.settled[0].usage["settled"] == "upper bound" and books.settled[0][
         "usd"
     ] >= hand_price(server.exchanges[0].usage)

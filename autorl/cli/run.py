@@ -308,7 +308,7 @@ class Work:
                     session.recovered
                     or f"new session {session.tag} on {s.env_id}: {s.time_budget:g} s a run, {by}, results in {where}/"
                 )
-                if runner.owns_cores and (line := sandbox.advice(s.sandbox)):
+                if s.runner == "local" and (line := sandbox.advice(s.sandbox)):
                     console.say(line)
                 return loop, loop.run()
         finally:

@@ -1,6 +1,6 @@
 """One call of the Messages API: money reserved, answer streamed, bill settled, outages waited out.
 
-`Api.call(request, purse, bill, what)` returns a whole reply, however long that takes. Each attempt
+`Api.call(request, budget, bill, what)` returns a whole reply, however long that takes. Each attempt
 is reserved at its worst case, settled from the usage the API sent (or at an upper bound where the
 stream was cut) and noted when it failed. The SDK's own retries are off, so that each attempt is
 counted. This is the only file that talks to a language model.
@@ -21,7 +21,7 @@ from typing import Any
 import anthropic
 
 from autorl.errors import Paused, UserError
-from autorl.interfaces import Purse
+from autorl.interfaces import Budget
 from autorl.proposers import prompt
 from autorl.proposers.prices import price_of, usage_usd, worst_usd
 from autorl.system.faults import effect
@@ -129,7 +129,7 @@ class Api:
         """Close the connections; a call under way in another thread fails."""
         self._client.close()
 
-    def call(self, request: dict[str, Any], purse: Purse, bill: Bill, what: str) -> Reply:
+    def call(self, request: dict[str, Any], budget: Budget, bill: Bill, what: str) -> Reply:
         """A complete reply, however long it takes."""
         # No token is shorter than a byte.
         size = len(json.dumps(request, ensure_ascii=False).encode()) + OVERHEAD_TOKENS
@@ -137,7 +137,7 @@ class Api:
         waited = 0.0
         for attempt in itertools.count(1):
             self._check_stop()
-            ticket = purse.reserve(worst, what)
+            ticket = budget.reserve(worst, what)
             reply, started = Reply(), time.monotonic()
             failure: BaseException | None = None
             try:
@@ -147,7 +147,7 @@ class Api:
             seconds = time.monotonic() - started
             usd, settled = self._price_reply(reply, failure, worst)
             told_usage = {"model": self.model, "seconds": round(seconds, 3), "settled": settled}
-            purse.settle(ticket, usd, {**reply.usage, **told_usage})
+            budget.settle(ticket, usd, {**reply.usage, **told_usage})
             bill.add(usd, seconds)
             if failure is None and reply.complete:
                 break
@@ -159,7 +159,7 @@ class Api:
                     "run the same command again when it does."
                 )
             as_told = "" if told is None else " (as told)"
-            purse.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_told}")
+            budget.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_told}")
             self._wait(delay)
             waited += delay
         return reply

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autorl.errors import EditMiss, ProposerError
-from autorl.interfaces import Purse
+from autorl.interfaces import Budget
 from autorl.proposers import prompt
 from autorl.proposers.anthropic_api import Api, Bill
 from autorl.records import History, Proposal
@@ -89,7 +89,6 @@ class ClaudeProposer:
 
     Args:
         model: a model id; one without a price in prices.py works, but not under a limit in dollars.
-        should_stop: asked often while waiting for the API; may be set later.
         patience: further arguments of anthropic_api.Api: key and address, waits, backoff, timeout.
 
     Raises:
@@ -98,22 +97,17 @@ class ClaudeProposer:
 
     name = "claude"
 
-    def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
-        **patience: Any,
-    ):
-        self.model, self.should_stop = model, should_stop
-        self.api = Api(model, MAX_TOKENS, lambda: self.should_stop(), **patience)
+    def __init__(self, model: str = DEFAULT_MODEL, **patience: Any):
+        self.model = model
+        self._stopped: Callable[[], bool] = lambda: False  # that of the history it thinks about
+        self.api = Api(model, MAX_TOKENS, lambda: self._stopped(), **patience)
         self.price = self.api.price
 
     def close(self) -> None:
         """Close the connections; a call under way in another thread fails."""
         self.api.close()
 
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
+    def propose(self, history: History, budget: Budget) -> Proposal | None:
         """One conversation, one idea, whose edits fit the incumbent and pass `history.vet`.
 
         Raises:
@@ -122,16 +116,17 @@ class ClaudeProposer:
             Paused: the key, the account or the model is refused, money is spent, an outage lasted
                 too long, or a stop was asked for.
         """
+        self._stopped = history.stopped
         request = self._request(history)
         bill = Bill()
         looks = misses = reasks = 0
         while True:
             what = f"proposal after {len(history.rows)} experiments, call {bill.calls + 1}"
-            reply = self.api.call(request, purse, bill, what)
+            reply = self.api.call(request, budget, bill, what)
             uses = [block for block in reply.content if block["type"] == "tool_use"]
             if problem := reply.problem or _misuse(uses):
                 short = prompt.one_line(problem, 300)
-                purse.note("re-ask", short)
+                budget.note("re-ask", short)
                 reasks += 1
                 if reasks > 1:
                     raise ProposerError(
@@ -156,7 +151,7 @@ class ClaudeProposer:
                 except ProposerError as refusal:
                     problem = str(refusal)
                 short = prompt.one_line(problem, 300)
-                purse.note("proposal refused", short)
+                budget.note("proposal refused", short)
                 misses += 1
                 if misses > MAX_MISSES:
                     raise ProposerError(

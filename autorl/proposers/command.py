@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO
 
 from autorl.errors import Paused, ProposerError, UserError
-from autorl.interfaces import Purse
+from autorl.interfaces import Budget
 from autorl.proposers import prompt
 from autorl.records import MIB, History, Proposal, to_json
 from autorl.report import results_tsv
@@ -53,7 +53,6 @@ class CommandProposer:
         pass_env: names of further environment variables the command may see.
         timeout: seconds after which the whole process group is killed.
         root: the folder that holds evaluate.py, which the command gets a copy of.
-        should_stop: asked several times a second while the command runs; may be set later.
         fingerprint: one word for the user's checkout; a change while the command runs is noted.
 
     Raises:
@@ -68,7 +67,6 @@ class CommandProposer:
         pass_env: tuple[str, ...] = (),
         timeout: float = 30 * MINUTES,
         root: Path = Path("."),
-        should_stop: Callable[[], bool] = lambda: False,
         fingerprint: Callable[[], str] = lambda: "",
     ):
         try:
@@ -86,10 +84,12 @@ class CommandProposer:
             raise UserError(f"--pass-env: {missing[0]} is not set.")
         passed = {*ENVIRONMENT, *pass_env}
         self.environment = {name: v for name, v in os.environ.items() if name in passed}
-        self.timeout, self.root = timeout, root
-        self.should_stop, self.fingerprint = should_stop, fingerprint
+        self.timeout, self.root, self.fingerprint = timeout, root, fingerprint
 
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def propose(self, history: History, budget: Budget) -> Proposal | None:
         """One run of the command, one idea.
 
         Raises:
@@ -111,15 +111,15 @@ class CommandProposer:
             question.write(question_text(history).encode())
             question.seek(0)
             before = self.fingerprint()
-            ended = self._run(folder, question, printed)
+            ended = self._run(folder, question, printed, history.stopped)
             if self.fingerprint() != before:
-                purse.note(
+                budget.note(
                     "checkout changed",
                     f"Files of the checkout changed while {program} ran; "
                     "nothing of it was taken: see git status.",
                 )
             seconds = time.monotonic() - started
-            purse.note("command", f"{program} took {seconds:.0f} s: {ended}")
+            budget.note("command", f"{program} took {seconds:.0f} s: {ended}")
             output = _beginning_and_end(printed)
             if ended != "ended with code 0":
                 tail = prompt.one_line(output[-600:], 300)
@@ -160,7 +160,9 @@ class CommandProposer:
             shutil.copyfile(self.root / "evaluate.py", folder / "evaluate.py")
             (folder / "evaluate.py").chmod(0o444)
 
-    def _run(self, folder: Path, question: IO[bytes], printed: IO[bytes]) -> str:
+    def _run(
+        self, folder: Path, question: IO[bytes], printed: IO[bytes], stopped: Callable[[], bool]
+    ) -> str:
         """Run the command and say how it ended; nothing of its process group is left afterwards."""
         try:
             child = effect(
@@ -184,7 +186,7 @@ class CommandProposer:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return f"ended with code {child.wait(0.1)}"
-                if self.should_stop():
+                if stopped():
                     raise Paused(
                         "Stopped while the researcher was at work; the same command resumes."
                     )

@@ -7,7 +7,7 @@ What it does not do: divide money, or retry a researcher that failed.
 """
 
 from autorl.errors import ProposerError
-from autorl.interfaces import Proposer, Purse
+from autorl.interfaces import Proposer, Budget
 from autorl.records import History, Proposal
 
 
@@ -26,15 +26,19 @@ class HybridProposer:
         total = sum(row.proposer in (self.search.name, self.structure.name) for row in history.rows)
         return self.search if mine + 1 <= self.share * (total + 1) + 1e-9 else self.structure
 
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
+    def close(self) -> None:
+        self.structure.close()
+        self.search.close()
+
+    def propose(self, history: History, budget: Budget) -> Proposal | None:
         """The next idea of whoever's turn it is; search passes its turn on when it has nothing (new) to tune."""
         if self.turn(history) is self.search:
             try:
-                if (proposal := self.search.propose(history, purse)) is not None:
+                if (proposal := self.search.propose(history, budget)) is not None:
                     return proposal
             except ProposerError:
                 if self.share == 1:
                     raise
             if self.share == 1:
                 return None
-        return self.structure.propose(history, purse)
+        return self.structure.propose(history, budget)

@@ -135,7 +135,7 @@ def ledger_blocks(history: History) -> tuple[list[str], Sequence[Row]]:
 def row_line(row: Row, why: bool = True) -> str:
     """One experiment in one bounded line; of a kept one also the hypothesis, unless not `why`."""
     score = number(row.avg_return) + ("" if row.stderr is None else f" ±{row.stderr:.3g}")
-    state = f" ({row.state})" if row.state in ("undone", "certified") else ""
+    state = f" ({row.state})" if row.state else ""
     runs = f"{row.runs} run{'' if row.runs == 1 else 's'}"
     text = f"#{row.n} {row.status}{state} {score}, {runs}: {one_line(row.description, 70)}"
     if why and row.status == "keep" and row.hypothesis:
@@ -222,8 +222,8 @@ def experiment_text(experiment: Experiment) -> str:
         if verdict.incumbent is not None:
             against = (
                 f" against #{verdict.incumbent}: mean {number(verdict.mean)} of {verdict.n} runs, "
-                f"incumbent {number(verdict.mean0)} of {verdict.n0}, "
-                f"spread of one run {number(verdict.s)}"
+                f"incumbent believed to score {number(verdict.mean0)}, "
+                f"standard deviation of one run {number(verdict.sd)}"
             )
         parts.append(f"verdict: {verdict.outcome}{against}\n{quoted(verdict.reason, 500)}")
     for index, record in list(enumerate(records, 1))[-6:]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl.errors import EditMiss, ProposerError, UserError
-from autorl.interfaces import Purse
+from autorl.interfaces import Budget
 from autorl.records import Edit, History, Proposal
 from autorl.source.edits import apply_edits
 
@@ -34,7 +34,10 @@ class Replay:
         self.proposals = read_proposals(Path(path))
         self.consumed = max(0, consumed)
 
-    def propose(self, history: History, purse: Purse) -> Proposal | None:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def propose(self, history: History, budget: Budget) -> Proposal | None:
         """The next row, None after the last.
 
         Raises:

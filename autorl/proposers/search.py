@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autorl.errors import ProposerError
-from autorl.interfaces import Purse
+from autorl.interfaces import Budget
 from autorl.proposers.gaussian_process import Array, improvement
 from autorl.proposers.search_space import Constant, constants, numbers, rewrite, show
 from autorl.records import History, Proposal
@@ -57,7 +57,10 @@ class SearchProposer:
     def __init__(self, seed: int = 0):
         self.seed = seed
 
-    def propose(self, history: History, purse: Purse | None = None) -> Proposal | None:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def propose(self, history: History, budget: Budget | None = None) -> Proposal | None:
         """The next set of constants, as edits; None when the bounds hold nothing new.
 
         Raises:

@@ -48,7 +48,7 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
 
     decided = [r for r in rows if r.status != "running"]
     scored = [r for r in decided if _has_score(r)]
-    kept = [r for r in scored if r.status == "keep" and r.state != "undone"]
+    kept = [r for r in scored if r.status == "keep" and r.state != "taken back"]
     last = max((r.n for r in decided), default=1)
 
     width = min(12 + max(0, len(rows) - 60) * 0.04, 18)  # inches
@@ -152,18 +152,18 @@ def _set_limits(
 
 
 def _draw_rejected(axes: "Axes", scored: Sequence[Row], low: float) -> None:
-    """What was discarded or undone: dots, and marks at the bottom edge for what lies below."""
-    undone = [r for r in scored if r.state == "undone"]
-    discarded = [r for r in scored if r.state != "undone" and r.status != "keep"]
+    """What was discarded or taken back: dots, and marks at the bottom edge for what lies below."""
+    taken_back = [r for r in scored if r.state == "taken back"]
+    discarded = [r for r in scored if r.state != "taken back" and r.status != "keep"]
     for group, size, edge, face, label in (
         (discarded, 26, DULL, DULL, "discarded"),
-        (undone, 30, KEPT, "white", "kept, later undone"),
+        (taken_back, 30, KEPT, "white", "kept, later taken back"),
     ):
         inside = [r for r in group if _score(r) >= low]
         if inside:
             x, y = [r.n for r in inside], [_score(r) for r in inside]
             axes.scatter(x, y, s=size, facecolors=face, edgecolors=edge, zorder=2, label=label)
-    below = [r.n for r in (*discarded, *undone) if _score(r) < low]
+    below = [r.n for r in (*discarded, *taken_back) if _score(r) < low]
     label = "discarded, below this picture"
     _mark_edge(axes, below, 0.012, marker="v", s=26, color=DULL, zorder=2, label=label)
 

@@ -54,7 +54,7 @@ def score(row: Row) -> str:
 
 
 def status(row: Row) -> str:
-    """`keep (provisional)`."""
+    """`keep (taken back)`."""
     return f"{row.status} ({row.state})" if row.state else row.status
 
 
@@ -103,7 +103,7 @@ class Summary:
 
     attempts: int
     kept: int
-    undone: int
+    taken_back: int
     discarded: int
     crashed: int
     running: int
@@ -119,7 +119,7 @@ class Summary:
 def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
     """Count a session's rows. `spent_usd`: what was spent, where more is known than in rows."""
     statuses = [r.status for r in rows]
-    standing = [r for r in rows if r.status == "keep" and r.state != "undone"]
+    standing = [r for r in rows if r.status == "keep" and r.state != "taken back"]
     baseline = next((r for r in rows if r.n == 0), None)
     best = standing[-1] if standing else None
     first, now = mean(baseline), mean(best)
@@ -129,7 +129,7 @@ def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
     return Summary(
         attempts=sum(r.n != 0 for r in rows),
         kept=kept,
-        undone=sum(r.state == "undone" for r in rows),
+        taken_back=sum(r.state == "taken back" for r in rows),
         discarded=statuses.count("discard"),
         crashed=statuses.count("crash"),
         running=statuses.count("running"),
@@ -146,10 +146,10 @@ def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
 def headline(summary: Summary) -> str:
     """The session in one line."""
     parts = [f"{summary.attempts} experiments"]
-    for name in ("kept", "discarded", "crashed", "undone", "running"):
+    for name in ("kept", "discarded", "crashed", "taken_back", "running"):
         count = getattr(summary, name)
-        if count or name not in ("undone", "running"):
-            parts.append(f"{count} {name}")
+        if count or name not in ("taken_back", "running"):
+            parts.append(f"{count} {name.replace('_', ' ')}")
     parts.append(f"{duration(summary.seconds)} measured")
     if summary.cost_usd:
         parts.append(f"${summary.cost_usd:.2f}")
@@ -176,10 +176,10 @@ def status_table(
     for name in ("description", "why"):
         table.add_column(name, overflow="fold", min_width=20)
     recent = {r.n for r in rows[-limit:]}
-    shown = [r for r in rows if r.n in recent or (r.status == "keep" and r.state != "undone")]
+    shown = [r for r in rows if r.n in recent or (r.status == "keep" and r.state != "taken back")]
     colours = {"keep": "green", "crash": "red", "running": "cyan"}
     for row in shown:
-        style = "dim" if row.state == "undone" else colours.get(row.status, "")
+        style = "dim" if row.state == "taken back" else colours.get(row.status, "")
         table.add_row(
             str(row.n),
             Text(plain(row.commit)[:7]),

@@ -122,6 +122,9 @@ class ModalRunner:
         """The most one run can cost at list price, to be reserved before it starts."""
         return self._worst * timeout(job.time_budget)
 
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def start(self, job: Job, folder: Path) -> str:
         """Submit the run; returns Modal's call id, to be journaled.
 
