@@ -144,7 +144,7 @@ def planted(sessions: int) -> None:
         fix = next(e["n"] for e in events if e["type"] == "attempt" and e["title"] == "the fix")
         own = {fix}
         for event in events:
-            if event["type"] == "attempt" and event.get("again") in own:
+            if event["type"] == "attempt" and set(event.get("retry_of", ())) & own:
                 own.add(event["n"])
         found = [
             v
@@ -154,7 +154,7 @@ def planted(sessions: int) -> None:
         won = any(v["outcome"] == "keep" for v in found)
         kept += won
         spent.append(sum(v["n"] for v in found))
-        taken = {n for v in verdicts(events) if v["outcome"] == "undone" for n in v["undone"]}
+        taken = {n for v in verdicts(events) if v["outcome"] == "taken back" for n in v["taken_back"]}
         champion += won and not own & taken
         nulls += sum(v["outcome"] == "keep" and v["attempt"] not in own for v in verdicts(events))
         base = next(v for v in verdicts(events) if v["outcome"] == "baseline")

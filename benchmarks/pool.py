@@ -113,7 +113,6 @@ def main() -> int:
         default=600,
         help="counted once all places were full (default: %(default)s)",
     )
-    p.add_argument("--rigor", default="bold", choices=("bold", "standard", "strict"))
     o = p.parse_args()
     many = 4 * (o.runs + o.places) + 200
     baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(
@@ -129,7 +128,6 @@ def main() -> int:
             ENV_ID,
             o.seconds,
             EPISODES,
-            rigor=o.rigor,
             sandbox="off",
             runner="scripted",
             slots=o.places,

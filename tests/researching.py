@@ -106,7 +106,12 @@ class Books:
 
     def __init__(self, folder: Path, max_usd: float | None = None):
         first = Created(
-            env_id="Toy-v0", tag="t", settings={}, root_seed=1, base="", baseline=Baseline("", "", 0)
+            env_id="Toy-v0",
+            tag="t",
+            settings={},
+            root_seed=1,
+            base="",
+            baseline=Baseline("", "", 0),
         )
         log, events = EventLog.open(folder / "journal.jsonl", first)
         self.session = Session(folder, folder, "t", Settings(), log, None, None)  # type: ignore[arg-type]

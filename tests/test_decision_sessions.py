@@ -54,7 +54,7 @@ def random_session(seed: int, steps: int = 200) -> Session:
             x.tell(ControlFact(want.attempt, want.kind, rng.random() > 0.1))
         else:
             u = rng.random()
-            ok = 0.1 <= u or (u < 0.05 and not x.state.calibrated)
+            ok = u >= 0.1 or (u < 0.05 and not x.state.calibrated)
             status = "ok" if ok else "crash" if u < 0.05 else "interrupted"
             luck: Any = rng.choice((1000.0, rng.gauss(0, 1), rng.gauss(want.attempt, 1)))
             score = luck if ok else rng.choice((None, math.nan))

@@ -12,7 +12,8 @@ from conftest import TOYS, clean_env, make_repo
 from ground import Site, git, until
 from sweep import IDEAS
 
-from autorl.session.event_log import Journal
+from autorl.session.event_log import Follower
+from autorl.session.events import Closed, RunEnded, RunStarted
 
 HERE = Path(__file__).resolve().parent
 
@@ -57,7 +58,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         "--seed",
         "1",
     ]
-    argv += ["--proposer", "replay", "--replay", str(ideas), "--rigor", "bold"]
+    argv += ["--proposer", "replay", "--replay", str(ideas)]
     journal = repo / "results/InvertedPendulum-v5/t/journal.jsonl"
 
     def training() -> list[str]:
@@ -99,22 +100,24 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert until(lambda: sum(e["type"] == "started" for e in Journal.read(journal)) == 2, 60)
-        first, second = (e for e in Journal.read(journal) if e["type"] == "started")
-        assert first["seed"] == second["seed"] and until(lambda: len(training()) >= 4, 60)
+        assert until(
+            lambda: sum(isinstance(e, RunStarted) for e in Follower(journal).new()) == 2, 60
+        )
+        first, second = (e for e in Follower(journal).new() if isinstance(e, RunStarted))
+        assert first.seed == second.seed and until(lambda: len(training()) >= 4, 60)
         loop.terminate()  # once: the record is finished, the trainer killed
         assert loop.wait(20) == 130
     finally:
         loop.kill()
         loop.wait()
     assert until(lambda: not training(), 5), training()
-    records = [e["record"] for e in Journal.read(journal) if e["type"] == "run"]
-    assert [(r["status"], r["rule"]) for r in records] == [
+    records = [e.record for e in Follower(journal).new() if isinstance(e, RunEnded)]
+    assert [(r.status, r.rule) for r in records] == [
         ("interrupted", "lost"),
         ("interrupted", "stopped"),
     ]
     assert (
-        Journal.read(journal)[-1]["type"] == "closed"
+        isinstance(Follower(journal).new()[-1], Closed)
         and list((tmp_path / "autorl-home").rglob("run-*/*")) == []
     )
 

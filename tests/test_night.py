@@ -196,8 +196,6 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
         "60",
         "--seed",
         "5",
-        "--rigor",
-        "bold",
     ]
     with ApiServer(default=night.answer) as server:
         env = clean_env(folder) | {
@@ -243,7 +241,7 @@ def test_it_ended_by_itself_after_kills_and_a_pause(morning):
 
 
 def test_no_experiment_is_lost_or_counted_twice(morning):
-    attempts = [e for e in morning.of("attempt") if e["n"] > 0 and e.get("again") is None]
+    attempts = [e for e in morning.of("attempt") if e["n"] > 0 and not e.get("retry_of")]
     assert (
         [e["title"] for e in attempts]
         == morning.night.served

@@ -40,9 +40,7 @@ def test_an_outage_is_waited_out_and_settled(fault, server, books, claude):
     assert all((e.usd > 0) == streamed for e in lost) and last.usage["settled"] == "usage"
     for event, exchange in zip(lost, server.exchanges, strict=False):
         if exchange.usage is not None:
-            assert event.usd >= hand_price(
-                exchange.usage
-            )  # never below what may have been billed
+            assert event.usd >= hand_price(exchange.usage)  # never below what may have been billed
 
 
 def test_fifty_refusals_in_a_row_cost_nothing_and_no_experiment(server, books, claude):

@@ -14,8 +14,7 @@ from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.runners.scripted import read_script, scores
-from autorl.session import Bounds, Settings, open_session
-from autorl.session import SessionState
+from autorl.session import Bounds, SessionState, Settings, open_session
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +154,8 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionS
         Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES),
         seed=1,
     )
-    taken = sum(
-        a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
-    )
-    taken += sum(
-        r.proposer == "replay" and not r.retry_of for r in session.state.refusals
-    )
+    taken = sum(a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values())
+    taken += sum(r.proposer == "replay" and not r.retry_of for r in session.state.refusals)
     try:
         Loop(session, Replay(site.ideas, taken), cloud.runner(PLACES), bounds, screen).run()
     except Crash:

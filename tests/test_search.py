@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from autorl.errors import ProposerError
-from autorl.proposers.search_space import Dimension, constants, default_dimension, rewrite, show
+from autorl.proposers.gaussian_process import improvement
 from autorl.proposers.hybrid import HybridProposer
 from autorl.proposers.search import SearchProposer, _bounded, ledger, noise_variance
-from autorl.proposers.gaussian_process import improvement
+from autorl.proposers.search_space import Dimension, constants, default_dimension, rewrite, show
 from autorl.records import History, Proposal, Row
 from autorl.source.edits import apply_edits
 

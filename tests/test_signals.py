@@ -106,7 +106,7 @@ def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_i
         and "crashed while the incumbent" in out + err
         and "the ideas are at fault" in out + err
     ), out + err
-    ledger = site.state()
-    assert sum(v.outcome == "crash" for v in ledger.verdicts) == 5
-    assert ledger.claim is not None and ledger.claim["champion"] == 1
+    state = site.state()
+    assert sum(v.outcome == "crash" for v in state.verdicts) == 5
+    assert state.claim is not None and state.claim["champion"] == 1
     assert site.broken_invariants() == []

@@ -4,7 +4,7 @@
     site.env / site.argv(...)                 # how to start the loop on it
     breaks = site.broken_invariants()         # [] or sentences
 
-I1 the branch stands at the last keep that was not undone. I2 each run is counted exactly once. I3 no score without a complete
+I1 the branch stands at the last keep that was not taken back. I2 each run is counted exactly once. I3 no score without a complete
 record. I4 the user's files and branch are untouched. I5 no child is alive. I6 results.tsv has constant columns and
 equals the journal. I7 money is never under-counted. I8 the loop ended well, or with a reason (checked on its exit).
 """
@@ -21,9 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from autorl.records import to_json
 from autorl.session import SessionState, fold
-from autorl.session.event_log import Follower
+from autorl.session.event_log import Follower, encode
+from autorl.session.events import AnyEvent
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ENV_ID = "Pendulum-v1"
@@ -105,7 +108,10 @@ class Site:
     def events(self) -> list[dict[str, Any]]:
         """The journal's events as plain data, each with its type and its defaults."""
         return [
-            {"type": e.__struct_config__.tag, **{n: to_json(getattr(e, n)) for n in e.__struct_fields__}}
+            {
+                "type": e.__struct_config__.tag,
+                **{n: to_json(getattr(e, n)) for n in e.__struct_fields__},
+            }
             for e in Follower(self.folder / "journal.jsonl").new()
         ]
 
@@ -331,6 +337,12 @@ class Site:
                 reserved[event["ticket"]] = event["usd"]
         low = math.fsum(reserved.values()) - 1e-9
         return [] if state.spent() >= low else [f"I7: {state.spent()} spent, {low} journaled"]
+
+
+def encoded(events: list[dict[str, Any]]) -> bytes:
+    """A journal of these events (see `Site.events`), numbered anew."""
+    typed = (msgspec.convert({**event, "seq": seq}, AnyEvent) for seq, event in enumerate(events))
+    return b"".join(encode(event) for event in typed)
 
 
 def children_in(folder: Path) -> list[str]:

@@ -137,18 +137,14 @@ class Night:
 def night(folder: Path, seed: int = 1) -> Night:
     """Two sittings of one session: the first is stopped on the way, the second ends by itself; I1-I8 after each."""
     site, found = Site.new(folder, ideas(), BASELINE), Night()
-    settings = Settings(
-        ENV_ID, 5.0, EPISODES, rigor="standard", sandbox="off", runner="scripted", slots=PLACES
-    )
+    settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=PLACES)
     for sitting in (0, 1):
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner, screen = Unreliable(seed + sitting), Quiet(25 if sitting == 0 else None)
         taken = sum(
             a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
         )
-        taken += sum(
-            r.proposer == "replay" and not r.retry_of for r in session.state.refusals
-        )
+        taken += sum(r.proposer == "replay" and not r.retry_of for r in session.state.refusals)
         try:
             loop = screen.loop = Loop(
                 session,
