@@ -15,12 +15,34 @@ from researching import Books
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 TOYS = HERE / "toys"
+# What runs longest starts first, what computes beside what waits.
+LONGEST = (
+    "test_faults",
+    "test_cheats",
+    "test_pool",
+    "test_keyboard",
+    "test_judge",
+    "test_end_to_end",
+    "test_train",
+    "test_confirm",
+    "test_workspace_refs",
+    "test_modal_app",
+    "test_command",
+    "test_night",
+    "test_signals",
+)
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ada",
     "GIT_AUTHOR_EMAIL": "ada@example.org",
     "GIT_COMMITTER_NAME": "Ada",
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first: the process that ends last decides how long the tests take."""
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 def git(repo: Path, *args: str) -> str:
