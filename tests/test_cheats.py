@@ -101,6 +101,7 @@ class Clone:
         (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text("commit\tavg_return\tstatus\tdescription\n")
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(0)
+        self.daemon = f"autorl-cheat-daemon-{os.getpid()}-{self.server.fileno()}"  # of this clone alone
         environment = {**os.environ, "HOME": str(self.home), "ANTHROPIC_API_KEY": SECRET, "AUTORL_SECRET": SECRET}
         environment.pop("AUTORL_HOME", None)
         self.driver = subprocess.Popen([sys.executable, "-I", "-X", f"pycache_prefix={self.base / 'bytecode'}", "-c", DRIVER, str(self.root)],
@@ -129,6 +130,7 @@ class Clone:
             ("@PORT@", self.server.getsockname()[1]),
             ("@HOSTNAME@", socket.gethostname()),
             ("@TEXT@", "QUJD" * 4000),
+            ("@DAEMON@", self.daemon),
         ):
             text = text.replace(mark, str(value))
         return text
@@ -199,7 +201,7 @@ class Clone:
             found.append("a secret in what is kept")
         if left := list((self.root / ".autorl" / "runs").glob("*")):
             found.append(f"left {left}")
-        if alive := [p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p]:
+        if alive := [p for p in processes() if self.daemon in p or str(self.root / ".autorl") in p]:
             found.append(f"alive {alive}")
         if left_over := [pid for pid in tree.descendants(self.driver.pid)[1:] if tree.alive(pid)]:
             found.append(f"alive {left_over}")

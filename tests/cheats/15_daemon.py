@@ -18,6 +18,6 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "autorl-cheat-daemon"])
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "@DAEMON@"])
     os._exit(0)
 evaluate_policy(Agent())
