@@ -17,6 +17,22 @@ from autorl.git.plumbing import drop_git_variables
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 TOYS = HERE / "toys"
+# What runs longest starts first, what computes beside what waits.
+LONGEST = (
+    "test_faults",
+    "test_cheats",
+    "test_pool",
+    "test_keyboard",
+    "test_judge",
+    "test_end_to_end",
+    "test_train",
+    "test_confirm",
+    "test_workspace_refs",
+    "test_modal_app",
+    "test_command",
+    "test_night",
+    "test_signals",
+)
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ada",
     "GIT_AUTHOR_EMAIL": "ada@example.org",
@@ -25,6 +41,12 @@ IDENTITY = {
 }
 
 drop_git_variables()  # as the command line does: an editor's terminal may set GIT_EDITOR
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first: the process that ends last decides how long the tests take."""
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 def git(repo: Path, *args: str) -> str:

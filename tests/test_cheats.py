@@ -112,6 +112,9 @@ class Clone:
         )
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(0)
+        self.daemon = (
+            f"autorl-cheat-daemon-{os.getpid()}-{self.server.fileno()}"  # of this clone alone
+        )
         environment = {
             **os.environ,
             "HOME": str(self.home),
@@ -155,6 +158,7 @@ class Clone:
             ("@PORT@", self.server.getsockname()[1]),
             ("@HOSTNAME@", socket.gethostname()),
             ("@TEXT@", "QUJD" * 4000),
+            ("@DAEMON@", self.daemon),
         ):
             text = text.replace(mark, str(value))
         return text
@@ -237,9 +241,7 @@ class Clone:
             found.append("a secret in what is kept")
         if left := list((self.root / ".autorl" / "runs").glob("*")):
             found.append(f"left {left}")
-        if alive := [
-            p for p in processes() if "autorl-cheat-daemon" in p or str(self.root / ".autorl") in p
-        ]:
+        if alive := [p for p in processes() if self.daemon in p or str(self.root / ".autorl") in p]:
             found.append(f"alive {alive}")
         if left_over := [
             pid for pid in process_tree.descendants(self.driver.pid)[1:] if process_tree.alive(pid)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import LONGEST
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +63,10 @@ def test_every_command_explains_itself(options: dict[str, set[str]]) -> None:
         assert all(p.help or p.param_type_name == "argument" or p.hidden for p in command.params), (
             name
         )
+
+
+def test_the_files_that_start_first_exist() -> None:
+    assert [name for name in LONGEST if not list((PROJECT / "tests").rglob(f"{name}.py"))] == []
 
 
 def test_the_test_command_is_the_readmes() -> None:

@@ -23,6 +23,7 @@ from autorl.runners.local import LocalRunner
 from autorl.system import hardware
 from autorl.system.files import PROJECT
 
+MARK = f"autorl-test-daemon-{os.getpid()}"  # not the daemon of another checkout's tests
 NOTHING = """
 import numpy as np
 from evaluate import evaluate_policy, log_metrics
@@ -81,9 +82,9 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "autorl-test-daemon"])
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "MARK"])
     os._exit(0)
-"""
+""".replace("MARK", MARK)
 )
 HANG = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)\n"
 
@@ -319,7 +320,7 @@ def test_isolation_is_in_every_record(records) -> None:
 
 def test_a_double_forked_daemon_is_gone_without_a_pid_namespace_too(records) -> None:
     assert records["daemon"].scored
-    assert gone("autorl-test-daemon", 0)
+    assert gone(MARK, 0)
 
 
 def test_no_private_directory_is_left(records) -> None:
@@ -332,7 +333,7 @@ def test_kill_9_of_the_judge_or_of_the_loop_leaves_no_process(
     mode: str, who: str, tmp_path: Path
 ) -> None:
     mark = f"autorl-killed-{mode}-{who}-{os.getpid()}"
-    source = HANG.replace("autorl-test-daemon", mark)
+    source = HANG.replace(MARK, mark)
     code = f"""
 import sys, time
 sys.path.insert(0, {str(PROJECT)!r})
@@ -370,7 +371,7 @@ def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) ->
     mark = f"autorl-cancelled-{os.getpid()}"
     runner = LocalRunner()
     assert isinstance(runner, Runner)
-    source = HANG.replace("autorl-test-daemon", mark).replace(
+    source = HANG.replace(MARK, mark).replace(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime",
         "log_metrics(5, sps=2.0, episode_return=-3.0)\ntime",
     )

@@ -140,11 +140,12 @@ def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
 
 
 def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
-    argv = sandbox.wrap(box, ["/bin/sleep", "987654"], env={})
+    mark = f"987654.{os.getpid()}"  # seconds, and not those of another checkout's tests
+    argv = sandbox.wrap(box, ["/bin/sleep", mark], env={})
     code = f"import subprocess, os; subprocess.Popen({argv!r}); import time; time.sleep(0.5); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], timeout=30)
     deadline = time.monotonic() + 5
-    while (alive := _running("987654")) and time.monotonic() < deadline:
+    while (alive := _running(mark)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive
 

@@ -20,7 +20,7 @@ if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.execv(
             sys.executable,
-            [sys.executable, "-c", "import time; time.sleep(3600)", "autorl-cheat-daemon"],
+            [sys.executable, "-c", "import time; time.sleep(3600)", "@DAEMON@"],
         )
     os._exit(0)
 evaluate_policy(Agent())

@@ -13,7 +13,10 @@ class Agent:
 
 
 assert os.path.isdir("/autorl/run"), "only inside the sandbox"
-while True:
+number = os.getpid()  # in the PID namespace: 1, 2, 3, ...
+while number < 1000:  # between 1000 and 2000 in all: a judge that comes too late costs no machine
     with contextlib.suppress(OSError):
-        if os.fork() == 0:
+        if (number := os.fork()) == 0:
+            number = os.getpid()
             time.sleep(0.01)
+time.sleep(60)
