@@ -33,7 +33,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from simulation import (  # noqa: E402
+from simulation import (
     BUDGETS,
     NULLS,
     WORLDS,
@@ -45,8 +45,8 @@ from simulation import (  # noqa: E402
     peer,
 )
 
-from autorl import evidence  # noqa: E402
-from autorl.decision import (  # noqa: E402
+from autorl import evidence
+from autorl.decision import (
     AttemptFact,
     Control,
     ControlFact,

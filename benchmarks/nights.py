@@ -21,10 +21,9 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
+from autorl.looking import print_evidence
+from autorl.proposers.constants import constants, rewrite
 from noops import TAG, repository, research, runs, verdicts
-
-from autorl.cli.status import print_evidence
-from autorl.proposers.search_space import constants, rewrite
 
 ENV_ID = "InvertedDoublePendulum-v5"
 BAD = {"LEARNING_RATE": 2e-5, "UPDATE_EPOCHS": 1, "NUM_STEPS": 256}
@@ -60,7 +59,7 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
     claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]
     return {
-        "seed": seed, "minutes": minutes, "runs": runs(events), "baseline": base["mean"], "s": base["s"],
+        "seed": seed, "minutes": minutes, "runs": runs(events), "baseline": base["mean"], "sd": base["sd"],
         "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))}, "claim": claims[-1]["claim"] if claims else None,
         "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]] if claims else [],
         "changed": {k: [values(bad)[k], v] for k, v in values(tip).items() if v != values(bad)[k]},
@@ -82,7 +81,7 @@ def main() -> None:
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(rows, indent=1))
         print(
-            f"night {seed}: {row['minutes']:.1f} min, {row['runs']} runs, baseline {row['baseline']:.1f} (s {row['s'] or 0.0:.1f}), {row['outcomes']}\n"
+            f"night {seed}: {row['minutes']:.1f} min, {row['runs']} runs, baseline {row['baseline']:.1f} (sd {row['sd'] or 0.0:.1f}), {row['outcomes']}\n"
             f"  at the end: {', '.join(f'{k} {a:g} -> {b:g}' for k, (a, b) in row['changed'].items()) or 'nothing changed'}\n"
             f"  claim: {row['claim']['sentence'] if row['claim'] else 'none: the champion is the baseline'}",
             flush=True,

@@ -21,7 +21,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
-from run_statistics import wilson
+from autorl import evidence
 
 ENV_ID = "InvertedPendulum-v5"
 TAG = "night"
@@ -124,13 +124,14 @@ def aa(candidates: int) -> None:
     events = session(candidates, confirm_runs=5, seed=1, crippled=False)
     count = Counter(v["outcome"] for v in verdicts(events))
     kept, tried = count["keep"], count["keep"] + count["discard"] + count["crash"]
-    low, high = wilson(kept, tried)
+    low, high = evidence.wilson(kept, tried)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     print(
-        f"baseline: mean {base['mean']:.1f}, s {base['s'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all"
+        f"baseline: mean {base['mean']:.1f}, sd {base['sd'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all"
     )
     print(
-        f"no-op edits: {tried}, kept {kept} ({100 * low:.0f} to {100 * high:.0f} % at 95 %), certified {count['certified']}, undone {count['undone']}"
+        f"no-op edits: {tried}, kept {kept} ({100 * low:.0f} to {100 * high:.0f} % at 95 %), "
+        f"taken back {sum(len(v['taken_back']) for v in verdicts(events))}"
     )
     claims = [e["claim"]["claim"]["sentence"] for e in events if e["type"] == "claim"]
     print(f"claim: {claims[-1] if claims else 'none: the champion is the baseline'}")
@@ -144,7 +145,7 @@ def planted(sessions: int) -> None:
         fix = next(e["n"] for e in events if e["type"] == "attempt" and e["title"] == "the fix")
         own = {fix}
         for event in events:
-            if event["type"] == "attempt" and set(event.get("retry_of", ())) & own:
+            if event["type"] == "attempt" and own & set(event.get("again") or ()):
                 own.add(event["n"])
         found = [
             v
@@ -154,15 +155,15 @@ def planted(sessions: int) -> None:
         won = any(v["outcome"] == "keep" for v in found)
         kept += won
         spent.append(sum(v["n"] for v in found))
-        taken = {n for v in verdicts(events) if v["outcome"] == "taken back" for n in v["taken_back"]}
+        taken = {n for v in verdicts(events) for n in v["taken_back"]}
         champion += won and not own & taken
         nulls += sum(v["outcome"] == "keep" and v["attempt"] not in own for v in verdicts(events))
         base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
         print(
-            f"session {k}: baseline {base['mean']:.1f} (s {base['s'] or 0.0:.1f}); the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, mean {found[-1]['mean'] if found else None}",
+            f"session {k}: baseline {base['mean']:.1f} (sd {base['sd'] or 0.0:.1f}); the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, mean {found[-1]['mean'] if found else None}",
             flush=True,
         )
-    low, high = wilson(kept, sessions)
+    low, high = evidence.wilson(kept, sessions)
     print(
         f"kept {kept} of {sessions} ({100 * low:.0f} to {100 * high:.0f} %), after {sum(spent) / max(1, len(spent)):.1f} runs of its own; still kept at the end {champion}; nulls kept {nulls} of {6 * sessions}"
     )

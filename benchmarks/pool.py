@@ -5,8 +5,8 @@
 
 A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals are real. Printed: the CPU
 time of the loop and of git as a share of wall-clock, and the share of the places' time that passed between a run's end and the start of
-the next one in its place. Times when the decision itself asks for fewer runs than there are places (the calibration, the
-proof of a champion) are the rule's and not the pool's: there are none in `--rigor bold` after the calibration.
+the next one in its place. Times when the decision itself asks for fewer runs than there are places (a calibration) are
+the rule's and not the pool's.
 What it does not do: train, or start processes.
 """
 
@@ -23,15 +23,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
 
 from ground import ENV_ID, EPISODES, Site
 
-from autorl.loop.loop import Loop
+from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, MachineShare, Progress, RunRecord
 from autorl.runners.scripted import read_script, scores
-from autorl.session.session import Bounds, Settings, open_session
+from autorl.session import Bounds, Settings, open_session
 
 
 class Simulated:
-    """A interfaces.Runner whose runs are over when their time has come."""
+    """A records.Runner whose runs are over when their time has come."""
 
     name = "scripted"
 
@@ -79,7 +79,7 @@ class Simulated:
 
 
 class Until:
-    """A interfaces.Screen that stops the loop after a number of runs."""
+    """A records.Screen that stops the loop after a number of runs."""
 
     loop: Loop | None = None
 
@@ -125,12 +125,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="autorl-pool-") as folder:
         site = Site.new(Path(folder), ideas, baseline)
         settings = Settings(
-            ENV_ID,
-            o.seconds,
-            EPISODES,
-            sandbox="off",
-            runner="scripted",
-            slots=o.places,
+            ENV_ID, o.seconds, EPISODES, sandbox="off", runner="scripted", slots=o.places
         )
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner = Simulated(o.places, o.seconds)

@@ -23,10 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from run_statistics import wilson
+from autorl.proposers.constants import Constant, constants, rewrite
 
-from autorl import decision
-from autorl.proposers.search_space import Constant, constants, rewrite
+from autorl import decision, evidence
 from autorl.proposers.search import SearchProposer
 from autorl.records import Edit, History, Proposal, Row
 
@@ -121,7 +120,7 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
     sources, params = {0: baseline}, {0: {n: c.value for n, c in constants(baseline).items()}}
     scores: dict[int, list[float]] = {0: []}
     status, state_of, parents = {0: "keep"}, {0: ""}, {0: 0}
-    state, _ = decision.observe(decision.start(), decision.AttemptFact(0, None, "baseline", 100))
+    state, _ = decision.observe(decision.start(), decision.AttemptFact(0, None, "baseline"))
     runs = 0
     while runs < budget and not state.stop:
         want = decision.wants(state)[0]
@@ -154,7 +153,7 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
             sources[n], params[n] = source, {name: c.value for name, c in constants(source).items()}
             scores[n], status[n], state_of[n], parents[n] = [], "running", "", state.incumbent
             fact: decision.Fact = decision.AttemptFact(
-                n, state.incumbent, str(sorted(params[n].items())), 100
+                n, state.incumbent, str(sorted(params[n].items()))
             )
         elif isinstance(want, decision.Control):
             fact = decision.ControlFact(want.attempt, want.kind, True)
@@ -167,8 +166,8 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
         for verdict in verdicts:
             if verdict.outcome in ("keep", "discard", "crash"):
                 status[verdict.attempt] = verdict.outcome
-            for undone in verdict.undone:
-                state_of[undone] = "undone"
+            for n in verdict.taken_back:
+                state_of[n] = "taken back"
     return truth.score(params[state.incumbent]) - truth.score(params[0]), len(scores) - 1
 
 
@@ -221,7 +220,10 @@ def main() -> None:
                         (a > b) + 0.5 * (a == b)
                         for a, b in zip(gains["search"], gains[side], strict=True)
                     )
-                    share, (low, high) = wins / options.nights, wilson(wins, options.nights)
+                    share, (low, high) = (
+                        wins / options.nights,
+                        evidence.wilson(wins, options.nights),
+                    )
                     better, margin = interval(
                         [a - b for a, b in zip(gains["search"], gains[side], strict=True)]
                     )

@@ -35,7 +35,7 @@ from autorl.decision.controls import band_verdict as control_passed
 from autorl.environments import sanity_band
 from autorl.judge import process_tree, sandbox
 from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
-from autorl.source.checks import vet
+from autorl.source.checks import look
 
 CHEATS = sorted((Path(__file__).parent / "cheats").glob("*.py"))
 SECRET = "s3cr3t-canary"
@@ -166,7 +166,7 @@ class Clone:
     def run(self, path: Path, mode: str = "bwrap") -> "Result":
         """One cheat, to its end."""
         source, more = self.source(path), asked(path)
-        if why := vet(source):
+        if why := look(source).why:
             return Result(path, "R", None, "vet", why, 0.0)
         times = more.pop("times", 1)
         more["cores"] = tuple(more.get("cores", ()))

@@ -29,7 +29,7 @@ from autorl.session import (
 from autorl.session.event_log import Follower
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
-from autorl.source.checks import ast_key, vet
+from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
 
 
@@ -53,13 +53,13 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         state = read_state(path)
     else:
         check_env(settings.env_id, root)
-        _vet(source, {ast_key(repository.head_source())})
+        _look(source, {look(repository.head_source()).key})
         session = open_session(root, tag, settings)
         session.close()
         path, state = session.log.path, session.state
     inbox = Inbox(path.parent / "inbox")
     known = {a.key for a in state.attempts.values()} or {state.about.baseline.key}
-    _vet(source, known | {ast_key(p.source) for _, p in inbox.waiting() if p.source})
+    _look(source, known | {look(p.source).key for _, p in inbox.waiting() if p.source})
     title, _, rest = o["message"].strip().partition("\n")
     ticket = inbox.leave(
         Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
@@ -84,8 +84,8 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vet(source: str, known: set[str]) -> None:
-    if why := vet(source, known):
+def _look(source: str, known: set[str]) -> None:
+    if why := look(source, known).why:
         raise UserError(f"./train.py was not taken: {why}")
 
 

@@ -146,9 +146,9 @@ def check_proposer(o: RunOptions) -> str:
                 " or bound the session with --hours."
             )
     if name == "claude":
-        from autorl.proposers.claude import ClaudeProposer  # a second to import
+        from autorl.proposers.claude import DEFAULT_MODEL, ClaudeProposer  # a second to import
 
-        claude = ClaudeProposer(**({"model": o.model} if o.model else {}))
+        claude = ClaudeProposer(o.model or DEFAULT_MODEL)
         if o.max_usd is not None and claude.price is None:
             raise UserError(
                 f"There is no price for the model {claude.model}, so --max-usd cannot be kept: choose another --model or leave"
@@ -169,9 +169,9 @@ def make_proposer(name: str, o: RunOptions, session: Session) -> Proposer:
     search = SearchProposer(seed=state.about.root_seed)
     chosen: Proposer = search
     if name == "claude":
-        from autorl.proposers.claude import ClaudeProposer
+        from autorl.proposers.claude import DEFAULT_MODEL, ClaudeProposer
 
-        chosen = ClaudeProposer(**({"model": o.model} if o.model else {}))
+        chosen = ClaudeProposer(o.model or DEFAULT_MODEL)
     elif name == "command" and o.command:
         seen = session.repository.checkout_fingerprint
         chosen = CommandProposer(

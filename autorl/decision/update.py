@@ -80,10 +80,9 @@ def _attempt(state: State, fact: AttemptFact) -> Settled:
     if twin is not None and not (twin.status == "superseded" and fact.parent == state.incumbent):
         state = with_arm(state, replace(arm, status="discard"))
         return state, (explain.identical(arm, twin),)
-    if twin is not None:  # its runs are pooled, not drawn anew
-        arm = replace(arm, runs=twin.runs)
-    else:
-        arm = replace(arm, known=_known(state, fact.again))
+    # a superseded twin's runs are pooled, not drawn anew
+    known = _known(state, fact.again) if twin is None else None
+    arm = replace(arm, runs=twin.runs if twin else (), known=known)
     if fact.parent != state.incumbent:
         state = with_arm(state, replace(arm, status="superseded"))
         return state, (explain.superseded(state, arm),)

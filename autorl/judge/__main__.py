@@ -18,7 +18,7 @@ from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, to_json
 from autorl.report.progress import ProgressBars
-from autorl.source.checks import vet
+from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 
 PROJECT = Path(evaluate.__file__).resolve().parent
@@ -92,7 +92,7 @@ def _job(
         raise UserError(
             f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE."
         ) from None
-    if why := vet(source):
+    if why := look(source).why:
         raise UserError(f"{train} is not run: {why}")
     if not 0 < budget < float("inf"):
         raise UserError(

@@ -188,7 +188,6 @@ class Loop:
                     source=base.source,
                     title="baseline",
                     key=base.key,
-                    nodes=base.nodes,
                 )
             )
         for attempt in state.attempts.values():

@@ -5,7 +5,6 @@ before its commit exists, and the commit follows from the log. What it does not 
 """
 
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from autorl.session import Attempt, Session
 from autorl.session.events import Attempted, Pinned, Refused
 from autorl.session.experiment import experiment
 from autorl.session.inbox import Inbox
-from autorl.source.checks import ast_key, ast_nodes, vet
+from autorl.source.checks import look
 from autorl.source.edits import apply_edits, edits_between
 
 
@@ -59,7 +58,7 @@ class ProposalQueue:
     def take(self) -> bool:
         """Take in one idea if there is one now; True when something was accepted or refused."""
         state = self.session.state
-        if waiting := state.waiting_retries()[: self.session.decision.rules.merged]:
+        if waiting := state.waiting_retries(self.session.decision.rules.merged):
             self._retry(waiting)
             return True
         tickets = {a.ticket for a in state.attempts.values()} | {r.ticket for r in state.refusals}
@@ -75,34 +74,33 @@ class ProposalQueue:
             self._think()
         return self._take_thought()
 
-    def _retry(self, old: Sequence[Attempt]) -> None:
-        """Superseded ideas again, on top of what superseded them: together where their edits fit, else the first alone."""
-        attempts, parts = self.session.state.attempts, list(old)
-        first = parts[0]
-        incumbent = attempts[self.session.decision.incumbent].source
-        edits: tuple[Edit, ...] = ()
-        fitting: list[Attempt] = []
-        for one in parts:
-            more = one.edits or edits_between(attempts[one.parent or 0].source, one.source)
+    def _retry(self, waiting: list[Attempt]) -> None:
+        """Superseded ideas again on top of the incumbent, as many as fit together; the others wait."""
+        attempts, first = self.session.state.attempts, waiting[0]
+        source = attempts[self.session.decision.incumbent].source
+        made: list[Attempt] = []
+        edits: list[Edit] = []
+        for old in waiting:
+            own = old.edits or edits_between(attempts[old.parent or 0].source, old.source)
             try:
-                apply_edits(incumbent, (*edits, *more))
+                source = apply_edits(source, own)
             except EditMiss:
-                if one is not first:
-                    continue  # it waits for a turn of its own
-            fitting.append(one)
-            edits += more
-            if one.ticket:  # an id of `try` names one attempt
+                if old is not first:
+                    continue
+                made, edits = [old], list(own)  # refused, with the reason
                 break
-        merged = Proposal(
-            title=" + ".join(one.title for one in fitting),
-            hypothesis="\n".join(one.hypothesis for one in fitting if one.hypothesis),
-            expected_effect="\n".join(
-                one.expected_effect for one in fitting if one.expected_effect
-            ),
-            edits=edits,
+            if made and look(source).why:
+                break
+            made.append(old)
+            edits += own
+        joined = Proposal(
+            " + ".join(a.title for a in made),
+            "\n".join(a.hypothesis for a in made if a.hypothesis),
+            "\n".join(a.expected_effect for a in made if a.expected_effect),
+            tuple(edits),
             proposer=first.proposer,
         )
-        self._accept(merged, tuple(one.n for one in fitting), first.ticket)
+        self._accept(joined, tuple(a.n for a in made), first.ticket)
 
     def _think(self) -> None:
         """Let the researcher think, in a thread that does not keep the program from ending."""
@@ -150,8 +148,9 @@ class ProposalQueue:
             source = proposal.source
             if source is None:
                 source = apply_edits(parent.source, proposal.edits)
-            if why := vet(source, known):
-                raise ProposerError(why)
+            found = look(source, known)
+            if found.why:
+                raise ProposerError(found.why)
         except (EditMiss, ProposerError) as error:
             self._refuse(proposal, str(error), retry_of, ticket)
             return
@@ -162,8 +161,7 @@ class ProposalQueue:
                 parent=parent.n,
                 source=source,
                 title=proposal.title or f"experiment {n}",
-                key=ast_key(source),
-                nodes=ast_nodes(source),
+                key=found.key,
                 hypothesis=proposal.hypothesis,
                 expected_effect=proposal.expected_effect,
                 proposer=proposal.proposer,
@@ -233,7 +231,7 @@ class ProposalQueue:
             solved_at=session.solved_at,
             experiment=lambda n: experiment(session.root, state, n),
             source_of=lambda n: state.attempts[n].source,
-            vet=lambda source: vet(source, {a.key for a in tuple(state.attempts.values())}),
+            vet=lambda source: look(source, {a.key for a in tuple(state.attempts.values())}).why,
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
             stopped=self._stopped.is_set,

@@ -55,7 +55,7 @@ class Research:
     def _exhausted(self) -> bool:
         """No further candidates."""
         state = self.session.state
-        if state.waiting_retries():  # counted as one experiment with its second attempt
+        if state.waiting_retries(1):  # counted as one experiment with its second attempt
             return False
         self.why = self.why or self.queue.exhausted
         count = self.bounds.experiments

@@ -1,17 +1,18 @@
 """One call of the Messages API: money reserved, answer streamed, bill settled, outages waited out.
 
-`Api.call(request, budget, bill, what)` returns a whole reply, however long that takes. Each attempt
-is reserved at its worst case, settled from the usage the API sent (or at an upper bound where the
+`Api.call(request, budget, what)` returns a whole reply, however long that takes. Each attempt is
+reserved at its worst case, settled from the usage the API sent (or at an upper bound where the
 stream was cut) and noted when it failed. The SDK's own retries are off, so that each attempt is
 counted. This is the only file that talks to a language model.
 
 What it does not do: know what is asked or answered (claude.py), or the prices (prices.py).
 """
 
-import email.utils
+import contextlib
 import functools
 import itertools
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -27,16 +28,18 @@ from autorl.proposers.prices import price_of, usage_usd, worst_usd
 from autorl.system.faults import effect
 
 MINUTES, HOURS = 60.0, 3600.0
+MAX_TOKENS = 32_000  # of one reply, thinking included
 OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above
 
-BILLED = {
+# The fields of the API's usage that are billed.
+BILLED = [
     "input_tokens",
     "output_tokens",
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
     "cache_creation",
     "inference_geo",
-}
+]
 
 # What only a person can solve, by HTTP status: the API's name for it, what is wrong, what to do.
 HOPELESS = {
@@ -53,7 +56,7 @@ HOPELESS = {
 
 @dataclass
 class Reply:
-    """One answer of the API, whole or not."""
+    """One answer of the API, whole or not, and what all attempts at it cost."""
 
     content: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str = ""
@@ -61,25 +64,14 @@ class Reply:
     opened: bool = False  # the API began to answer, so it may bill
     complete: bool = False
     problem: str = ""  # why it cannot go into the conversation; its content is empty then
-
-
-@dataclass
-class Bill:
-    """What one conversation has cost so far."""
-
     usd: float = 0.0
     seconds: float = 0.0  # waiting for the API, outages not included
-    calls: int = 0
-
-    def add(self, usd: float, seconds: float) -> None:
-        self.usd, self.seconds, self.calls = self.usd + usd, self.seconds + seconds, self.calls + 1
 
 
 class Api:
     """A client of the API with patience.
 
     Args:
-        max_tokens: of one reply, thinking included.
         should_stop: asked often during waits and between the parts of an answer.
         api_key, base_url: None = as the SDK finds them in the environment.
         max_wait_seconds: how long one outage may last before the session is paused.
@@ -94,7 +86,6 @@ class Api:
     def __init__(
         self,
         model: str,
-        max_tokens: int,
         should_stop: Callable[[], bool],
         *,
         api_key: str | None = None,
@@ -104,7 +95,7 @@ class Api:
         backoff_cap_seconds: float = 30 * MINUTES,
         read_timeout: float = 10 * MINUTES,
     ):
-        self.model, self.max_tokens, self.should_stop = model, max_tokens, should_stop
+        self.model, self.should_stop = model, should_stop
         self.price = price_of(model)
         self.max_wait_seconds = max_wait_seconds
         self.backoff_seconds, self.backoff_cap_seconds = backoff_seconds, backoff_cap_seconds
@@ -114,27 +105,24 @@ class Api:
             self._client = client = anthropic.Anthropic(
                 api_key=api_key, base_url=base_url, max_retries=0, timeout=timeout
             )
+            if not (client.api_key or client.auth_token or getattr(client, "credentials", None)):
+                raise anthropic.AnthropicError("there is no key")
         except anthropic.AnthropicError as error:
             raise UserError(
-                f"The Anthropic client cannot start ({error}); "
-                "set ANTHROPIC_API_KEY or choose --proposer search."
+                f"The Anthropic client cannot start ({error}): "
+                "set ANTHROPIC_API_KEY, or choose --proposer search, which needs no key."
             ) from error
-        if not (client.api_key or client.auth_token or getattr(client, "credentials", None)):
-            raise UserError(
-                "The claude proposer needs a key: "
-                "set ANTHROPIC_API_KEY, or choose --proposer search, which needs none."
-            )
 
     def close(self) -> None:
         """Close the connections; a call under way in another thread fails."""
         self._client.close()
 
-    def call(self, request: dict[str, Any], budget: Budget, bill: Bill, what: str) -> Reply:
+    def call(self, request: dict[str, Any], budget: Budget, what: str) -> Reply:
         """A complete reply, however long it takes."""
         # No token is shorter than a byte.
         size = len(json.dumps(request, ensure_ascii=False).encode()) + OVERHEAD_TOKENS
-        worst = worst_usd(self.price, size, self.max_tokens) if self.price else 0.0
-        waited = 0.0
+        worst = worst_usd(self.price, size, MAX_TOKENS) if self.price else 0.0
+        total_usd = total_seconds = waited = 0.0
         for attempt in itertools.count(1):
             self._check_stop()
             ticket = budget.reserve(worst, what)
@@ -148,7 +136,7 @@ class Api:
             usd, settled = self._price_reply(reply, failure, worst)
             told_usage = {"model": self.model, "seconds": round(seconds, 3), "settled": settled}
             budget.settle(ticket, usd, {**reply.usage, **told_usage})
-            bill.add(usd, seconds)
+            total_usd, total_seconds = total_usd + usd, total_seconds + seconds
             if failure is None and reply.complete:
                 break
             trouble, told = self._diagnose(failure)
@@ -162,6 +150,7 @@ class Api:
             budget.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_told}")
             self._wait(delay)
             waited += delay
+        reply.usd, reply.seconds = total_usd, total_seconds
         return reply
 
     def _stream(self, request: dict[str, Any], reply: Reply) -> None:
@@ -209,7 +198,7 @@ class Api:
             )
         if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
             return (
-                f"Your last reply was cut off at its limit of {self.max_tokens} tokens. "
+                f"Your last reply was cut off at its limit of {MAX_TOKENS} tokens. "
                 "Be brief: one small edit."
             )
         if not any(block["type"] in ("text", "tool_use") for block in reply.content):
@@ -241,7 +230,7 @@ class Api:
         if not reply.usage:
             return worst, "upper bound"
         # The prompt is known; the answer may have been billed to its last token.
-        full = {**reply.usage, "output_tokens": self.max_tokens}
+        full = {**reply.usage, "output_tokens": MAX_TOKENS}
         return min(worst, usage_usd(self.price, full)), "upper bound"
 
     def _diagnose(self, failure: BaseException | None) -> tuple[str, float | None]:
@@ -315,19 +304,12 @@ def _billed(usage: Any) -> dict[str, Any]:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds of retry-after-ms or retry-after (a number or a date), None without either."""
+    """Seconds of retry-after-ms or retry-after, None without either."""
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            try:
-                date = email.utils.parsedate_to_datetime(value)
-            except ValueError:
-                continue
-            seconds = max(0.0, date.timestamp() - time.time())
-        if 0 <= seconds < float("inf"):
-            return seconds
+        with contextlib.suppress(ValueError):
+            seconds = float(headers.get(name, "")) * scale
+            if 0 <= seconds < math.inf:
+                return seconds
     return None
 
 

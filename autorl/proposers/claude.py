@@ -19,12 +19,11 @@ from typing import Any
 from autorl.errors import EditMiss, ProposerError
 from autorl.interfaces import Budget
 from autorl.proposers import prompt
-from autorl.proposers.anthropic_api import Api, Bill
+from autorl.proposers.anthropic_api import MAX_TOKENS, Api
 from autorl.records import History, Proposal
 from autorl.source.edits import apply_edits, edits_from
 
 DEFAULT_MODEL = "claude-opus-5-5"
-MAX_TOKENS = 32_000  # of one reply, thinking included
 MAX_MISSES = 3  # refused proposals that are explained back
 MAX_LOOKS = 12  # looks before it is told to propose
 
@@ -33,53 +32,48 @@ def _text(description: str) -> dict[str, Any]:
     return {"type": "string", "description": description}
 
 
-def _object(required: tuple[str, ...], **properties: dict[str, Any]) -> dict[str, Any]:
+def _object(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-_INTEGER = {"type": "integer"}
+_NUMBER = {"type": "integer"}  # of an experiment
 _EDIT = _object(
-    ("search", "replace"),
+    "search",
+    "replace",
     search=_text("lines of train.py, character for character, occurring exactly once"),
     replace=_text("what stands there instead"),
 )
+_PROPOSAL = {
+    "title": _text("what changes, in under 70 characters"),
+    "hypothesis": _text("why it should raise the mean return, from evidence where there is some"),
+    "expected_effect": _text("what you expect to see, and what would refute the idea"),
+    "edits": {"type": "array", "minItems": 1, "items": _EDIT},
+}
+_STATUS = {"type": "string", "enum": ["keep", "discard", "crash"]}
 TOOLS: list[dict[str, Any]] = [
     {
         "name": "list_experiments",
         "description": "The ledger, one line an experiment: number, outcome, mean return with "
         "standard error, runs, title. Narrow it with a range of numbers or an outcome.",
-        "input_schema": _object(
-            (),
-            first=_INTEGER,
-            last=_INTEGER,
-            status={"type": "string", "enum": ["keep", "discard", "crash"]},
-        ),
+        "input_schema": _object(first=_NUMBER, last=_NUMBER, status=_STATUS),
     },
     {
         "name": "read_experiment",
         "description": "One experiment in full: its diff, the judge's numbers for every run, "
         "training diagnostics, best and worst evaluation episodes, the end of its log.",
-        "input_schema": _object(("n",), n=_INTEGER),
+        "input_schema": _object("n", n=_NUMBER),
     },
     {
         "name": "read_train_py",
         "description": "The whole train.py of an experiment; without n, the incumbent's, which is "
         "also in the opening message.",
-        "input_schema": _object((), n=_INTEGER),
+        "input_schema": _object(n=_NUMBER),
     },
     {
         "name": "propose_experiment",
         "description": "The one way to act: one idea as exact edits on the incumbent's train.py. "
         "It is committed and measured; the edits apply all or nothing.",
-        "input_schema": _object(
-            ("title", "hypothesis", "expected_effect", "edits"),
-            title=_text("what changes, in under 70 characters"),
-            hypothesis=_text(
-                "why it should raise the mean return, from evidence where there is some"
-            ),
-            expected_effect=_text("what you expect to see, and what would refute the idea"),
-            edits={"type": "array", "minItems": 1, "items": _EDIT},
-        ),
+        "input_schema": _object(*_PROPOSAL, **_PROPOSAL),
     },
 ]
 
@@ -100,7 +94,7 @@ class ClaudeProposer:
     def __init__(self, model: str = DEFAULT_MODEL, **patience: Any):
         self.model = model
         self._stopped: Callable[[], bool] = lambda: False  # that of the history it thinks about
-        self.api = Api(model, MAX_TOKENS, lambda: self._stopped(), **patience)
+        self.api = Api(model, lambda: self._stopped(), **patience)
         self.price = self.api.price
 
     def close(self) -> None:
@@ -118,11 +112,12 @@ class ClaudeProposer:
         """
         self._stopped = history.stopped
         request = self._request(history)
-        bill = Bill()
+        what = f"proposal after {len(history.rows)} experiments"
+        usd = seconds = 0.0
         looks = misses = reasks = 0
         while True:
-            what = f"proposal after {len(history.rows)} experiments, call {bill.calls + 1}"
-            reply = self.api.call(request, budget, bill, what)
+            reply = self.api.call(request, budget, what)
+            usd, seconds = usd + reply.usd, seconds + reply.seconds
             uses = [block for block in reply.content if block["type"] == "tool_use"]
             if problem := reply.problem or _misuse(uses):
                 short = prompt.one_line(problem, 300)
@@ -147,7 +142,7 @@ class ClaudeProposer:
             else:
                 try:
                     proposal = read_proposal(uses[0]["input"], history)
-                    return dataclasses.replace(proposal, cost_usd=bill.usd, seconds=bill.seconds)
+                    return dataclasses.replace(proposal, cost_usd=usd, seconds=seconds)
                 except ProposerError as refusal:
                     problem = str(refusal)
                 short = prompt.one_line(problem, 300)

@@ -1,18 +1,18 @@
-"""Two researchers on one ledger: one changes structure, classical search tunes the constants of what it found.
+"""Two researchers on one ledger: one changes structure, classical search tunes the constants.
 
-    uv run python agent_loop.py run --proposer claude --hybrid 0.3      # three proposals in ten are search's
+    uv run python agent_loop.py run --proposer claude --hybrid 0.3   # three in ten are search's
 
-Whose turn it is follows from the ledger (rows already proposed by each), so a restarted session goes on where it was.
-What it does not do: divide money, or retry a researcher that failed.
+Whose turn it is follows from the ledger (rows already proposed by each), so a restarted session
+goes on where it was. What it does not do: divide money, or retry a researcher that failed.
 """
 
 from autorl.errors import ProposerError
-from autorl.interfaces import Proposer, Budget
+from autorl.interfaces import Budget, Proposer
 from autorl.records import History, Proposal
 
 
 class HybridProposer:
-    """`share` of the attempts come from `search`, the rest from `structure`; 0 and 1 are one researcher alone."""
+    """`share` (0 to 1) of the attempts come from `search`, the rest from `structure`."""
 
     def __init__(self, structure: Proposer, search: Proposer, share: float):
         if not 0 <= share <= 1:
@@ -21,7 +21,7 @@ class HybridProposer:
         self.name = f"{structure.name}+{search.name}"
 
     def turn(self, history: History) -> Proposer:
-        """Search's turn when its part of all attempts, this one included, would else fall short of `share`."""
+        """Search's turn when its part of all attempts would else fall short of `share`."""
         mine = sum(row.proposer == self.search.name for row in history.rows)
         total = sum(row.proposer in (self.search.name, self.structure.name) for row in history.rows)
         return self.search if mine + 1 <= self.share * (total + 1) + 1e-9 else self.structure
@@ -31,7 +31,7 @@ class HybridProposer:
         self.search.close()
 
     def propose(self, history: History, budget: Budget) -> Proposal | None:
-        """The next idea of whoever's turn it is; search passes its turn on when it has nothing (new) to tune."""
+        """The next idea; search passes its turn on when it has nothing (new) to tune."""
         if self.turn(history) is self.search:
             try:
                 if (proposal := self.search.propose(history, budget)) is not None:

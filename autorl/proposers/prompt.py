@@ -23,10 +23,22 @@ UNFOLDED = 40  # frozen experiments that stay as one line each
 MAX_DIFF, MAX_LOG, MAX_METRICS = 8_000, 4_000, 3_000  # characters of one experiment's parts
 
 # Shown first, in this order, where train.py reports them.
-DIAGNOSTICS = (
-    "approx_kl clipfrac explained_variance entropy policy_loss value_loss grad_norm policy_mu "
-    "policy_sigma sps episode_return episode_length learning_rate num_updates"
-).split()
+DIAGNOSTICS = [
+    "approx_kl",
+    "clipfrac",
+    "explained_variance",
+    "entropy",
+    "policy_loss",
+    "value_loss",
+    "grad_norm",
+    "policy_mu",
+    "policy_sigma",
+    "sps",
+    "episode_return",
+    "episode_length",
+    "learning_rate",
+    "num_updates",
+]
 
 
 # ---------------------------------------------------------------------------

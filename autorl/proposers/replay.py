@@ -1,14 +1,16 @@
-"""Proposals from a file, in order: for tests, demonstrations, and repeating a night with another seed.
+"""Proposals from a file, in order: for tests, demonstrations, a session with another seed.
 
     uv run python agent_loop.py run --proposer replay --replay ideas.jsonl
 
 The file is a JSON array or one JSON object a line, each a Proposal:
 
-    {"title": "lr x3", "hypothesis": "...", "expected_effect": "...", "edits": [{"search": "...", "replace": "..."}]}
+    {"title": "lr x3", "hypothesis": "...", "expected_effect": "...",
+     "edits": [{"search": "...", "replace": "..."}]}
     {"title": "whole new file", "source": "...the new train.py..."}
 
-What it does not do: look at results, or remember. Whoever calls says how many rows are already taken (`consumed`), so a
-resumed session goes on behind the last one it used. A row whose edits do not fit the incumbent is spent all the same.
+What it does not do: look at results, or remember. Whoever calls says how many rows are already
+taken (`consumed`), so a resumed session goes on behind the last one it used. A row whose edits do
+not fit the incumbent is spent all the same.
 """
 
 import json
@@ -17,15 +19,15 @@ from typing import Any
 
 from autorl.errors import EditMiss, ProposerError, UserError
 from autorl.interfaces import Budget
-from autorl.records import Edit, History, Proposal
-from autorl.source.edits import apply_edits
+from autorl.records import History, Proposal
+from autorl.source.edits import apply_edits, edits_from
 
 
 class Replay:
     """The rows of `path` from number `consumed` on.
 
     Raises:
-        UserError: the file cannot be read, or a row is not a proposal; said at the start, with its number.
+        UserError: the file cannot be read, or a row (its number is told) is no proposal.
     """
 
     name = "replay"
@@ -59,49 +61,44 @@ def read_proposals(path: Path) -> tuple[Proposal, ...]:
     """Every row of a JSON array or JSON-lines file as a Proposal."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"The proposals in {path} cannot be read ({error}); give a JSON or JSON-lines file in UTF-8."
-        ) from error
-    try:
-        rows = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
-        )
+        if text.lstrip().startswith("["):
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except json.JSONDecodeError as error:
         raise UserError(f"The proposals in {path} are not JSON: {error}.") from error
-    return tuple(_proposal(row, f"{path}, row {number}") for number, row in enumerate(rows, 1))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The proposals in {path} cannot be read ({error}); "
+            "give a JSON or JSON-lines file in UTF-8."
+        ) from error
+    proposals = []
+    for n, row in enumerate(rows, 1):
+        try:
+            proposals.append(_proposal(row))
+        except (EditMiss, UserError) as error:
+            raise UserError(f"{path}, row {n}: {error}") from error
+    return tuple(proposals)
 
 
-def _proposal(row: Any, where: str) -> Proposal:
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get("title"), str)
-        or not row["title"].strip()
-    ):
-        raise UserError(f"{where}: a proposal is an object with a title.")
+def _proposal(row: Any) -> Proposal:
+    title = row.get("title") if isinstance(row, dict) else None
+    if not isinstance(title, str) or not title.strip():
+        raise UserError("a proposal is an object with a title.")
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where}: it holds characters that are no Unicode text.") from None
-    edits, source = row.get("edits", []), row.get("source")
+        raise UserError("it holds characters that are no Unicode text.") from None
+    edits, source = row.get("edits"), row.get("source")
     if (source is None) == (not edits):
-        raise UserError(f"{where}: a proposal has either edits or source.")
+        raise UserError("a proposal has either edits or source.")
     if source is not None and not isinstance(source, str):
-        raise UserError(f"{where}: source is the text of the whole new train.py.")
-    if not isinstance(edits, list) or not all(
-        isinstance(e, dict)
-        and isinstance(e.get("search"), str)
-        and isinstance(e.get("replace"), str)
-        for e in edits
-    ):
-        raise UserError(f"{where}: each edit is an object with the strings search and replace.")
+        raise UserError("source is the text of the whole new train.py.")
     return Proposal(
-        title=" ".join(row["title"].split()),
+        title=" ".join(title.split()),
         hypothesis=str(row.get("hypothesis", "")),
         expected_effect=str(row.get("expected_effect", "")),
-        edits=tuple(Edit(e["search"], e["replace"]) for e in edits),
+        edits=edits_from(edits) if edits else (),
         source=source,
         proposer="replay",
     )

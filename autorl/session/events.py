@@ -24,7 +24,6 @@ class Baseline(msgspec.Struct, frozen=True):
 
     source: str
     key: str  # of the program: equal keys do the same
-    nodes: int  # size in syntax nodes
 
 
 class Created(Event, frozen=True, tag="session"):
@@ -51,7 +50,6 @@ class Attempted(Event, frozen=True, tag="attempt"):
     source: str
     title: str
     key: str
-    nodes: int
     hypothesis: str = ""
     expected_effect: str = ""
     proposer: str = ""

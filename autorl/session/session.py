@@ -32,7 +32,7 @@ from autorl.session.events import (
 from autorl.session.find import journals, safe_name
 from autorl.session.settings import Settings
 from autorl.session.state import SessionState
-from autorl.source.checks import ast_key, ast_nodes, vet
+from autorl.source.checks import look
 from autorl.system.hardware import machine_name, versions
 from autorl.system.locks import TagLock
 
@@ -204,15 +204,16 @@ def _created(
             f" --format='delete %(refname)' refs/autorl/{tag} | git update-ref --stdin"
         )
     source = repository.head_source()
-    if why := vet(source):
-        raise UserError(f"The train.py at HEAD cannot be a baseline: {why}")
+    found = look(source)
+    if found.why:
+        raise UserError(f"The train.py at HEAD cannot be a baseline: {found.why}")
     return Created(
         env_id=settings.env_id,
         tag=tag,
         settings=asdict(settings),
         root_seed=seed if seed is not None else int.from_bytes(os.urandom(6), "big"),
         base=repository.head(),
-        baseline=Baseline(source, ast_key(source), ast_nodes(source)),
+        baseline=Baseline(source, found.key),
         harness=harness_of(root),
         hardware=machine_name(),
         autorl=__version__,

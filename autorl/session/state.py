@@ -67,7 +67,6 @@ class Attempt:
     params: tuple[tuple[str, float], ...] = ()
     edits: tuple[Edit, ...] = ()
     key: str = ""  # of the program: equal keys do the same
-    nodes: int = 0  # size in syntax nodes
     cost_usd: float = 0.0
     ticket: str = ""  # the id that `try` gave out
     retry_of: tuple[int, ...] = ()  # the superseded attempts whose edits these are
@@ -255,11 +254,19 @@ class SessionState:
         """Runs that were started and have no end in the log."""
         return [r for r in self.runs.values() if r.record is None]
 
-    def waiting_retries(self) -> list[Attempt]:
-        """Superseded attempts that were not made again on top of what superseded them."""
-        again = [a.retry_of for a in self.attempts.values()] + [r.retry_of for r in self.refusals]
-        taken = {n for retried in again for n in retried}
-        return [a for a in self.attempts.values() if a.outcome == "superseded" and a.n not in taken]
+    def waiting_retries(self, most: int) -> list[Attempt]:
+        """Superseded ideas to be made again in one attempt on top of what superseded them, oldest first, at most `most`.
+
+        A person's idea is made again alone, and so is one that was in a common attempt that crashed.
+        """
+        alone, taken = set[int](), {n for r in self.refusals for n in r.retry_of}
+        for a in self.attempts.values():
+            together = a.outcome == "crash" and len(a.retry_of) > 1
+            (alone if together else taken).update(a.retry_of)
+        superseded = (a for a in self.attempts.values() if a.outcome == "superseded")
+        waiting = [a for a in superseded if a.n not in taken]
+        single = [a for a in waiting if a.ticket or a.n in alone]
+        return single[:1] or waiting[:most]
 
     def recent_refusals(self) -> list[Refused]:
         """Since the last attempt or the start of this process."""

@@ -1,29 +1,81 @@
 """The static look at a proposed train.py, before any run: a net, not a wall.
 
-    why = vet(source, known_keys)   # "" or one sentence
-    ast_key(source)                 # same key = same program: identical code is pooled, never re-rolled
+    found = look(source, known_keys)   # found.why: "" or one sentence; found.key names the program
 
-It turns away what cannot run, what was measured already and the plainest ways to bring a result along. A determined
-author gets past it: the controls of the judge and a person reading the diff are behind it. Pure; runs nothing.
+It turns away what cannot run, what was measured already and the plainest ways to bring a result
+along. A determined author gets past it: the controls of the judge and a person reading the diff are
+behind it. Pure; runs nothing; parses a file once.
 """
 
 import ast
+import functools
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
 
 MAX_BYTES = 128 * 1024
 MAX_NUMBERS = 1500  # numeric literals; an honest PPO has about 100, a pasted 2x64 policy over 5,000
+MAX_INTEGER_BITS = 512
 MAX_LITERAL = 8 * 1024  # characters of one string or bytes literal that is no docstring
-READY_MADE = {"gymnasium.envs.box2d.bipedal_walker": {"BipedalWalkerHeuristics"}, "gymnasium.envs.box2d.lunar_lander": {"heuristic", "demo_heuristic_lander"}}  # fmt: skip
+READY_MADE = {
+    "gymnasium.envs.box2d.bipedal_walker": {"BipedalWalkerHeuristics"},
+    "gymnasium.envs.box2d.lunar_lander": {"heuristic", "demo_heuristic_lander"},
+}
+# Recognised without their module; "heuristic" is too common a name for that.
+READY_MADE_ANYWHERE = {"BipedalWalkerHeuristics", "demo_heuristic_lander"}
 
 
-def vet(source: str | bytes, known_keys: Collection[str] = ()) -> str:
-    """One sentence why this file is not run, or "".
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen in a file.
+
+    Attributes:
+        why: one sentence why it is not run, or "".
+        key: names what the program does, whatever its comments, docstrings and layout: files of
+            equal key are one program. What is no Python is named by its bytes.
+    """
+
+    why: str
+    key: str
+
+
+def look(source: str | bytes, known_keys: Collection[str] = ()) -> Look:
+    """Look at a file.
 
     Args:
-        known_keys: `ast_key` of every file already measured.
+        known_keys: the keys of the files that were measured already.
     """
     data = source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
+    found = _look(data)
+    if not found.why and found.key in known_keys:
+        why = (
+            "This program was measured before (the same but for comments, docstrings and layout); "
+            "propose a change of what it does."
+        )
+        return Look(why, found.key)
+    return found
+
+
+@functools.lru_cache(maxsize=64)  # a proposer looks at its idea before it hands it in
+def _look(data: bytes) -> Look:
+    if why := _not_plain_text(data):
+        return Look(why, _digest(data))
+    try:
+        tree = ast.parse(data.decode())
+        compile(tree, "train.py", "exec", dont_inherit=True)
+    except UnicodeDecodeError as error:
+        return Look(f"The file is not UTF-8 (byte {error.start}).", _digest(data))
+    except SyntaxError as error:
+        why = f"The file is not Python: {error.msg} (line {error.lineno})."
+        return Look(why, _digest(data))
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = str(error) or type(error).__name__
+        return Look(f"The file is not Python that can be compiled: {why}.", _digest(data))
+    why = _oversized(tree) or _ready_made(tree) if tree.body else "The file is empty."
+    return Look(why, _key(tree))
+
+
+def _not_plain_text(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         return f"The file has {len(data)} bytes; the limit is {MAX_BYTES}."
     if data.startswith(b"\xef\xbb\xbf"):
@@ -32,109 +84,73 @@ def vet(source: str | bytes, known_keys: Collection[str] = ()) -> str:
         return "The file holds a NUL byte; it must be plain text."
     if b"\r" in data:
         return "The file has carriage returns; its lines must end with a newline alone."
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"The file is not UTF-8 (byte {error.start})."
-    try:
-        tree = ast.parse(text)
-        compile(text, "train.py", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return f"The file is not Python: {error.msg} (line {error.lineno})."
-    except (ValueError, RecursionError, MemoryError) as error:
-        return f"The file is not Python that can be compiled: {error or type(error).__name__}."
-    if not tree.body:
-        return "The file is empty."
-    if why := _brings_along(tree):
-        return why
-    if known_keys and _key(tree) in known_keys:
-        return "This program was measured before (the same but for comments, docstrings and layout); propose a change of what it does."
     return ""
 
 
-def _brings_along(tree: ast.Module) -> str:
-    """Too many numbers, too long a string, or a controller that somebody else wrote."""
-    docstrings = {id(d.value) for d in _docstrings(tree)}
+def _oversized(tree: ast.Module) -> str:
+    """Too many numbers, or too long a number or text: a result that was not trained here."""
+    docstrings = {
+        id(literal) for node in _documented(tree) for literal in ast.iter_child_nodes(node.body[0])
+    }
     numbers = 0
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant):
-            if isinstance(node.value, (int, float, complex)) and not isinstance(node.value, bool):
-                numbers += 1
-                if isinstance(node.value, int) and node.value.bit_length() > 512:
-                    return "The file holds an integer of more than 512 bits, which reads like data that was not trained here."
-            elif (
-                isinstance(node.value, (str, bytes))
-                and len(node.value) > MAX_LITERAL
-                and id(node) not in docstrings
-            ):
-                return f"The file holds a literal of {len(node.value)} characters; the limit is {MAX_LITERAL}: a result must be trained, not brought along."
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                if alias.name in READY_MADE.get(node.module, ()) or (
-                    alias.name == "*" and node.module in READY_MADE
-                ):
-                    return _ready(f"{node.module}.{alias.name}")
-        elif (isinstance(node, ast.Attribute) and node.attr in _READY_NAMES) or (
-            isinstance(node, ast.Name) and node.id in _READY_NAMES
-        ):
-            return _ready(node.attr if isinstance(node, ast.Attribute) else node.id)
+        if not isinstance(node, ast.Constant) or id(node) in docstrings:
+            continue
+        value = node.value
+        if isinstance(value, (str, bytes)) and len(value) > MAX_LITERAL:
+            return (
+                f"The file holds a literal of {len(value)} characters; the limit is {MAX_LITERAL}: "
+                "a result must be trained, not brought along."
+            )
+        if type(value) is int and value.bit_length() > MAX_INTEGER_BITS:
+            return (
+                f"The file holds an integer of more than {MAX_INTEGER_BITS} bits, "
+                "which reads like data that was not trained here."
+            )
+        numbers += type(value) in (int, float, complex)  # True is no number
     if numbers > MAX_NUMBERS:
-        return f"The file holds {numbers} numbers; the limit is {MAX_NUMBERS}: weights must be trained, not brought along."
+        return (
+            f"The file holds {numbers} numbers; the limit is {MAX_NUMBERS}: "
+            "weights must be trained, not brought along."
+        )
     return ""
 
 
-_READY_NAMES = {"BipedalWalkerHeuristics", "demo_heuristic_lander"}
-
-
-def _ready(name: str) -> str:
-    return f"The file uses the ready-made controller {name}; a policy must be trained."
-
-
-def _docstrings(tree: ast.AST) -> list[ast.Expr]:
-    """Statements that are docstrings."""
-    found = []
+def _ready_made(tree: ast.Module) -> str:
+    """A controller that somebody else wrote."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-            and node.body
-        ):
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                found.append(first)
-    return found
+        found = ""
+        if isinstance(node, ast.ImportFrom) and node.module in READY_MADE:
+            names = {alias.name for alias in node.names} & {*READY_MADE[node.module], "*"}
+            found = f"{node.module}.{min(names)}" if names else ""
+        elif isinstance(node, ast.Attribute) and node.attr in READY_MADE_ANYWHERE:
+            found = node.attr
+        elif isinstance(node, ast.Name) and node.id in READY_MADE_ANYWHERE:
+            found = node.id
+        if found:
+            return f"The file uses the ready-made controller {found}; a policy must be trained."
+    return ""
+
+
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _documented(tree: ast.Module) -> list[_Documented]:
+    """What has a docstring; it is the first statement of the body."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, _Documented) and ast.get_docstring(node, clean=False) is not None
+    ]
 
 
 def _key(tree: ast.Module) -> str:
-    docstrings = {id(d) for d in _docstrings(tree)}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            # A body that was nothing but a docstring does what `pass` does.
-            node.body = [d for d in node.body if id(d) not in docstrings] or [ast.Pass()]
-    return hashlib.sha256(
-        ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass")
-    ).hexdigest()[:32]
+    """The key of a tree, whose docstrings are removed."""
+    for node in _documented(tree):
+        # A body that was nothing but a docstring does what `pass` does.
+        node.body = node.body[1:] or [ast.Pass()]
+    return _digest(ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass"))
 
 
-def ast_key(source: str | bytes) -> str:
-    """A name for what the program does: equal for files that differ in comments, docstrings and layout only.
-
-    What is no Python is named by its bytes.
-    """
-    try:
-        return _key(ast.parse(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        data = source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
-        return hashlib.sha256(data).hexdigest()[:32]
-
-
-def ast_nodes(source: str | bytes) -> int:
-    """Size of the program in syntax nodes, docstrings not counted: the measure of "simpler"."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return 0
-    return sum(1 for _ in ast.walk(tree)) - 2 * len(_docstrings(tree))
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
