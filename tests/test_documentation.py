@@ -44,7 +44,7 @@ def test_the_layout_exists() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_that_readers_are_told_exist(command: str, options: dict[str, set[str]]) -> None:
+def test_commands_in_the_documentation_exist(command: str, options: dict[str, set[str]]) -> None:
     name, *flags = command.split()
     assert name in options, command
     assert [f for f in flags if f not in options[name]] == []

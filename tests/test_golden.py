@@ -1,7 +1,7 @@
-"""What a person sees, word for word: every command's --help, and the table and verdicts of one scripted session.
+"""What a person sees, word for word: --help of every command, table and verdicts of one session.
 
-The files in tests/golden/ are what was shown when they were last looked at. A change is looked at, then written anew with
-`AUTORL_WRITE_GOLDEN=1 uv run pytest tests/test_golden.py`.
+The files in tests/golden/ are what was shown when they were last looked at. A change is looked at,
+then written anew with `AUTORL_WRITE_GOLDEN=1 uv run pytest tests/test_golden.py`.
 """
 
 import os

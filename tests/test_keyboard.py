@@ -1,4 +1,4 @@
-"""`try` and `wait`, as a coding agent at the keyboard uses them: through a shell, with exit codes and one block."""
+"""`try` and `wait`, as a coding agent uses them: through a shell, with exit codes and one block."""
 
 import json
 import time
@@ -74,7 +74,7 @@ def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, 
     assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
 
 
-def test_a_keep_is_told_once_the_branch_stands_there(repo: Path, autorl) -> None:
+def test_a_keep_is_reported_once_the_branch_stands_there(repo: Path, autorl) -> None:
     edit(repo, 20.0)
     left = leave(autorl, "twice as good")
     assert wait(autorl, left["id"])[0]["outcome"] == "keep"
@@ -108,7 +108,7 @@ def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(
     end = time.monotonic() + 60
     while '"closed"' not in (folder / "journal.jsonl").read_text() and time.monotonic() < end:
         time.sleep(0.01)
-    # the loop has looked into its inbox for the last time and still holds the session: `try` would start no other one
+    # the loop has read its inbox for the last time and holds the session: `try` starts no other
     second = Inbox(folder / "inbox").leave(
         Proposal(title="the second", source=SCRIPT.format(30.0, 0.05, "ok"), proposer="person")
     )
@@ -151,8 +151,9 @@ def test_a_shell_script_can_play_the_agent(repo: Path, autorl, tmp_path: Path) -
     script = f"""
 set -eu
 sed -i 's/10.0/15.0/' train.py
-id=$({sys.executable} agent_loop.py try -m 'fifteen' --runner scripted --env-id Pendulum-v1 | sed -n 's/^id: *//p')
-until {sys.executable} agent_loop.py wait "$id" --timeout 20 > verdict.txt; do
+autorl="{sys.executable} agent_loop.py"
+id=$($autorl try -m fifteen --runner scripted --env-id Pendulum-v1 | sed -n 's/^id: *//p')
+until $autorl wait "$id" --timeout 20 > verdict.txt; do
     [ $? -eq 4 ] || exit 1
 done
 cat verdict.txt

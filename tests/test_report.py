@@ -1,4 +1,4 @@
-"""The report: nothing missing becomes a number, nothing hostile gets through, and there is a picture for every night."""
+"""The report: no number for what is missing, nothing hostile gets through, always a plot."""
 
 import csv
 import dataclasses
@@ -107,7 +107,7 @@ def night(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
     return rows
 
 
-# -- results.tsv -----------------------------------------------------------------------------------------------------
+# -- results.tsv -----------------------------------------------------------------------------------
 
 
 def test_the_first_four_columns_are_commit_return_status_description() -> None:
@@ -199,7 +199,7 @@ def test_plain_text_is_bounded_and_one_line() -> None:
         )
 
 
-# -- the session in numbers ------------------------------------------------------------------------------------------
+# -- the session in numbers ------------------------------------------------------------------------
 
 
 def test_the_summary_counts_by_hand() -> None:
@@ -229,7 +229,7 @@ def test_nothing_kept_has_no_price_per_keep_and_a_crashed_baseline_no_gain() -> 
     assert summarize([]).best is None
 
 
-# -- the picture -----------------------------------------------------------------------------------------------------
+# -- the picture -----------------------------------------------------------------------------------
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -282,7 +282,7 @@ def test_the_picture_is_the_same_twice_and_changes_with_a_score() -> None:
 
 
 def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
-    """The red of a crash stands in the lowest tenth of the axes, for returns far below and far above zero."""
+    """The red of a crash is in the lowest tenth of the axes, for returns far below and above 0."""
     from matplotlib.image import imread
 
     for level in (-5000.0, 5000.0):
@@ -310,7 +310,7 @@ def test_a_disaster_does_not_flatten_the_picture() -> None:
     assert high == 119.0 and 0 < low < 100
 
 
-# -- status and page -------------------------------------------------------------------------------------------------
+# -- status and page -------------------------------------------------------------------------------
 
 
 def test_status_shows_every_kept_row_and_no_escape_sequence() -> None:
@@ -372,11 +372,10 @@ def test_the_page_is_self_contained_well_formed_and_runs_nothing() -> None:
         for n, text in enumerate(HOSTILE)
     ]
     png = progress_png(rows, "E")
-    text = report_html(
-        [*rows, row(99, 1.0, "keep", reason="Kept: <b>0.7 s</b> above.")],
-        env_id=HOSTILE[13], tag=HOSTILE[13], png=png, claim=HOSTILE[13],
-        tables=[Table(HOSTILE[13], (HOSTILE[13],), ((HOSTILE[13],),), HOSTILE[13])],
-    )  # fmt: skip
+    rows.append(row(99, 1.0, "keep", reason="Kept: <b>0.7 s</b> above."))
+    evil = HOSTILE[13]
+    table = Table(evil, (evil,), ((evil,),), evil)
+    text = report_html(rows, env_id=evil, tag=evil, png=png, claim=evil, tables=[table])
     text.encode("utf-8")
     page = Page()
     page.feed(text)

@@ -26,17 +26,7 @@ from autorl.system.faults import effect
 from autorl.system.hardware import affinity
 
 MIN_FREE_BYTES = 5 * GIB
-MODULES = (
-    "numpy",
-    "gymnasium",
-    "cloudpickle",
-    "git",
-    "optuna",
-    "psutil",
-    "rich",
-    "matplotlib",
-    "anthropic",
-)
+MODULES = "numpy gymnasium cloudpickle git optuna psutil rich matplotlib anthropic"
 
 # What a confined program may find out or do; each answer must be False. It prints the names of what
 # got through. Arguments: a file of the user, a port that listens.
@@ -100,7 +90,7 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
+    missing = [module for module in MODULES.split() if importlib.util.find_spec(module) is None]
     if missing:
         return Check("packages", False, f"missing: {', '.join(missing)}; run `uv sync`")
     return Check("packages", True, "all there")
@@ -152,7 +142,7 @@ def _sandbox() -> Check:
     try:
         found = _escapes(box)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return Check("sandbox", False, f"bubblewrap started once and then failed ({error})")
+        return Check("sandbox", False, f"bubblewrap starts, but probing it failed ({error})")
     if found:
         why = f"bubblewrap runs, but a program inside {'; '.join(found)}: do not trust it here"
         return Check("sandbox", False, why)
@@ -198,11 +188,11 @@ def _disk(root: Path) -> Check:
 
 
 def _key() -> Check:
-    name = "anthropic key"
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        return Check(name, True, "ANTHROPIC_API_KEY is set: the researcher is Claude")
-    why = "ANTHROPIC_API_KEY is not set: the researcher is the embedded search"
-    return Check(name, False, why, needed=False)
+    ok = bool(os.environ.get("ANTHROPIC_API_KEY"))
+    means = "is set: the researcher is Claude"
+    if not ok:
+        means = "is not set: the researcher is the embedded search"
+    return Check("anthropic key", ok, f"ANTHROPIC_API_KEY {means}", needed=False)
 
 
 def _modal() -> Check:

@@ -24,13 +24,8 @@ INK, KEPT, DULL, BAD, GOAL = "#222222", "#1a7f4b", "#b8bcc2", "#c0392b", "#8e6bb
 HEIGHTS = (14, -16, 28, -30, 42, -44, 58, -60, 76, -78, 96, -100, 120, -130, 150, -160)
 OFFSETS = [(dx, dy) for dy in HEIGHTS for dx in (8, -8)]
 FONT: dict[str, Any] = {"fontsize": 7.5, "parse_math": False}
-LEADER: dict[str, Any] = {
-    "arrowstyle": "-",
-    "color": "#888888",
-    "lw": 0.6,
-    "shrinkA": 0,
-    "shrinkB": 3,
-}
+LEADER = dict(arrowstyle="-", color="#888888", lw=0.6, shrinkA=0, shrinkB=3)
+DPI = 150
 
 
 def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = None) -> bytes:
@@ -52,7 +47,7 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
     last = max((r.n for r in decided), default=1)
 
     width = min(12 + max(0, len(rows) - 60) * 0.04, 18)  # inches
-    figure = Figure(figsize=(width, 6.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, 6.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _prepare(axes, last, f"{plain(env_id, 90)}\n{headline(summarize(rows))}")
@@ -65,14 +60,13 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
         axes.set_yticks([])
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#888888", "fontsize": 13}
         axes.text(0.5, 0.5, "no scored experiment yet", transform=axes.transAxes, **style)
-    crashed = [r.n for r in decided if not _has_score(r)]
-    _mark_edge(
-        axes, crashed, 0.03, marker="x", s=32, color=BAD, zorder=4, label="crashed (no score)"
-    )
+    crashed, label = [r.n for r in decided if not _has_score(r)], "crashed (no score)"
+    _mark_edge(axes, crashed, 0.03, marker="x", s=32, color=BAD, zorder=4, label=label)
     if decided:
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph this font lacks is drawn as a box
+        figure.draw_without_rendering()  # now pixels are known
         _name_kept(axes, scored, kept, last, goal)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -201,11 +195,8 @@ def _name_kept(
 
     if not kept:
         return
-    figure = axes.get_figure(root=True)
-    assert figure is not None  # the axes were made by one
-    figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    points = figure.dpi / 72  # pixels
+    point = DPI / 72  # pixels
     to_pixels = axes.transData.transform
     dots = to_pixels([(r.n, _score(r)) for r in scored])
     lines = _segments(to_pixels(_staircase(kept, last)))
@@ -221,8 +212,8 @@ def _name_kept(
         x, y = to_pixels((row.n, _score(row)))
         found = {}
         for dx, dy in offsets:
-            left = x + dx * points - (width if dx < 0 else 0)
-            bottom = y + dy * points - height / 2
+            left = x + dx * point - (width if dx < 0 else 0)
+            bottom = y + dy * point - height / 2
             box = Bbox.from_bounds(left, bottom, width, height).padded(3)
             inside = frame.contains(*box.min) and frame.contains(*box.max)
             if inside and not box.count_overlaps(taken):
