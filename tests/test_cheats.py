@@ -101,7 +101,7 @@ class Clone:
         (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text("commit\tavg_return\tstatus\tdescription\n")
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(0)
-        self.daemon = f"autorl-cheat-daemon-{os.getpid()}-{self.server.fileno()}"  # of this clone alone
+        self.daemon = f"autorl-cheat-daemon-{os.getpid()}-{self.server.fileno()}"
         environment = {**os.environ, "HOME": str(self.home), "ANTHROPIC_API_KEY": SECRET, "AUTORL_SECRET": SECRET}
         environment.pop("AUTORL_HOME", None)
         self.driver = subprocess.Popen([sys.executable, "-I", "-X", f"pycache_prefix={self.base / 'bytecode'}", "-c", DRIVER, str(self.root)],
