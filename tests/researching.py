@@ -111,7 +111,7 @@ class Books:
             settings={},
             root_seed=1,
             base="",
-            baseline=Baseline("", "", 0),
+            baseline=Baseline("", ""),
         )
         log, events = EventLog.open(folder / "journal.jsonl", first)
         self.session = Session(folder, folder, "t", Settings(), log, None, None)  # type: ignore[arg-type]

@@ -135,7 +135,7 @@ def test_a_limit_is_refused_before_the_call_and_never_exceeded(tmp_path, claude)
             billed = sum(hand_price(e.usage) for e in server.exchanges if e.usage)
         assert billed <= books.state.spent() <= limit
         assert len(server.exchanges) > 0 or limit < worst_usd(PRICES[DEFAULT_MODEL], 20_000, 32_000)
-        books.journal.close()
+        books.close()
 
 
 def test_a_reservation_covers_every_byte_of_the_request(server, books, claude):

@@ -144,6 +144,6 @@ def test_a_stop_within_a_stream_is_obeyed_and_billed_from_above(server, books, c
     threading.Timer(0.4, stop.set).start()
     with pytest.raises(Paused, match="Stopped"):
         claude(server).propose(history(stopped=stop.is_set), books.budget)
-    assert books.settled[0].usage["settled"] == "upper bound" and books.settled[0][
-        "usd"
-    ] >= hand_price(server.exchanges[0].usage)
+    assert books.settled[0].usage["settled"] == "upper bound" and books.settled[
+        0
+    ].usd >= hand_price(server.exchanges[0].usage)

@@ -60,7 +60,7 @@ def row(n: int, score: float | None = None, status: str = "discard", **more: obj
 
 
 def night(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
-    """A made-up session: crashes, discards, disasters, keeps, some undone."""
+    """A made-up session: crashes, discards, disasters, keeps, some taken back."""
     rng = random.Random(seed)
     rows, mean = (
         [row(0, base, "keep", runs=4, stderr=sd / 2, seconds=2880.0, description="baseline")],
@@ -88,7 +88,7 @@ def night(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
                     mean,
                     "keep",
                     description=words,
-                    state="undone" if u < 0.13 else "",
+                    state="taken back" if u < 0.13 else "",
                     runs=3,
                     stderr=sd / 2,
                     cost_usd=0.1,
@@ -206,14 +206,21 @@ def test_the_summary_counts_by_hand() -> None:
     rows = [
         row(0, 10.0, "keep", seconds=40.0),
         row(1, 12.0, "keep", seconds=30.0, cost_usd=0.5),
-        row(2, 90.0, "keep", state="undone", seconds=10.0, cost_usd=0.25),
+        row(2, 90.0, "keep", state="taken back", seconds=10.0, cost_usd=0.25),
         row(3, None, "crash", seconds=5.0),
         row(4, 11.0, "discard", seconds=10.0, cost_usd=0.25),
         row(5, 15.0, "keep", seconds=5.0),
         row(6, None, "running"),
     ]
     s = summarize(rows)
-    assert (s.attempts, s.kept, s.undone, s.discarded, s.crashed, s.running) == (6, 2, 1, 1, 1, 1)
+    assert (s.attempts, s.kept, s.taken_back, s.discarded, s.crashed, s.running) == (
+        6,
+        2,
+        1,
+        1,
+        1,
+        1,
+    )
     assert s.best is rows[5] and s.gain == 5.0 and s.seconds == 100.0 and s.seconds_per_keep == 50.0
     assert (
         s.cost_usd == 1.0
@@ -324,7 +331,7 @@ def test_status_shows_every_kept_row_and_no_escape_sequence() -> None:
     text = out.getvalue()
     assert "\x1b[2J" not in text and "[red]x" in text
     for r in rows:
-        if r.status == "keep" and r.state != "undone":
+        if r.status == "keep" and r.state != "taken back":
             assert f"{r.avg_return:.2f}" in text
     assert "earlier ones in results.tsv" in text
 
