@@ -1,6 +1,7 @@
 """`python evaluate.py`: one measured run of the train.py beside it.
 
-Exit code 0 when it was scored, 1 when it was not (the reason on standard error), 2 when it was not started.
+Exit code 0 when it was scored, 1 when it was not (the reason on standard error), 2 when it was not
+started.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import evaluate
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
-from autorl.records import Job, RunRecord, to_json
+from autorl.records import Job, RunRecord, SandboxMode, to_json
 from autorl.source.checks import vet
 from autorl.system.bytecode import compile_packages
 
@@ -55,7 +56,7 @@ def main(
     seed: int,
     budget: float,
     episodes: int,
-    mode: sandbox.Mode,
+    mode: SandboxMode,
     as_json: bool,
 ) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
@@ -75,13 +76,12 @@ def main(
     for flag in record.flags:
         click.echo(f"look at this: {flag}", err=True)
     if not as_json:
-        click.echo(
-            evaluate.summary_block(**{name: getattr(record, name) for name in evaluate.SUMMARY})
-        )
+        figures = {name: getattr(record, name) for name in evaluate.SUMMARY}
+        click.echo(evaluate.summary_block(**figures))
 
 
 def _job(
-    train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode
+    train: str, env_id: str, seed: int, budget: float, episodes: int, mode: SandboxMode
 ) -> Job:
     """The options as a job.
 
@@ -109,7 +109,7 @@ def _job(
 
 
 def run(job: Job) -> RunRecord:
-    """Start a judge and wait for it, with a bar on a terminal; Ctrl-C ends the run and everything below it."""
+    """Start a judge and wait for it, with a progress bar; Ctrl-C ends all that it started."""
     compile_packages()
     with (
         tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch,
