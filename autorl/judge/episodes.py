@@ -255,29 +255,25 @@ class Episodes:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._policy_ends: list[socket.socket] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
-        try:
-            for w in range(workers):
-                ours, theirs = socket.socketpair()
-                self._policy_ends.append(theirs)
-                task = {
-                    "env_id": env_id,
-                    "seeds": [int(s) for s in seeds[num * w // workers : num * (w + 1) // workers]],
-                    "socket": ours.fileno(),
-                    "thinking_seconds": thinking_seconds,
-                }
-                with ours:
-                    process = isolated_python.start(
-                        "from autorl.judge.episodes import worker_main; worker_main()",
-                        task,
-                        stdout=subprocess.PIPE,
-                        stderr=self._errors,
-                        cwd=cwd,
-                        pass_fds=(ours.fileno(),),
-                    )
-                self.processes.append(process)
-        except BaseException:
-            self.close()
-            raise
+        for w in range(workers):
+            ours, theirs = socket.socketpair()
+            self._policy_ends.append(theirs)
+            task = {
+                "env_id": env_id,
+                "seeds": [int(s) for s in seeds[num * w // workers : num * (w + 1) // workers]],
+                "socket": ours.fileno(),
+                "thinking_seconds": thinking_seconds,
+            }
+            with ours:
+                process = isolated_python.start(
+                    "from autorl.judge.episodes import worker_main; worker_main()",
+                    task,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    cwd=cwd,
+                    pass_fds=(ours.fileno(),),
+                )
+            self.processes.append(process)
 
     @property
     def policy_fds(self) -> list[int]:
