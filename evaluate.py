@@ -1,11 +1,11 @@
-"""The fixed evaluation harness: constants, environment factory, evaluation. Research never edits it.
+"""The fixed evaluation harness: constants, environments, evaluation. Research never edits it.
 
     uv run python evaluate.py   # one measured run of the train.py beside this file, by the judge
 
-train.py imports what it needs from here and ends with `evaluate_policy(agent, device)`. Run by hand,
-that call rolls the agent out and returns the statistics. Under the judge it hands the agent over and
-ends the process: the judge then draws the evaluation seeds and steps the environments itself, so
-nothing printed or patched in here can make a score.
+train.py imports what it needs from here and ends with `evaluate_policy(agent, device)`. Run by
+hand, that call rolls the agent out and returns the statistics. Under the judge it hands the agent
+over and ends the process: the judge then draws the evaluation seeds and steps the environments
+itself, so nothing printed or patched in here can make a score.
 
 What this file does not do: import anything of autoRL (but when run), choose seeds, or decide
 anything.
@@ -83,7 +83,7 @@ _START = _process_start()
 
 
 def elapsed() -> float:
-    """Seconds since the process started (monotonic); in a control run, by calls of `log_metrics`."""
+    """Seconds since the process started; in a control run the clock counts `log_metrics` calls."""
     seconds = time.monotonic() - _START
     if CLOCK_UPDATES:  # a program that logs nothing ends too
         return max(_updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET)
@@ -113,7 +113,7 @@ def check_spaces(env: gym.Env | gym.vector.VectorEnv | Any, env_id: str = ENV_ID
 
 
 def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.Env]:
-    """A thunk that makes one Gymnasium environment, as CleanRL has it; `module:Env-v0` imports `module` first."""
+    """A thunk that makes one Gymnasium environment; `module:Env-v0` imports `module` first."""
 
     def thunk() -> gym.Env:
         env = gym.make(env_id)
@@ -127,7 +127,7 @@ def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.En
 def make_vec_env(
     num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
 ) -> "VecEnv":
-    """The fast way to train: EnvPool where it knows the env and has a wheel, Gymnasium's own otherwise."""
+    """The fast way to train: EnvPool where it knows the env, Gymnasium's own otherwise."""
     return VecEnv(num_envs, env_id, seed, threads)
 
 
@@ -142,8 +142,8 @@ class VecEnv:
     action, returns the first observation of the next episode with reward 0, and is marked
     `valid == False`: a junk transition, to be left out of training.
 
-    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so that
-    two VecEnvs can take turns and one policy acts for one of them while the other moves.
+    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so
+    that two VecEnvs can take turns and one policy acts for one of them while the other moves.
 
     Attributes:
         single_observation_space, single_action_space: 1-D Boxes.
@@ -233,14 +233,15 @@ _updates_seen = 0
 
 
 def log_metrics(step: int, **scalars: float) -> None:
-    """Append one row to metrics.csv for progress bars, plots and the researcher. Never trusted, never scored.
+    """Append one row to metrics.csv for progress bars, plots and the researcher; never scored.
 
-    Call it once per update: the clock of control runs goes by it.
+    Call it once per update: the clock of control runs counts the calls.
 
     Args:
         step: environment steps so far.
-        scalars: any numbers; the first call fixes the columns. `num_updates`, `sps`, `episode_return`,
-            `episode_length`, `approx_kl`, `clipfrac`, `explained_variance`, `entropy` are known to the report.
+        scalars: any numbers; the first call fixes the columns. The report knows `num_updates`,
+            `sps`, `episode_return`, `episode_length`, `approx_kl`, `clipfrac`,
+            `explained_variance`, `entropy`.
     """
     global _updates_seen
     _updates_seen += 1
@@ -268,10 +269,11 @@ def evaluate_policy(
 ) -> dict[str, float]:
     """The last line of train.py. Under the judge it hands the agent over and ends the process.
 
-    The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device` and
-    returns an array (N, act_dim); N is any number >= 1 and rows are independent episodes. A memoryless
-    policy needs nothing else; one with memory has `agent.reset(done_mask)`, called with a bool array
-    (N,) before the first step and after every step, True where an episode begins or is over.
+    The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device`
+    and returns an array (N, act_dim); N is any number >= 1 and rows are independent episodes. A
+    memoryless policy needs nothing else; one with memory has `agent.reset(done_mask)`, called with
+    a bool array (N,) before the first step and after every step, True where an episode begins or is
+    over.
 
     Returns:
         avg_return, std_return, min_return, max_return over `num_episodes` episodes in Gymnasium's
@@ -316,7 +318,7 @@ SUMMARY = {  # what the block at the end of a run holds: name -> digits after th
 
 
 def summary_block(**values: float | None) -> str:
-    """The stable, greppable block that ends a run, with the values of SUMMARY; a missing one is left empty."""
+    """The stable, greppable block that ends a run: the values of SUMMARY, a missing one empty."""
     lines = ["---"]
     for name, digits in SUMMARY.items():
         value = values.get(name)

@@ -1,13 +1,16 @@
-"""Every attempt of tests/cheats/ through the real judge in the real sandbox: no row earns a score it did not train for.
+"""tests/cheats/ through the real judge and sandbox: no row earns a score it did not train for.
 
-    uv run pytest tests/test_cheats.py            # half of the rows from a clone under /tmp, half from one under HOME
-    uv run pytest tests/test_cheats.py -m long    # the slower rows, some rows from the other clone, some without a sandbox
-    uv run python tests/test_cheats.py [ROW ...]  # the table: row, outcome, status, rule, seconds, reason
+    uv run pytest tests/test_cheats.py            # half of the rows from a clone under /tmp, half
+                                                  # from one under HOME
+    uv run pytest tests/test_cheats.py -m long    # the slower rows, some rows from the other clone,
+                                                  # some without a sandbox
+    uv run python tests/test_cheats.py [ROW ...]  # the table: row, outcome, status, rule, reason
 
-The first line of each file says its row, the outcome it must have and why. N: the run counts and its returns are bit
-for bit those of the agent it hands over (it does nothing). C:rule: it crashes with that rule and has no score. R:rule:
-it is refused by the static look or by a control. F: only a person can tell; the file passes, and that is said. A file
-that prints THROUGH says so of itself: it found what it must not find.
+The first line of each file says its row, the outcome it must have and why. N: the run counts and
+its returns are bit for bit those of the agent it hands over (it does nothing). C:rule: it crashes
+with that rule and has no score. R:rule: it is refused by the static look or by a control. F: only a
+person can tell; the file passes, and that is said. A file that prints THROUGH says so of itself: it
+found what it must not find.
 """
 
 import dataclasses
@@ -57,7 +60,8 @@ for line in sys.stdin:
     handle = runner.start(from_json(Job, task["job"]), Path(task["folder"]))
     while (record := runner.poll(handle)) is None:
         time.sleep(0.02)
-    print(json.dumps({"record": to_json(record), "seconds": time.monotonic() - started}), flush=True)
+    answer = {"record": to_json(record), "seconds": time.monotonic() - started}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -89,7 +93,7 @@ def asked(path: Path) -> dict:
 
 
 class Clone:
-    """A clone of the project with files that a run must not touch, and one worker that runs cheats from it in turn."""
+    """A clone of the project with files no run may touch, and a worker that runs cheats in it."""
 
     def __init__(self, parent: Path):
         self.base = Path(
@@ -119,8 +123,14 @@ class Clone:
             "AUTORL_SECRET": SECRET,
         }
         environment.pop("AUTORL_HOME", None)
-        self.driver = subprocess.Popen([sys.executable, "-I", "-X", f"pycache_prefix={self.base / 'bytecode'}", "-c", DRIVER, str(self.root)],
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)  # fmt: skip
+        cache = f"pycache_prefix={self.base / 'bytecode'}"
+        self.driver = subprocess.Popen(
+            [sys.executable, "-I", "-X", cache, "-c", DRIVER, str(self.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
         self.before = self.snapshot()
 
     def snapshot(self) -> dict[str, tuple]:
@@ -277,7 +287,8 @@ class Result:
         _, wanted, _ = head(self.path)
         outcome, _, rule = wanted.partition(":")
         if self.outcome != outcome or (rule and self.rule != rule) or self.trouble:
-            return f"wanted {wanted}, got {self.outcome}:{self.rule} ({self.reason}) {list(self.trouble)}"
+            got = f"{self.outcome}:{self.rule} ({self.reason}) {list(self.trouble)}"
+            return f"wanted {wanted}, got {got}"
         return (
             ""
             if self.outcome in ("N", "N+F", "F") or (self.reason and self.reason[0].isalpha())
@@ -382,40 +393,44 @@ def corpus(request: pytest.FixtureRequest):
         thread.join()
 
 
-# One row of each mechanism by default; the rest, and every row from the other clone, under `-m long`.
-FIRST = {"01", "03", "10a", "10b", "11", "12", "14", "15", "18", "19", "20a", "20b", "21", "22a", "24a", "24c", "26", "28", "29", "30a", "30b", "30c",
-         "30d", "34", "38", "39a", "39d", "01b", "10f", "17b", "19b", "24h", "30g", "39f", "39g"}  # fmt: skip
+# One row of each mechanism by default; the rest, and the other clone, under `-m long`.
+FIRST = {
+    "01", "01b", "03", "10a", "10b", "10f", "11", "12", "14", "15", "17b", "18", "19", "19b", "20a",
+    "20b", "21", "22a", "24a", "24c", "24h", "26", "28", "29", "30a", "30b", "30c", "30d", "30g",
+    "34", "38", "39a", "39d", "39f", "39g",
+}  # fmt: skip
 SECOND_PLACE = {"01", "03", "15", "28", "38"}  # from the other clone too
+# what must hold without a sandbox
 UNCONFINED = {
-    "01",
-    "01b",
-    "02",
-    "10a",
-    "10b",
-    "10h",
-    "12",
-    "14",
-    "16",
-    "24a",
-    "24c",
-    "24i",
-    "26b",
-    "39b",
+    "01", "01b", "02", "10a", "10b", "10h", "12", "14", "16", "24a", "24c", "24i", "26b", "39b",
     "39f",
-}  # what must hold without a sandbox
+}  # fmt: skip
 HERE = [(path, i % 2, "bwrap") for i, path in enumerate(CHEATS)]
-KEYS = [
-    pytest.param(
-        key,
-        id=key[0].stem,
-        marks=[pytest.mark.long] if key[0].stem.split("_")[0] not in FIRST else [],
-    )
-    for key in HERE
+
+
+def parameters(key: Key, where: str, first: set[str]):
+    """Rows that are not among the `first` are long."""
+    path, _, _ = key
+    marks = [] if row(path) in first else [pytest.mark.long]
+    return pytest.param(key, id=path.stem + where, marks=marks)
+
+
+def row(path: Path) -> str:
+    """ "24c" of 24c_its_name.py."""
+    return path.stem.split("_")[0]
+
+
+KEYS = [parameters(key, "", FIRST) for key in HERE]
+KEYS += [
+    parameters((path, 1 - which, mode), "-elsewhere", set())
+    for path, which, mode in HERE
+    if row(path) in SECOND_PLACE
 ]
-KEYS += [pytest.param((path, 1 - which, mode), id=f"{path.stem}-elsewhere", marks=pytest.mark.long)
-         for path, which, mode in HERE if path.stem.split("_")[0] in SECOND_PLACE]  # fmt: skip
-KEYS += [pytest.param((path, which, NO_SANDBOX), id=f"{path.stem}-unconfined", marks=[] if path.stem[:3] in ("14_", "24c") else [pytest.mark.long])
-         for path, which, _ in HERE if path.stem.split("_")[0] in UNCONFINED]  # fmt: skip
+KEYS += [
+    parameters((path, which, NO_SANDBOX), "-unconfined", {"14", "24c"})
+    for path, which, _ in HERE
+    if row(path) in UNCONFINED
+]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -432,16 +447,20 @@ def main() -> int:
     """Print the table."""
     started = time.monotonic()
     wanted_rows = sys.argv[1:]
-    keys = [key for key in HERE if not wanted_rows or key[0].stem.split("_")[0] in wanted_rows]
+    keys = [key for key in HERE if not wanted_rows or row(key[0]) in wanted_rows]
     print(f"isolation {sandbox.probe('bwrap').name}, {len(keys)} files")
     work, wrong = Corpus(keys), 0
     for key in keys:
         result = work.result(key)
-        row, wanted, what = head(key[0])
+        number, wanted, what = head(key[0])
         status = result.record.status if result.record else "refused"
-        wrong += bool(result.fits())
-        print(f"{row[4:]:>3}  {wanted:<14}{result.outcome + (':' + result.rule if result.rule else ''):<16}{status:<8}{result.seconds:5.1f} s  {what}\n"
-              f"{'':>8}{result.reason or 'honest score'}{'  WRONG: ' + result.fits() if result.fits() else ''}", flush=True)  # fmt: skip
+        outcome = f"{result.outcome}:{result.rule}".rstrip(":")
+        print(
+            f"{number[4:]:>3}  {wanted:<14}{outcome:<16}{status:<8}{result.seconds:5.1f} s  {what}"
+        )
+        fault = f"  WRONG: {result.fits()}" if result.fits() else ""
+        wrong += bool(fault)
+        print(f"{'':>8}{result.reason or 'honest score'}{fault}", flush=True)
     print(f"{wrong} wrong, {time.monotonic() - started:.0f} s in all")
     return 1 if wrong else 0
 

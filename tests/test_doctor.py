@@ -1,4 +1,4 @@
-"""The doctor tells one line a check, never a key, and leaves with 1 when something needed is broken."""
+"""The doctor prints a line a check, never a key, and exits with 1 when one fails."""
 
 from pathlib import Path
 

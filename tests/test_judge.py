@@ -1,4 +1,4 @@
-"""The judge: what it scores is what the environments gave, what it does not score has a reason, and nothing outlives a run."""
+"""The judge: a score is what the environments gave, no score has a reason, no process is left."""
 
 import contextlib
 import json
@@ -37,7 +37,8 @@ class Agent:
     step = 0
     def get_action(self, obs):
         self.step += 1
-        return np.full((len(obs), 1), 3.0 * np.sin(0.7 * self.step), np.float32)  # beyond the bounds of 2: clipped
+        action = 3.0 * np.sin(0.7 * self.step)  # beyond the bounds of 2: clipped
+        return np.full((len(obs), 1), action, np.float32)
 evaluate_policy(Agent())
 """
 MEMORY = """
@@ -81,10 +82,27 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)", "autorl-test-daemon"])
+        sleep = "import time; time.sleep(3600)"
+        os.execv(sys.executable, [sys.executable, "-c", sleep, "autorl-test-daemon"])
     os._exit(0)
 """
 )
+ENVIRONMENT = """
+import os
+print(dict(os.environ))
+log_metrics(7, num_updates=3, sps=2.5, nan=float('nan'))
+evaluate_policy(Agent())
+"""
+NAN_THEN_CRASH = r"""
+print('\x1b[2J\xff' * 10)
+raise ValueError('the loss is NaN\ttoo')
+"""
+CULPRIT = """
+import threading
+agent = Agent()
+agent.lock_of_mine = threading.Lock()
+evaluate_policy(agent)
+"""
 HANG = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)\n"
 
 
@@ -109,12 +127,12 @@ JOBS = {
     "network": job(NETWORK.replace("SEED", "evaluate.SEED"), kind="seed_control"),
     "daemon": job(DAEMON + "evaluate_policy(Agent())"),
     "hang": job(HANG, time_budget=1.0),
-    "environment": job(NOTHING + "import os\nprint(dict(os.environ))\nlog_metrics(7, num_updates=3, sps=2.5, nan=float('nan'))\nevaluate_policy(Agent())"),
-    "nan_then_crash": job(NOTHING + "print('\\x1b[2J\\xff' * 10)\nraise ValueError('the loss is NaN\\ttoo')"),
-    "culprit": job(NOTHING + "import threading\nagent = Agent()\nagent.lock_of_mine = threading.Lock()\nevaluate_policy(agent)"),
+    "environment": job(NOTHING + ENVIRONMENT),
+    "nan_then_crash": job(NOTHING + NAN_THEN_CRASH),
+    "culprit": job(NOTHING + CULPRIT),
     "no_such_env": job(NOTHING + "evaluate_policy(Agent())", env_id="Nonsense-v0"),
     "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
-}  # fmt: skip
+}
 
 
 def run_all(jobs: dict[str, Job], out: Path, places: int = 2) -> dict[str, RunRecord]:
@@ -175,7 +193,7 @@ def sequential(env_id: str, seed: int, act) -> float:
     return total
 
 
-# -- the score ---------------------------------------------------------------------------------------------------------
+# -- the score -------------------------------------------------------------------------------------
 
 
 def test_open_loop_returns_are_bit_equal_with_a_sequential_rollout(records) -> None:
@@ -266,7 +284,7 @@ def test_the_files_of_a_run_are_its_artefacts_alone(records, out: Path) -> None:
     )
 
 
-# -- no score ----------------------------------------------------------------------------------------------------------
+# -- no score --------------------------------------------------------------------------------------
 
 
 def test_a_crash_has_a_reason_and_no_score(records) -> None:
@@ -314,7 +332,7 @@ def test_isolation_is_in_every_record(records) -> None:
         assert records["auto"].isolation == "bwrap"
 
 
-# -- nothing outlives a run --------------------------------------------------------------------------------------------
+# -- nothing outlives a run ------------------------------------------------------------------------
 
 
 def test_a_double_forked_daemon_is_gone_without_a_pid_namespace_too(records) -> None:
@@ -340,7 +358,8 @@ from pathlib import Path
 from autorl.records import Job
 from autorl.runners.local import LocalRunner
 runner = LocalRunner()
-handle = runner.start(Job({source!r}, "Pendulum-v1", 1, 60.0, sandbox={mode!r}), Path({str(tmp_path)!r}))
+job = Job({source!r}, "Pendulum-v1", 1, 60.0, sandbox={mode!r})
+handle = runner.start(job, Path({str(tmp_path)!r}))
 print(handle, flush=True)
 while (record := runner.poll(handle)) is None:
     time.sleep(0.05)
@@ -394,7 +413,7 @@ def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) ->
     assert not (tmp_path / "run" / "progress.json").exists()
 
 
-# -- the seed control, on real runs ------------------------------------------------------------------------------------
+# -- the seed control, on real runs ----------------------------------------------------------------
 
 
 def test_seed_control_tells_a_file_that_uses_the_seed_from_one_that_does_not(records) -> None:

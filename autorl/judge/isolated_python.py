@@ -14,8 +14,10 @@ from typing import Any
 from autorl.system.faults import effect
 from autorl.system.files import PROJECT
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-PASSED_ON += ("CUDA_VISIBLE_DEVICES", "AUTORL_HOME")
+PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR",
+    "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "AUTORL_HOME",
+)  # fmt: skip
 
 
 def start(

@@ -34,8 +34,11 @@ RUN, HARNESS, HOME = "/autorl/run", "/autorl/harness", "/tmp/home"  # where thin
 TMPFS_BYTES = 2 * GIB  # each of /tmp and /dev/shm, at most: they are memory
 
 # From /etc only what loading libraries, time zones and user names needs.
-ETC = "alternatives fonts group hosts ld.so.cache ld.so.conf ld.so.conf.d localtime nsswitch.conf"
-ETC += " os-release passwd timezone OpenCL vulkan glvnd nvidia"
+ETC = (
+    "alternatives", "fonts", "group", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "localtime", "nsswitch.conf", "os-release", "passwd", "timezone",
+    "OpenCL", "vulkan", "glvnd", "nvidia",
+)  # fmt: skip
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 GPU_NODES = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd")
 # CPU topology, for torch and OpenMP; all of /sys where there is a GPU, whose driver needs it.
@@ -189,7 +192,7 @@ def wrap(
     nodes = gpu_nodes()
     for node in nodes:
         out += ["--dev-bind", node, node]
-    etc = (f"/etc/{name}" for name in ETC.split())
+    etc = (f"/etc/{name}" for name in ETC)
     for path in ("/usr", *etc, *(["/sys"] if nodes else SYS_CPU), *python_paths()):
         if os.path.exists(path):
             out += ["--ro-bind", path, path]
