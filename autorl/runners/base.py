@@ -43,7 +43,7 @@ class Runs:
     def progress(self, handle: str) -> Progress | None:
         """Seconds since it was started; None when it is over."""
         run = self.runs.get(handle)
-        return run and Progress(self.phase, run.elapsed, run.job.time_budget)
+        return Progress(self.phase, run.elapsed, run.job.time_budget) if run else None
 
     def attach(self, handle: str, job: Job, folder: Path) -> bool:
         """False: a run dies with the loop that started it."""

@@ -60,7 +60,7 @@ class LocalRunner(Runs):
     def progress(self, handle: str) -> Progress | None:
         """The judge's latest report."""
         run = self.runs.get(handle)
-        return run and (judge.read_progress(run.folder) or super().progress(handle))
+        return (run and judge.read_progress(run.folder)) or super().progress(handle)
 
     def cancel(self, handle: str) -> None:
         """End the judge and everything below it; its private directory is removed too."""

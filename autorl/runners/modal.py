@@ -138,8 +138,9 @@ class ModalRunner(Runs):
             raise Paused(
                 f"Modal did not take the run ({describe(error)}); the same command resumes."
             ) from error
-        self.runs[call.object_id] = Run(job, folder)
-        return call.object_id
+        handle: str = call.object_id
+        self.runs[handle] = Run(job, folder)
+        return handle
 
     def attach(self, handle: str, job: Job, folder: Path) -> bool:
         """Wait for a call of an earlier process; False when Modal no longer knows it."""
@@ -171,27 +172,29 @@ class ModalRunner(Runs):
         if not answer.done():
             return None
         error = answer.exception()
-        still_going = isinstance(error, TimeoutError)  # the built-in one
-        lost = error is not None and not still_going and unreachable(error)
-        self._unreachable_since = (self._unreachable_since or now) if lost else None
-        if error is not None and refused(error):
-            raise Paused(NO_ACCOUNT) from error
-        if self._unreachable_since and now - self._unreachable_since > OUTAGE:
-            raise Paused(
-                f"Modal cannot be reached ({describe(error)}); the runs go on there, and the same "
-                "command fetches them."
-            ) from error
-        if still_going or lost:
-            if now - asked >= self._ask_every:
-                del self._asked[handle]
-            return None
-        run = self.runs[handle]
-        if error is None:
-            record = self._receive(handle, run, answer.result())
+        if error is None or not unreachable(error):
+            self._unreachable_since = None
+            run = self.runs[handle]
+            if error is None:
+                record = self._receive(handle, run, answer.result())
+            else:
+                record = self._interrupted(handle, run, describe(error))
+            del self._asked[handle], self.runs[handle]
+            return record
+        if isinstance(error, TimeoutError):  # the built-in one, an OSError: still going
+            self._unreachable_since = None
         else:
-            record = self._interrupted(handle, run, describe(error))
-        del self._asked[handle], self.runs[handle]
-        return record
+            self._unreachable_since = self._unreachable_since or now
+            if refused(error):
+                raise Paused(NO_ACCOUNT) from error
+            if now - self._unreachable_since > OUTAGE:
+                raise Paused(
+                    f"Modal cannot be reached ({describe(error)}); the runs go on there, and the "
+                    "same command fetches them."
+                ) from error
+        if now - asked >= self._ask_every:
+            del self._asked[handle]
+        return None
 
     def cancel(self, handle: str) -> None:
         """Stop the call and its container."""
