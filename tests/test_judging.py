@@ -12,7 +12,7 @@ from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
 from autorl.judge import machine_share
 from autorl.judge.child import Log
-from autorl.judge.measure import plan
+from autorl.judge.measure import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
 from autorl.system.files import PROJECT
@@ -201,10 +201,8 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         "--sandbox",
         "off",
     )
-    assert (done.returncode, done.stdout) == (
-        1,
-        "",
-    ) and "without handing an agent over" in done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "without handing an agent over" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +231,6 @@ def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], wo
 
 
 def test_limits_are_values_that_travel() -> None:
-    assert plan(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
-    assert plan(Job("", "X", 1, 10.0)).late_after == 13.0
+    assert clock(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
+    assert clock(Job("", "X", 1, 10.0)).late_after == 13.0
     assert Limits().processes > 0

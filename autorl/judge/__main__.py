@@ -50,19 +50,11 @@ PROJECT = Path(evaluate.__file__).resolve().parent
 @click.option(
     "--json", "as_json", is_flag=True, help="print the whole record instead of the summary block"
 )
-def main(
-    train: str,
-    env_id: str,
-    seed: int,
-    budget: float,
-    episodes: int,
-    mode: SandboxMode,
-    as_json: bool,
-) -> None:
+def main(as_json: bool, **options: Any) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
     try:
-        job = _job(train, env_id, seed, budget, episodes, mode)
-        if line := sandbox.advice(mode):
+        job = _job(**options)
+        if line := sandbox.advice(job.sandbox):
             click.echo(line, err=True)
         record = run(job)
     except AutoRLError as error:

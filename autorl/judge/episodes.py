@@ -15,6 +15,7 @@ are checked, then actions are clipped to the bounds. What this file does not do:
 the policy, or believe it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -234,7 +235,7 @@ def worker_main() -> None:
 # ---------------------------------------------------------------------------
 
 
-class Episodes:
+class Episodes(contextlib.ExitStack):
     """Workers with a share of the rows each, and the descriptors that their policies inherit.
 
     Args:
@@ -250,14 +251,15 @@ class Episodes:
         cwd: Path,
         thinking_seconds: float = THINKING_SECONDS,
     ):
+        super().__init__()
         num = len(seeds)
         workers = max(1, min(workers, num))
         self.processes: list[subprocess.Popen[bytes]] = []
         self._policy_ends: list[socket.socket] = []
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
+        self._errors = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for w in range(workers):
             ours, theirs = socket.socketpair()
-            self._policy_ends.append(theirs)
+            self._policy_ends.append(self.enter_context(theirs))
             task = {
                 "env_id": env_id,
                 "seeds": [int(s) for s in seeds[num * w // workers : num * (w + 1) // workers]],
@@ -273,18 +275,13 @@ class Episodes:
                     cwd=cwd,
                     pass_fds=(ours.fileno(),),
                 )
-            self.processes.append(process)
+            self.processes.append(self.enter_context(process))
+            self.callback(process.kill)  # before it is waited for
 
     @property
     def policy_fds(self) -> list[int]:
         """To be inherited by the policy's process."""
         return [s.fileno() for s in self._policy_ends]
-
-    def _release_policy_fds(self) -> None:
-        """Close our copies once the policy's process has its own."""
-        for end in self._policy_ends:
-            end.close()
-        self._policy_ends = []
 
     def play(self, attend: Callable[[], None]) -> Played:
         """Wait for every worker.
@@ -296,7 +293,8 @@ class Episodes:
             Fault: an episode cannot be completed.
             HungUp: the policy is gone.
         """
-        self._release_policy_fds()
+        for end in self._policy_ends:  # the policy's process has its own copies
+            end.close()
         deadline = time.monotonic() + EVALUATION_SECONDS
         open_pipes = {p.stdout.fileno(): w for w, p in enumerate(self.processes) if p.stdout}
         output = [b""] * len(self.processes)
@@ -335,20 +333,3 @@ class Episodes:
         if "rule" in result:
             raise Fault(result["rule"], result["reason"])
         return Played(**result)
-
-    def close(self) -> None:
-        """End the workers."""
-        self._release_policy_fds()
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
-        self.processes = []
-        self._errors.close()
-
-    def __enter__(self) -> "Episodes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,4 +1,4 @@
-"""Facts about a run that no train.py can colour: clocks and the machine's share.
+"""Facts about a run that train.py cannot change: clocks and the machine's share.
 
 And what it says of itself, bounded: metrics.csv. What this file does not do: decide whether a run
 counts.

@@ -7,8 +7,7 @@ seeds (drawn when training is over) and the returns. train.py runs as a confined
 agent is handed over as a file that only a second confined child ever loads; the judge steps the
 environments and asks that child for actions.
 
-What it does not do: decide what a score means, touch git, or believe a word of what a run says of
-itself.
+What it does not do: decide what a score means, touch git, or trust what a run says of itself.
 """
 
 import dataclasses
@@ -35,18 +34,18 @@ from autorl.system.files import PROJECT
 POLICY_BYTES = 512 * 1024 * 1024
 METRICS_BYTES = 4 * 1024 * 1024
 SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's two, or the guard
-STRANGER_SECONDS = 1.0  # a library may ask a program for something while it is imported
+EXTRA_PROCESS_SECONDS = 1.0  # a library may ask a program for something while it is imported
 # Of the whole server, to import torch and load the agent; on top, a policy's THINKING_SHARE.
 SERVER_CPU_SECONDS = 30.0
 NO_TRAINING = "while it was evaluated: a policy answers, it does not train"
-STALL_SECONDS = 5.0  # a judge that was stopped this long cannot vouch for its deadline
+STALL_SECONDS = 5.0  # a judge that was stopped this long cannot keep its deadline
 
 OnProgress = Callable[[Progress], None]
 Stopped = Callable[[], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class Clock:
     """How long a run may take."""
 
     time_budget: float  # seconds; what evaluate.TIME_BUDGET says
@@ -55,14 +54,14 @@ class Plan:
     updates: int = 0  # > 0: the clock counts calls of log_metrics: equal programs train equally
 
 
-def plan(job: Job) -> Plan:
+def clock(job: Job) -> Clock:
     """The clock of each kind of run. Late is after the budget and 2 % of it, at least 3 s."""
     if job.kind == "zero_budget":  # imports and one update
-        return Plan(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
+        return Clock(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
     if job.kind == "seed_control":
-        return Plan(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
+        return Clock(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
     slack = max(0.02 * job.time_budget, 3.0)
-    return Plan(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
+    return Clock(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
 
 
 def measure(
@@ -127,7 +126,7 @@ class _Run:
     eval_seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        self.plan = plan(self.job)
+        self.clock = clock(self.job)
         self.run_dir, self.harness, self.home, self.judge_dir = (
             self.private / name for name in ("run", "harness", "home", "judge")
         )
@@ -186,7 +185,7 @@ class _Run:
             reason=sentence(fault.reason if fault else ""),
             env_id=job.env_id,
             seed=job.seed,
-            time_budget=self.plan.time_budget,
+            time_budget=self.clock.time_budget,
             total_seconds=time.monotonic() - self.started,
             total_timesteps=count(last.get("step")),
             num_updates=count(last.get("num_updates")),
@@ -212,8 +211,8 @@ class _Run:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):
             flags.append("it tried to use cores that were not its own")
-        over = self.known.get("training_seconds", 0.0) - self.plan.time_budget
-        if over > 1.0 and not self.plan.updates:
+        over = self.known.get("training_seconds", 0.0) - self.clock.time_budget
+        if over > 1.0 and not self.clock.updates:
             flags.append(f"it trained {over:.1f} s longer than its budget, within the slack")
         return tuple(flags)
 
@@ -221,9 +220,9 @@ class _Run:
 
     def _train(self) -> None:
         self.phase = "training"
-        clock = {"AUTORL_HANDOVER": "1", "AUTORL_CLOCK_UPDATES": str(self.plan.updates)}
-        child = self._start(["train.py"], clock)
-        late_after = self.plan.late_after
+        extra = {"AUTORL_HANDOVER": "1", "AUTORL_CLOCK_UPDATES": str(self.clock.updates)}
+        child = self._start(["train.py"], extra)
+        late_after = self.clock.late_after
         deadline = self.started + late_after
         while child.running and not child.breach and time.monotonic() <= deadline:
             child.wait(max(0.0, min(0.1, deadline - time.monotonic())))
@@ -239,7 +238,7 @@ class _Run:
                 stalled = f"the judge itself was stopped for {child.max_gap_seconds:.0f} s"
                 raise Fault("stalled", stalled, "interrupted")
             late = f"it had not handed an agent over {late_after:g} s after its start"
-            raise Fault("late", f"{late} (budget {self.plan.time_budget:g} s)")
+            raise Fault("late", f"{late} (budget {self.clock.time_budget:g} s)")
         seconds = self.known["training_seconds"] = ended - self.started
         if child.exit_code != 0:
             how = f"train.py {ending(child.exit_code)} after {seconds:.1f} s"
@@ -261,9 +260,9 @@ class _Run:
         began = time.monotonic()
         self.phase = "evaluating"
         seeds = self.known["eval_seeds"] = self.eval_seeds or tuple(
-            int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes)
+            int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.clock.episodes)
         )
-        share = THINKING_SHARE * self.plan.time_budget
+        share = THINKING_SHARE * self.clock.time_budget
         width, thinking = min(len(self.cores), self.threads), THINKING_SECONDS + share
         with Episodes(self.job.env_id, seeds, width, self.judge_dir, thinking) as workers:
             policies = len(workers.policy_fds)
@@ -279,7 +278,7 @@ class _Run:
                 self._report()
                 if server.processes <= policies + SERVER_PROCESSES:
                     alone = time.monotonic()
-                elif time.monotonic() - alone > STRANGER_SECONDS:
+                elif time.monotonic() - alone > EXTRA_PROCESS_SECONDS:
                     raise Fault(
                         "processes", f"the policy started processes of its own {NO_TRAINING}"
                     )
@@ -356,9 +355,9 @@ class _Run:
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
-            "AUTORL_TIME_BUDGET": repr(float(self.plan.time_budget)),
+            "AUTORL_TIME_BUDGET": repr(float(self.clock.time_budget)),
             "AUTORL_ENV_ID": job.env_id,
-            "AUTORL_NUM_EVAL_EPISODES": str(self.plan.episodes),
+            "AUTORL_NUM_EVAL_EPISODES": str(self.clock.episodes),
             "AUTORL_SEED": str(job.seed),
             "AUTORL_THREADS": threads,
         }
@@ -395,4 +394,4 @@ class _Run:
         self.next_report = now + 1.0
         elapsed, row = now - self.started, self._last_metrics()
         step, sps, mean = count(row.get("step")), row.get("sps"), row.get("episode_return")
-        self.on_progress(Progress(self.phase, elapsed, self.plan.time_budget, step, sps, mean))
+        self.on_progress(Progress(self.phase, elapsed, self.clock.time_budget, step, sps, mean))

@@ -32,7 +32,7 @@ _counter = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Faults:
     """The faults that a test wants in this process."""
 
     trace: str = ""
@@ -44,12 +44,12 @@ class Plan:
 
 
 @functools.cache
-def _plan() -> Plan:
+def _faults() -> Faults:
     kill_at, _, when = os.environ.get("AUTORL_KILL_AT", "").partition(":")
     fail_at, _, rest = os.environ.get("AUTORL_FAIL_AT", "").partition(":")
     code, _, count = rest.partition(":")
     first = int(fail_at or 0)
-    return Plan(
+    return Faults(
         trace=os.environ.get("AUTORL_EFFECT_TRACE", ""),
         kill_at=int(kill_at or 0),
         kill_after=when == "after",
@@ -67,16 +67,16 @@ def effect(kind: str, act: Callable[[], T]) -> T:
             is tested by making the two halves two effects.
         act: the effect itself, without arguments.
     """
-    number, plan = next(_counter), _plan()
-    if plan.trace:
-        with open(plan.trace, "a", encoding="utf-8") as file:
+    number, faults = next(_counter), _faults()
+    if faults.trace:
+        with open(faults.trace, "a", encoding="utf-8") as file:
             file.write(f"{number} {kind}\n")
-    if plan.fail_first and plan.fail_first <= number <= plan.fail_last:
-        raise OSError(plan.fail_errno, os.strerror(plan.fail_errno), kind)
-    if plan.kill_at == number and not plan.kill_after:
+    if faults.fail_first and faults.fail_first <= number <= faults.fail_last:
+        raise OSError(faults.fail_errno, os.strerror(faults.fail_errno), kind)
+    if faults.kill_at == number and not faults.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     result = act()
-    if plan.kill_at == number and plan.kill_after:
+    if faults.kill_at == number and faults.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 
