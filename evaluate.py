@@ -1,16 +1,17 @@
-"""The fixed evaluation harness: constants, environment factory, evaluation. The research never edits this file.
+"""The fixed evaluation harness: constants, environments, evaluation. Research never edits it.
 
-    uv run python evaluate.py            # one measured run of the train.py beside this file, scored by the judge
+    uv run python evaluate.py   # one measured run of the train.py beside this file, by the judge
 
-train.py imports what it needs from here and ends with `evaluate_policy(agent, device)`. Run by hand, that call rolls
-the agent out and returns the statistics. Under the judge it hands the agent over and ends the process: the judge then
-draws the evaluation seeds and steps the environments itself, so nothing printed or patched in here can make a score.
+train.py imports what it needs from here and ends with `evaluate_policy(agent, device)`. Run by
+hand, that call rolls the agent out and returns the statistics. Under the judge it hands the agent
+over and ends the process: the judge then draws the evaluation seeds and steps the environments
+itself, so nothing printed or patched in here can make a score.
 
-What this file does not do: import anything of autoRL (but for `main`), choose seeds, or decide anything.
+What this file does not do: import anything of autoRL (but when run), choose seeds, or decide
+anything.
 """
 
 import csv
-import io
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ import gymnasium as gym
 import numpy as np
 
 # ---------------------------------------------------------------------------
-# Constants. To a reader these are constants; the AUTORL_* variables exist so that this file need never change.
+# Constants; the AUTORL_* variables exist so that this file need never change.
 # ---------------------------------------------------------------------------
 
 
@@ -35,31 +36,30 @@ def _from_environment(name: str, usual: float) -> float:
         return value
     except ValueError:
         raise SystemExit(
-            f"{name}={os.environ[name]} is not a number; set it to one (usually {usual:g}), or unset it."
+            f"{name}={os.environ[name]} is not a number; "
+            f"set it to one (usually {usual:g}), or unset it."
         ) from None
 
 
-TIME_BUDGET = _from_environment(
-    "AUTORL_TIME_BUDGET", 720
-)  # seconds, from process start to hand-over
+# seconds, from process start to hand-over
+TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
 NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
 if NUM_EVAL_EPISODES < 1:
     raise SystemExit(
-        f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; set it to one or more, or unset it."
+        f"AUTORL_NUM_EVAL_EPISODES={NUM_EVAL_EPISODES}: at least one evaluation episode is needed; "
+        "set it to one or more, or unset it."
     )
-SEED = int(
-    _from_environment("AUTORL_SEED", 1)
-)  # the training seed belongs to the harness, never to train.py
-THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))  # fmt: skip
+# the training seed belongs to the harness, never to train.py
+SEED = int(_from_environment("AUTORL_SEED", 1))
+_cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+THREADS = int(_from_environment("AUTORL_THREADS", 0)) or len(_cores)
 
-RUN_DIR = Path(
-    os.environ.get("AUTORL_RUN_DIR", ".")
-)  # metrics.csv and, under the judge, policy.pkl
+# metrics.csv and, under the judge, policy.pkl
+RUN_DIR = Path(os.environ.get("AUTORL_RUN_DIR", "."))
 HANDOVER = os.environ.get("AUTORL_HANDOVER") == "1"  # set by the judge
-CLOCK_UPDATES = int(
-    os.environ.get("AUTORL_CLOCK_UPDATES", 0)
-)  # set by the judge for controls: updates in a budget
+# set by the judge for controls: updates in a budget
+CLOCK_UPDATES = int(os.environ.get("AUTORL_CLOCK_UPDATES", 0))
 
 
 # ---------------------------------------------------------------------------
@@ -68,7 +68,7 @@ CLOCK_UPDATES = int(
 
 
 def _process_start() -> float:
-    """time.monotonic() at the start of this process: the judge's word for it, else the kernel's, else now."""
+    """time.monotonic() at the start of this process: from the judge, else the kernel, else now."""
     if "AUTORL_START" in os.environ:
         return float(os.environ["AUTORL_START"])
     try:
@@ -83,12 +83,10 @@ _START = _process_start()
 
 
 def elapsed() -> float:
-    """Seconds since the process started (monotonic). In a control run the clock goes by updates: calls of `log_metrics`."""
+    """Seconds since the process started; in a control run the clock counts `log_metrics` calls."""
     seconds = time.monotonic() - _START
-    if CLOCK_UPDATES:
-        return max(
-            _updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET
-        )  # one that logs nothing ends too
+    if CLOCK_UPDATES:  # a program that logs nothing ends too
+        return max(_updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET)
     return seconds
 
 
@@ -103,18 +101,19 @@ def remaining() -> float:
 
 
 def check_spaces(env: gym.Env | gym.vector.VectorEnv | Any, env_id: str = ENV_ID) -> None:
-    """Refuse, in one sentence, what this harness cannot train: only 1-D Box observations and 1-D Box actions."""
+    """Refuse, in one sentence, what this harness cannot train: it needs 1-D Boxes."""
     obs_space = getattr(env, "single_observation_space", None) or env.observation_space
     act_space = getattr(env, "single_action_space", None) or env.action_space
     for what, space in (("observations", obs_space), ("actions", act_space)):
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
             raise SystemExit(
-                f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}: choose a continuous-control environment such as BipedalWalker-v3."
+                f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}: "
+                "choose a continuous-control environment such as BipedalWalker-v3."
             )
 
 
 def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.Env]:
-    """A thunk that makes one Gymnasium environment, as CleanRL has it; `module:Env-v0` imports `module` first."""
+    """A thunk that makes one Gymnasium environment; `module:Env-v0` imports `module` first."""
 
     def thunk() -> gym.Env:
         env = gym.make(env_id)
@@ -128,29 +127,35 @@ def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.En
 def make_vec_env(
     num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
 ) -> "VecEnv":
-    """The fast way to train: EnvPool where it knows the env and has a wheel, Gymnasium's own otherwise."""
+    """The fast way to train: EnvPool where it knows the env, Gymnasium's own otherwise."""
     return VecEnv(num_envs, env_id, seed, threads)
 
 
-class VecEnv:
-    """N environments with ONE autoreset meaning, NEXT_STEP: when an episode ends, `obs` is its true last observation;
-    the following step ignores that env's action, returns the first observation of the next episode with reward 0, and
-    is marked `valid == False`: a junk transition, to be left out of training.
+# obs (N, obs_dim) float32, rewards (N,) float32, terminated, truncated, valid (N,) bool
+Transition = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so that two VecEnvs can
-    take turns and one policy acts for one of them while the other moves.
+
+class VecEnv:
+    """N environments with one autoreset meaning, NEXT_STEP.
+
+    When an episode ends, `obs` is its true last observation; the following step ignores that env's
+    action, returns the first observation of the next episode with reward 0, and is marked
+    `valid == False`: a junk transition, to be left out of training.
+
+    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so
+    that two VecEnvs can take turns and one policy acts for one of them while the other moves.
 
     Attributes:
-        single_observation_space, single_action_space: 1-D Boxes.   backend: "envpool" or "gymnasium".
+        single_observation_space, single_action_space: 1-D Boxes.
+        backend: "envpool" or "gymnasium".
     """
 
     def __init__(
         self, num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
     ):
         self.num_envs = num_envs
-        self._seed = int(
-            np.random.SeedSequence(seed).generate_state(1)[0] >> 1
-        )  # so that seeds 1 and 2 share no env
+        # so that seeds 1 and 2 share no env
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
         self._ended = np.zeros(num_envs, bool)
         self._actions = np.zeros(0)
         self.backend = "envpool" if _envpool_knows(env_id) else "gymnasium"
@@ -159,47 +164,35 @@ class VecEnv:
 
             with warnings.catch_warnings():  # Gymnasium warns that float64 bounds become float32
                 warnings.simplefilter("ignore", UserWarning)
-                threads = min(threads, num_envs)
                 self._envs: Any = envpool.make(
                     env_id,
                     env_type="gymnasium",
                     num_envs=num_envs,
                     seed=self._seed,
-                    num_threads=threads,
+                    num_threads=min(threads, num_envs),
                 )
-                self.single_observation_space, self.single_action_space = (
-                    self._envs.observation_space,
-                    self._envs.action_space,
-                )
-            check_spaces(self, env_id)
+                self.single_observation_space = self._envs.observation_space
+                self.single_action_space = self._envs.action_space
         else:
             try:
-                check_spaces(probe := make_env(env_id)(), env_id)
+                thunks = [make_env(env_id, i, self._seed) for i in range(num_envs)]
+                self._envs = gym.vector.SyncVectorEnv(thunks)
             except (gym.error.Error, ImportError) as error:
-                raise SystemExit(
-                    f"Gymnasium cannot make {env_id!r}: {str(error).splitlines()[0]}"
-                ) from None
-            probe.close()
-            self._envs = gym.vector.SyncVectorEnv(
-                [make_env(env_id, i, self._seed) for i in range(num_envs)]
-            )
-            self.single_observation_space, self.single_action_space = (
-                self._envs.single_observation_space,
-                self._envs.single_action_space,
-            )
+                why = str(error).splitlines()[0]
+                raise SystemExit(f"Gymnasium cannot make {env_id!r}: {why}") from None
+            self.single_observation_space = self._envs.single_observation_space
+            self.single_action_space = self._envs.single_action_space
+        check_spaces(self, env_id)
 
     def reset(self) -> np.ndarray:
         """First observations, float32 (N, obs_dim)."""
         self._ended[:] = False
-        obs, _ = (
-            self._envs.reset() if self.backend == "envpool" else self._envs.reset(seed=self._seed)
-        )
+        seed = {} if self.backend == "envpool" else {"seed": self._seed}
+        obs, _ = self._envs.reset(**seed)
         return np.array(obs, np.float32)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """actions (N, act_dim) within bounds -> obs (N, obs_dim) float32, rewards (N,), terminated, truncated, valid (N,) bool."""
+    def step(self, actions: np.ndarray) -> Transition:
+        """actions (N, act_dim) within bounds -> a Transition."""
         self.send(actions)
         return self.recv()
 
@@ -210,21 +203,17 @@ class VecEnv:
         else:
             self._actions = actions
 
-    def recv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def recv(self) -> Transition:
         """Wait for that step; what it returned, as `step` does."""
-        obs, rewards, terminated, truncated, _ = (
-            self._envs.recv() if self.backend == "envpool" else self._envs.step(self._actions)
-        )
-        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        if self.backend == "envpool":
+            obs, rewards, *ends, _ = self._envs.recv()
+        else:
+            obs, rewards, *ends, _ = self._envs.step(self._actions)
+        terminated, truncated = (np.asarray(end, bool) for end in ends)
         valid = ~self._ended
         self._ended = terminated | truncated
-        return (
-            np.asarray(obs, np.float32),
-            np.asarray(rewards, np.float32),
-            terminated,
-            truncated,
-            valid,
-        )
+        obs, rewards = np.asarray(obs, np.float32), np.asarray(rewards, np.float32)
+        return obs, rewards, terminated, truncated, valid
 
 
 def _envpool_knows(env_id: str) -> bool:
@@ -244,34 +233,30 @@ _updates_seen = 0
 
 
 def log_metrics(step: int, **scalars: float) -> None:
-    """Append one row to metrics.csv for progress bars, plots and the researcher. Never trusted, never scored.
+    """Append one row to metrics.csv for progress bars, plots and the researcher; never scored.
 
-    Call it once per update: the clock of control runs goes by it.
+    Call it once per update: the clock of control runs counts the calls.
 
     Args:
         step: environment steps so far.
-        scalars: any numbers; the first call fixes the columns. `num_updates`, `sps`, `episode_return`,
-            `episode_length`, `approx_kl`, `clipfrac`, `explained_variance`, `entropy` are known to the report.
+        scalars: any numbers; the first call fixes the columns. The report knows `num_updates`,
+            `sps`, `episode_return`, `episode_length`, `approx_kl`, `clipfrac`,
+            `explained_variance`, `entropy`.
     """
     global _updates_seen
     _updates_seen += 1
-    row = {
-        "seconds": round(elapsed(), 3),
-        "step": int(step),
-        **{k: float(v) for k, v in scalars.items()},
-    }
+    row: dict[str, float] = {"seconds": round(elapsed(), 3), "step": int(step)}
+    row |= {name: float(value) for name, value in scalars.items()}
     first = not _metrics_columns
     if first:
         _metrics_columns.extend(row)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, _metrics_columns, restval="", extrasaction="ignore", lineterminator="\n"
-    )
-    if first:
-        writer.writeheader()
-    writer.writerow(row)
     with open(RUN_DIR / "metrics.csv", "w" if first else "a", encoding="utf-8") as file:
-        file.write(buffer.getvalue())
+        writer = csv.DictWriter(
+            file, _metrics_columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        if first:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 # ---------------------------------------------------------------------------
@@ -282,51 +267,45 @@ def log_metrics(step: int, **scalars: float) -> None:
 def evaluate_policy(
     agent: Any, device: Any = "cpu", num_episodes: int = NUM_EVAL_EPISODES, env_id: str = ENV_ID
 ) -> dict[str, float]:
-    """The last line of train.py. Under the judge: hand the agent over and end the process (never returns).
+    """The last line of train.py. Under the judge it hands the agent over and ends the process.
 
-    The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device` and returns an
-    array (N, act_dim); N is any number >= 1 and rows are independent episodes. A memoryless policy needs nothing
-    else; one with memory has `agent.reset(done_mask)`, called with a bool array (N,) before the first step and after
-    every step, True where an episode begins or is over.
+    The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device`
+    and returns an array (N, act_dim); N is any number >= 1 and rows are independent episodes. A
+    memoryless policy needs nothing else; one with memory has `agent.reset(done_mask)`, called with
+    a bool array (N,) before the first step and after every step, True where an episode begins or is
+    over.
 
     Returns:
-        avg_return, std_return, min_return, max_return over `num_episodes` episodes in Gymnasium's own environments.
+        avg_return, std_return, min_return, max_return over `num_episodes` episodes in Gymnasium's
+        own environments; training_seconds, total_seconds.
     """
     if HANDOVER:
         _hand_over(agent, device)
     act = actor(agent, device)
     training_seconds = elapsed()
-    envs = [
-        gym.make(env_id) for _ in range(num_episodes)
-    ]  # one fresh env per episode, stepped in lockstep
+    # one fresh env per episode, stepped in lockstep
+    envs = [gym.make(env_id) for _ in range(num_episodes)]
     seeds = np.random.SeedSequence(entropy=[SEED, 0x5EED]).generate_state(num_episodes)
-    obs = np.stack(
-        [
-            np.asarray(env.reset(seed=int(s))[0], np.float32)
-            for env, s in zip(envs, seeds, strict=True)
-        ]
-    )
+    first = [env.reset(seed=int(seed))[0] for env, seed in zip(envs, seeds, strict=True)]
+    obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
     low, high = envs[0].action_space.low, envs[0].action_space.high  # type: ignore[attr-defined]
     returns, running = [0.0] * num_episodes, np.ones(num_episodes, bool)
-    done = ~running  # (N,) finished on the last step or before
-    begin = np.ones(num_episodes, bool)
+    mask = np.ones(num_episodes, bool)  # True where an episode begins or is over
     while running.any():
-        actions = act(obs, begin | done)  # (N, act_dim)
-        begin[:] = False
+        actions = act(obs, mask)  # (N, act_dim)
         for i in np.flatnonzero(running):
-            o, reward, terminated, truncated, _ = envs[i].step(np.clip(actions[i], low, high))
-            obs[i] = o
+            action = np.clip(actions[i], low, high)
+            obs[i], reward, terminated, truncated, _ = envs[i].step(action)
             returns[i] += float(reward)  # Python floats: no float32 accumulation
             running[i] = not (terminated or truncated)
-        done = ~running
+        mask = ~running
     for env in envs:
         env.close()
-    array = np.array(returns)
     return {
-        "avg_return": float(array.mean()),
-        "std_return": float(array.std()),
-        "min_return": float(array.min()),
-        "max_return": float(array.max()),
+        "avg_return": float(np.mean(returns)),
+        "std_return": float(np.std(returns)),
+        "min_return": min(returns),
+        "max_return": max(returns),
         "training_seconds": training_seconds,
         "total_seconds": elapsed(),
     }
@@ -339,7 +318,7 @@ SUMMARY = {  # what the block at the end of a run holds: name -> digits after th
 
 
 def summary_block(**values: float | None) -> str:
-    """The stable, greppable block that ends a run, with the values of SUMMARY; a missing one is left empty."""
+    """The stable, greppable block that ends a run: the values of SUMMARY, a missing one empty."""
     lines = ["---"]
     for name, digits in SUMMARY.items():
         value = values.get(name)
@@ -348,7 +327,7 @@ def summary_block(**values: float | None) -> str:
 
 
 def actor(agent: Any, device: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """(obs (N, obs_dim) float32, reset mask (N,) bool) -> actions (N, act_dim) float32, as the contract says."""
+    """The agent as (obs (N, obs_dim) float32, reset mask (N,) bool) -> actions (N, act_dim)."""
     import torch
 
     reset = getattr(agent, "reset", None)
@@ -377,15 +356,16 @@ def _hand_over(agent: Any, device: Any) -> None:
     try:
         blob = cloudpickle.dumps({"agent": agent, "device": str(device)})
     except Exception as error:
-        culprit = (
-            next((name for name, value in vars(agent).items() if not _picklable(value)), None)
-            if hasattr(agent, "__dict__")
-            else None
-        )
-        where = f"attribute {culprit!r}" if culprit else "it"
+        attributes = getattr(agent, "__dict__", {}).items()
+        unfit = [f"attribute {name!r}" for name, value in attributes if not _picklable(value)]
+        where = f"{(unfit or ['it'])[0]} cannot be pickled ({type(error).__name__}: {error})"
         sys.stdout.flush()
-        print(f"HANDOVER: the agent cannot be handed over: {where} cannot be pickled ({type(error).__name__}: {error}). "
-              "Keep environments, compiled functions, locks and files out of the agent.", file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"HANDOVER: the agent cannot be handed over: {where}. "
+            "Keep environments, compiled functions, locks and files out of the agent.",
+            file=sys.stderr,
+            flush=True,
+        )
         os._exit(3)
     temporary = RUN_DIR / "policy.tmp"
     with open(temporary, "wb") as file:
@@ -406,15 +386,7 @@ def _picklable(value: Any) -> bool:
     return True
 
 
-def main() -> int:
-    """One measured run of the train.py beside this file."""
+if __name__ == "__main__":
     import runpy
 
-    runpy.run_module(
-        "autorl.judge", run_name="__main__", alter_sys=True
-    )  # ends with its own exit code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    runpy.run_module("autorl.judge", run_name="__main__", alter_sys=True)

@@ -1,12 +1,13 @@
 """The same measured run, on a Modal H100. Needs a Modal account: `uv run modal setup`.
 
-    uv run modal run modal_app.py                                        # train and score ./train.py once
+    uv run modal run modal_app.py                             # train and score ./train.py once
     uv run modal run modal_app.py --env-id Hopper-v5 --seed 3 --gpu L40S
-    uv run python agent_loop.py run --runner modal --slots 8             # the whole loop, eight runs at once
+    uv run python agent_loop.py run --runner modal --slots 8  # the whole loop, eight runs at once
 
-Modal (https://modal.com) rents a machine by the second. This file tells it, from top to bottom, what is on the machine,
-what the machine is, what runs there, and how to ask for it from here. What it does not do: schedule, retry or keep
-anything; that is Modal's part, and autorl/runners/modal.py's.
+Modal (https://modal.com) rents a machine by the second. This file tells it, from top to bottom,
+what is on the machine, what the machine is, what runs there, and how to ask for it from here. What
+it does not do: schedule, retry or keep anything; that is Modal's part, and
+autorl/runners/modal.py's.
 """
 
 import dataclasses
@@ -20,15 +21,16 @@ import modal
 
 from autorl.errors import UserError
 from autorl.records import Job, RunRecord, from_json, to_json
-from autorl.runners.modal import ModalRunner, cost_usd, no_account, timeout
+from autorl.runners.modal import NO_ACCOUNT, ModalRunner, cost_usd, timeout
 from autorl.system.files import read_text
 from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, SUMMARY, TIME_BUDGET, summary_block
 
 # ## What is on the machine
 #
-# The packages of pyproject.toml at their pinned versions, PyTorch with CUDA among them (PyPI's Linux wheels). Box2D and
-# MuJoCo come as wheels; MuJoCo draws without a display through EGL, which needs two system libraries. Our own code
-# comes last, so that editing it rebuilds nothing. Nothing secret goes in.
+# The packages of pyproject.toml at their pinned versions, PyTorch with CUDA among them (PyPI's
+# Linux wheels). Box2D and MuJoCo come as wheels; MuJoCo draws without a display through EGL, which
+# needs two system libraries. Our own code comes last, so that editing it rebuilds nothing. Nothing
+# secret goes in.
 
 ROOT = Path(__file__).parent
 
@@ -42,67 +44,72 @@ image = (
 
 # ## What the machine is
 #
-# `H100!` with the exclamation mark: the plain name may silently become a bigger card, and then two runs do not compare.
-# Environments step on the CPU, so the cores are asked for explicitly: Modal gives a fraction of one otherwise.
+# `H100!` with the exclamation mark: the plain name may silently become a bigger card, and then two
+# runs do not compare. Environments step on the CPU, so the cores are asked for explicitly: Modal
+# gives a fraction of one otherwise.
 
 APP, GPU, CORES, MEMORY_GIB = "autorl", "H100!", 8.0, 32.0
-LOG_BYTES = 256 * 1024  # of run.log and metrics.csv each, to bring home
+LOG_BYTES = 256 * 1024  # of run.log and metrics.csv each that are brought back
 
 app = modal.App(APP, image=image)
 
 
 # ## What runs there
 #
-# One judge, one run, one fresh container (`single_use_containers`), no network, no way into the account. A preempted
-# call starts over in another container, from the beginning. `retries=0`: a failed train.py is an answer, not an
-# exception, and a failed platform is the loop's to repeat, with its limit in dollars in view.
+# One judge, one run, one fresh container (`single_use_containers`), no network, no way into the
+# account. A preempted call starts over in another container, from the beginning. `retries=0`: a
+# failed train.py is an answer, not an exception, and what the platform failed at the loop repeats,
+# within its limit in dollars.
+
+
+def machine(gpu: str, time_budget: float) -> dict[str, Any]:
+    """What a call is given: this card, the cores and memory above, the time this budget needs."""
+    cost_usd(gpu, CORES, MEMORY_GIB, 0.0)  # refuses a card without a price before it costs anything
+    memory = int(MEMORY_GIB * 1024)  # MiB
+    return {"gpu": gpu, "cpu": CORES, "memory": memory, "timeout": timeout(time_budget)}
 
 
 @app.function(
-    gpu=GPU, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(TIME_BUDGET), retries=0,
-    single_use_containers=True, block_network=True, restrict_modal_access=True,
-)  # fmt: skip
+    **machine(GPU, TIME_BUDGET),
+    retries=0,
+    single_use_containers=True,
+    block_network=True,
+    restrict_modal_access=True,
+)
 def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str, Any]:
-    """Train and score one train.py. Plain data in, plain data out, so that both ends may differ in version.
+    """Train and score one train.py. Plain data in and out, so that both ends may differ in version.
 
     Args:
-        job: a `Job`.   gpu: what was asked for, for the bill.   harness: sha256 of the caller's evaluate.py.
+        job: a `Job`.
+        gpu: what was asked for, for the bill.
+        harness: sha256 of the caller's evaluate.py.
+
     Returns:
-        record: a `RunRecord`; its cost is this call's seconds at list price, the container's start not included.
+        record: a `RunRecord`; its cost is this call's seconds at list price, the container's start
+            not included.
         files: run.log and metrics.csv, bounded.
     """
     import autorl.judge.measure as judge
 
     began = time.monotonic()
     if harness and harness != harness_sha256():
-        reason = "Another version of evaluate.py was deployed in the meantime: stop that session, then run this command again."
-        return {
-            "record": to_json(RunRecord(status="interrupted", rule="harness", reason=reason)),
-            "files": {},
-        }
+        reason = (
+            "Another version of evaluate.py was deployed in the meantime: "
+            "stop that session, then run this command again."
+        )
+        return {"record": to_json(RunRecord("interrupted", "harness", reason)), "files": {}}
     ours: Job = from_json(Job, job)
-    # The card is the container's only one, and the cores are what was paid for, not what the host has.
+    # The card is the container's only one; the cores are what was paid for, not what the host has.
     ours = dataclasses.replace(ours, gpu="", cores=(), threads=ours.threads or int(CORES))
     if gpu and not modal.is_local() and not gpu_name():
         reason = f"{gpu} was asked for, and torch sees no CUDA device."
-        return {
-            "record": to_json(RunRecord(status="interrupted", rule="gpu", reason=reason)),
-            "files": {},
-        }
+        return {"record": to_json(RunRecord("interrupted", "gpu", reason)), "files": {}}
     with tempfile.TemporaryDirectory() as folder:
         try:
             record = judge.measure(ours, Path(folder))
-        except (
-            Exception
-        ) as error:  # an exception of ours must not look like a lost network at the other end
+        except Exception as error:  # must not look like a lost network at the other end
             reason = f"The judge failed: {type(error).__name__}: {error}"
-            record = RunRecord(
-                status="interrupted",
-                rule="judge",
-                reason=reason,
-                env_id=ours.env_id,
-                seed=ours.seed,
-            )
+            record = RunRecord("interrupted", "judge", reason, env_id=ours.env_id, seed=ours.seed)
         files = {
             name: read_text(Path(folder) / name, LOG_BYTES, tail=True)
             for name in ("run.log", "metrics.csv")
@@ -150,39 +157,23 @@ def main(
         raise SystemExit(
             f"There is no {train} here: run this in the repository's folder, or give --train."
         )
-    job = Job(
-        train_source=Path(train).read_text(),
-        env_id=env_id,
-        seed=seed,
-        time_budget=time_budget,
-        num_eval_episodes=episodes,
-    )
-    answer = remote(gpu, time_budget).remote(to_json(job), gpu, harness_sha256())
+    job = Job(Path(train).read_text(), env_id, seed, time_budget, episodes)
+    remote = measure.with_options(**machine(gpu, time_budget))
+    answer = remote.remote(to_json(job), gpu, harness_sha256())
     record: RunRecord = from_json(RunRecord, answer["record"])
     print(f"{record.status}  {record.reason}".rstrip())
-    print(
-        f"{record.gpu or 'no GPU'}, {record.cores} cores, {record.isolation}, ${record.cost_usd:.2f} at list price"
-    )
+    card, cost = record.gpu or "no GPU", f"${record.cost_usd:.2f} at list price"
+    print(f"{card}, {record.cores} cores, {record.isolation}, {cost}")
     print(summary_block(**{name: getattr(record, name) for name in SUMMARY}))
     if record.status != "ok":
         print(record.log_tail)
         raise SystemExit(1)
 
 
-def remote(gpu: str, time_budget: float) -> Any:
-    """`measure` with this card, and as much time as this budget needs."""
-    cost_usd(
-        gpu, CORES, MEMORY_GIB, 0.0
-    )  # a card without a price is refused before it costs anything
-    return measure.with_options(
-        gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(time_budget)
-    )
-
-
 # ## How to ask for it from here: many times
 #
-# A deployed app outlives the program that uses it, so calls under way survive a crash of the loop and are taken up
-# again by their id. Deploying again is cheap and replaces the code.
+# A deployed app outlives the program that uses it, so calls under way survive a crash of the loop
+# and are found again by their id. Deploying again is cheap and replaces the code.
 
 
 def runner(places: int, gpu: str = GPU) -> ModalRunner:
@@ -194,12 +185,10 @@ def runner(places: int, gpu: str = GPU) -> ModalRunner:
     found: dict[float, Any] = {}
 
     def chosen(job: Job) -> Any:
-        if job.time_budget not in found:
-            function = deployed.with_options(
-                gpu=gpu, cpu=CORES, memory=int(MEMORY_GIB * 1024), timeout=timeout(job.time_budget)
-            )
-            found[job.time_budget] = Bound(function, gpu)
-        return found[job.time_budget]
+        budget = job.time_budget
+        if budget not in found:
+            found[budget] = Bound(deployed.with_options(**machine(gpu, budget)), gpu)
+        return found[budget]
 
     made = ModalRunner(chosen, modal.FunctionCall.from_id, places, gpu, CORES, MEMORY_GIB)
     try:
@@ -207,7 +196,7 @@ def runner(places: int, gpu: str = GPU) -> ModalRunner:
         deployed = modal.Function.from_name(APP, "measure")
         deployed.hydrate()
     except modal.exception.AuthError as error:
-        raise UserError(no_account()) from error
+        raise UserError(NO_ACCOUNT) from error
     except (modal.exception.Error, OSError) as error:
         raise UserError(f"The app could not be deployed to Modal: {error}") from error
     return made

@@ -1,8 +1,8 @@
-"""What is known of an environment: can it be trained, what does doing nothing score, what is a plausible score at all?
+"""What is known of an environment: can it be trained, what is a bad, what an impossible score?
 
-check_env(env_id)                         refuses what cannot be trained; the return that counts as solved
-sanity_band(env_id)                       what doing nothing and acting at random score
-plausible_maximum(env_id)                 above it a person should look
+check_env(env_id)            refuses what cannot be trained; the return that counts as solved
+sanity_band(env_id)          what doing nothing and acting at random score
+plausible_maximum(env_id)    above it a person should look
 """
 
 import difflib
@@ -16,16 +16,19 @@ from typing import Any
 from autorl.errors import UserError
 from autorl.system.files import PROJECT
 
-# Where an environment's definition bounds the return, the bound; else well above the best figure known to us.
+# The bound of the return where an environment's definition has one; else well above the best figure
+# known to us.
 PLAUSIBLE = {
     "Pendulum-v1": 0.0,  # every reward is <= 0
     "MountainCarContinuous-v0": 100.0,  # +100 once, minus the cost of actions
     "Reacher-v5": 0.0, "Pusher-v5": 0.0,  # every reward is <= 0
     "InvertedPendulum-v5": 1000.0,  # 1 a step, 1,000 steps
     "InvertedDoublePendulum-v5": 10_000.0,  # at most 10 a step, 1,000 steps
-    "BipedalWalker-v3": 335.0, "BipedalWalkerHardcore-v3": 335.0,  # the public leaderboard's record of any algorithm is 334.7
+    # the public leaderboard's record of any algorithm is 334.7
+    "BipedalWalker-v3": 335.0, "BipedalWalkerHardcore-v3": 335.0,
     "LunarLanderContinuous-v3": 340.0, "LunarLander-v3": 340.0,
-    "Swimmer-v5": 400.0, "Hopper-v5": 6_000.0, "Walker2d-v5": 10_000.0, "HalfCheetah-v5": 20_000.0, "Ant-v5": 12_000.0, "Humanoid-v5": 15_000.0,
+    "Swimmer-v5": 400.0, "Hopper-v5": 6_000.0, "Walker2d-v5": 10_000.0,
+    "HalfCheetah-v5": 20_000.0, "Ant-v5": 12_000.0, "Humanoid-v5": 15_000.0,
 }  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def plausible_maximum(env_id: str) -> float | None:
 
 @functools.cache
 def load_harness(root: Path) -> ModuleType:
-    """The evaluate.py of the project in `root`, as a module: by its path, since other packages have that name too.
+    """The evaluate.py of the project in `root`, by its path: other packages have that name too.
 
     Raises:
         UserError: there is none.
@@ -49,7 +52,8 @@ def load_harness(root: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("evaluate", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise UserError(
-            f"There is no evaluate.py in {root}: start in the folder of a project, or make one with `autorl init`."
+            f"There is no evaluate.py in {root}: start in the folder of a project, "
+            "or make one with `autorl init`."
         )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,10 +61,14 @@ def load_harness(root: Path) -> ModuleType:
 
 
 def check_env(env_id: str, root: Path = PROJECT) -> float | None:
-    """Refuse an environment that cannot be trained; returns the return at which Gymnasium calls it solved, if it says.
+    """Refuse an environment that cannot be trained.
+
+    Returns:
+        The return at which Gymnasium calls it solved; None where it does not say.
 
     Raises:
-        UserError: it is unknown, needs a module that is not installed, or has spaces that evaluate.py cannot train.
+        UserError: it is unknown, needs a module that is not installed, or has spaces that
+            evaluate.py cannot train.
     """
     import gymnasium as gym
 
@@ -70,7 +78,8 @@ def check_env(env_id: str, root: Path = PROJECT) -> float | None:
     except ModuleNotFoundError as error:
         module = error.name or env_id.partition(":")[0]
         raise UserError(
-            f"{env_id} needs the module {module!r}, which is not installed here: install it into this environment, or choose another --env-id."
+            f"{env_id} needs the module {module!r}, which is not installed here: "
+            "install it into this environment, or choose another --env-id."
         ) from None
     except Exception as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.4)
@@ -88,10 +97,11 @@ def check_env(env_id: str, root: Path = PROJECT) -> float | None:
 
 
 def sanity_band(env_id: str, episodes: int = 20, seed: int = 0) -> dict[str, Any]:
-    """What the two policies that learnt nothing score: zeros (as near as the bounds allow) and uniformly random actions.
+    """What two policies that learnt nothing score: zeros (within bounds) and random actions.
 
     Returns:
-        {"nothing": {mean, std, min, max}, "random": {...}, "episodes": n, "upper": the higher of the two maxima}
+        {"nothing": {mean, std, min, max}, "random": {...}, "episodes": n, "upper": the higher of
+        the two maxima}
     """
     import gymnasium as gym
     import numpy as np

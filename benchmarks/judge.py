@@ -81,12 +81,11 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
 def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
     """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
     from autorl.judge import episodes
-    from autorl.judge.isolated_python import judge_env
     from autorl.system import hardware
 
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
-    with episodes.Episodes(env_id, seeds, len(hardware.affinity()), judge_env(), folder) as envs:
+    with episodes.Episodes(env_id, seeds, len(hardware.affinity()), folder) as envs:
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )
@@ -130,9 +129,9 @@ def main() -> None:
             )
             rows = -(-options.episodes // cores)
             before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
-            share, cpu = machine_share.Share(hardware.affinity()), machine_share.own_cpu_seconds()
+            share, cpu = machine_share.Share(hardware.affinity()), sum(os.times()[:4])
             steps, seconds, start = judged(env_id, options.episodes, folder)
-            other = share.end(machine_share.own_cpu_seconds() - cpu, 0).other_load
+            other = share.end(sum(os.times()[:4]) - cpu, 0).other_load
             after = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
         t_env, t_inference = ((a + b) / 2 for a, b in zip(before, after, strict=True))
         ceiling, rate = cores / (t_env + t_inference), steps / seconds

@@ -1,4 +1,4 @@
-"""The doctor: one line a check, never a key, exit code 1 when something needed is broken."""
+"""The doctor prints a line a check, never a key, and exits with 1 when one fails."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def lines(text: str) -> dict[str, str]:
     return {line[6:20].strip(): line for line in text.splitlines()}
 
 
-def test_a_healthy_place_passes(repo: Path, autorl) -> None:
+def test_a_healthy_place_is_told_so(repo: Path, autorl) -> None:
     done = autorl("doctor", ANTHROPIC_API_KEY="sk-secret-value")
     found = lines(done.stdout)
     assert done.returncode == 0, done.stdout

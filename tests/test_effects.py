@@ -1,4 +1,7 @@
-"""autorl/system/faults.py: the counted seam stops a real process at a chosen effect. Run: uv run pytest tests/test_effects.py"""
+"""autorl/system/faults.py: the counted seam stops a real process at a chosen effect.
+
+Run: uv run pytest tests/test_effects.py
+"""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The training environments: one autoreset meaning over two backends, and EnvPool against Gymnasium's own.
+"""The training environments: one autoreset meaning, and EnvPool against Gymnasium's own.
 
 uv run pytest tests/test_envs.py
 """
@@ -21,7 +21,7 @@ needs_envpool = pytest.mark.skipif(
 
 
 def rollout(envs: evaluate.VecEnv, steps: int, seed: int = 0) -> list[tuple[np.ndarray, ...]]:
-    """(obs before, action, obs after, reward, terminated, truncated, valid) of each step, under uniform actions."""
+    """(obs, action, next obs, reward, terminated, truncated, valid) of each random step."""
     rng = np.random.default_rng(seed)
     space, obs, seen = envs.single_action_space, envs.reset(), []
     for _ in range(steps):
@@ -43,7 +43,8 @@ def test_gymnasium_shows_the_true_last_observation_then_one_invalid_step() -> No
     envs = evaluate.VecEnv(2, "counting_env:Counting-v0")
     assert envs.backend == "gymnasium"
     seen = rollout(envs, 40)
-    # episode 1: steps 1..5, the 5th terminates; one reset step; episode 2: steps 1..7, the 7th truncates; one reset step; ...
+    # episode 1: steps 1..5, the 5th terminates; one reset step;
+    # episode 2: steps 1..7, the 7th truncates; one reset step; ...
     expected, episode = [], 1
     while len(expected) < 40:
         last = counting.TERMINATES if episode % 2 else counting.TRUNCATES
@@ -165,7 +166,7 @@ POSITIONS = {
 @needs_envpool
 @pytest.mark.parametrize("env_id", POSITIONS)
 def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
-    """From EnvPool's first states, the same actions in Gymnasium's model: the same observations, rewards and ends, step by step."""
+    """From EnvPool's first states, the same actions in Gymnasium's model: the same every step."""
     size, unseen = POSITIONS[env_id]
     ours: Any = gym.make(env_id).unwrapped
     ours.reset(seed=0)
@@ -192,7 +193,7 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
 
 @needs_envpool
 def test_backends_agree_on_bipedal_walker() -> None:
-    """Box2D's state cannot be set from an observation: the same actions, many falls, the same mean length and return."""
+    """Box2D's state cannot be set from an observation: the same mean length and return instead."""
     episodes = {}
     ours = gym.make("BipedalWalker-v3")
     figures = []

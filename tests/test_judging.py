@@ -12,7 +12,7 @@ from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
 from autorl.judge import machine_share
 from autorl.judge.child import Log
-from autorl.judge.measure import plan
+from autorl.judge.measure import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
 from autorl.system.files import PROJECT
@@ -25,7 +25,7 @@ class Agent:
         return np.zeros((len(obs), 1), np.float32)
 """
 
-# -- controls ----------------------------------------------------------------------------------------------------------
+# -- controls --------------------------------------------------------------------------------------
 
 BAND = {
     "nothing": {"mean": -100.0, "std": 10.0, "min": -120.0, "max": -90.0},
@@ -47,7 +47,8 @@ BAND = {
 def test_zero_budget_control_measures_far_above_in_what_training_gains(
     score, trained, passes
 ) -> None:
-    # upper -80; margin max(3 * 20, half of 380 = 190) -> above 110 with a trained score of 300, above -20 without one
+    # upper -80; margin max(3 * 20, half of 380 = 190) -> above 110 with a trained score of 300,
+    # above -20 without one
     assert (
         band_verdict(
             "zero_budget", RunRecord("ok", avg_return=score, env_id="Mine-v0"), BAND, trained
@@ -81,7 +82,7 @@ def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches()
     assert plausible_maximum("Mine-v0") is None
 
 
-# -- small parts -------------------------------------------------------------------------------------------------------
+# -- small parts -----------------------------------------------------------------------------------
 
 
 def test_what_a_child_leaves_is_read_as_a_regular_file_or_not_at_all(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(
     assert "\n" not in str(error.value)
 
 
-# -- python evaluate.py ------------------------------------------------------------------------------------------------
+# -- python evaluate.py ----------------------------------------------------------------------------
 
 
 def evaluate_py(*args: str) -> subprocess.CompletedProcess[str]:
@@ -180,9 +181,9 @@ def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
         "3",
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
-        "---", "avg_return", "std_return", "min_return", "max_return", "total_timesteps", "training_seconds", "total_seconds", "num_updates",
-    ]  # fmt: skip
+    names = "--- avg_return std_return min_return max_return total_timesteps training_seconds"
+    names += " total_seconds num_updates"
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == names.split()
     assert "total_timesteps:  40" in done.stdout
 
 
@@ -200,10 +201,8 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         "--sandbox",
         "off",
     )
-    assert (done.returncode, done.stdout) == (
-        1,
-        "",
-    ) and "without handing an agent over" in done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "without handing an agent over" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +231,6 @@ def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], wo
 
 
 def test_limits_are_values_that_travel() -> None:
-    assert plan(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
-    assert plan(Job("", "X", 1, 10.0)).late_after == 13.0
+    assert clock(Job("", "X", 1, 720.0)).late_after == pytest.approx(720 + 14.4)
+    assert clock(Job("", "X", 1, 10.0)).late_after == 13.0
     assert Limits().processes > 0

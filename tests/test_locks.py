@@ -1,4 +1,4 @@
-"""autorl/system/locks.py: one loop per tag, one measured run per core, and both die with their holder.
+"""autorl/system/locks.py: one loop per tag, one run per core, and locks die with their holder.
 
 Real processes and real flocks. Run: uv run pytest tests/test_locks.py
 """
@@ -109,7 +109,8 @@ def test_a_forked_childs_exit_does_not_free_the_parents_lock(tmp_path, hold):
     if (pid := os.fork()) == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    code = "import sys\nfrom pathlib import Path\nfrom autorl.system.locks import *\nprint(holder_pid(Path(sys.argv[1])))"
+    code = "import pathlib, sys; from autorl.system.locks import holder_pid"
+    code += "; print(holder_pid(pathlib.Path(sys.argv[1])))"
     other = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "session.lock")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -1,6 +1,7 @@
 """The runner on Modal, against a stand-in at the seam.
 
-A test compares its signatures and exceptions with the installed package, so a new Modal that differs turns this red.
+A test compares its signatures and exceptions with the installed package, so a new Modal that
+differs fails here.
 """
 
 import ast
@@ -22,7 +23,7 @@ from autorl.runners.modal import GPU_USD, ModalRunner, cost_usd, timeout
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# -- the stand-in ----------------------------------------------------------------------------------------------------
+# -- the stand-in ----------------------------------------------------------------------------------
 
 
 def test_the_stand_in_has_the_signatures_of_the_installed_package() -> None:
@@ -49,7 +50,8 @@ def test_a_call_still_going_raises_the_built_in_timeout_and_nothing_else_of_moda
     import modal._functions
 
     tree = ast.parse(inspect.getsource(modal._functions))
-    assert not any(alias.asname == "TimeoutError" or alias.name == "TimeoutError" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names)  # fmt: skip
+    imported = [a for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names]
+    assert not any("TimeoutError" in (alias.name, alias.asname) for alias in imported)
     assert "raise TimeoutError()" in inspect.getsource(modal._functions._Invocation.poll_function)
     for name in ("FunctionTimeoutError", "OutputExpiredError", "TimeoutError"):
         assert not issubclass(getattr(errors, name), TimeoutError)
@@ -70,7 +72,7 @@ def test_the_options_we_set_exist_in_the_installed_package() -> None:
     assert list(inspect.signature(modal.Function.from_name).parameters)[:2] == ["app_name", "name"]
 
 
-# -- the runner ------------------------------------------------------------------------------------------------------
+# -- the runner ------------------------------------------------------------------------------------
 
 
 def test_it_is_a_runner() -> None:
@@ -109,7 +111,8 @@ def test_poll_does_not_wait_for_a_slow_platform(tmp_path: Path) -> None:
     platform = StandIn()
     runner = platform.runner()
     handle = runner.start(JOB, tmp_path)
-    platform.calls[handle].get = lambda timeout=None, *, index=0: time.sleep(1.0) or answer()  # type: ignore[method-assign]
+    slow = lambda timeout=None, *, index=0: time.sleep(1.0) or answer()  # noqa: E731
+    platform.calls[handle].get = slow  # type: ignore[method-assign]
     began = time.monotonic()
     assert runner.poll(handle) is None and time.monotonic() - began < 0.5
     assert poll(runner, handle) is not None
@@ -153,7 +156,15 @@ def test_a_handle_of_another_runner_is_not_ours(tmp_path: Path) -> None:
     assert not StandIn().runner().attach("4711", JOB, tmp_path)
 
 
-@pytest.mark.parametrize("trouble", [errors.ConnectionError("no route"), errors.ServiceError("unavailable"), ConnectionResetError("reset"), errors.ResourceExhaustedError("rate")])  # fmt: skip
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        errors.ConnectionError("no route"),
+        errors.ServiceError("unavailable"),
+        ConnectionResetError("reset"),
+        errors.ResourceExhaustedError("rate"),
+    ],
+)
 def test_a_lost_network_is_no_verdict_on_the_run(trouble: BaseException, tmp_path: Path) -> None:
     platform = StandIn(lambda n: [trouble, trouble, TimeoutError(), trouble, answer()])
     runner = platform.runner()
@@ -178,9 +189,17 @@ def test_half_an_hour_out_of_reach_pauses_and_resuming_fetches_the_result(tmp_pa
 
 @pytest.mark.parametrize(
     "fault",
-    [errors.FunctionTimeoutError("timeout"), errors.RemoteError("killed"), errors.InternalFailure("host died"), errors.ExecutionError("?"),
-     errors.OutputExpiredError(), errors.DeserializationError("?"), ValueError("raised in the container"), RuntimeError("boom")],
-)  # fmt: skip
+    [
+        errors.FunctionTimeoutError("timeout"),
+        errors.RemoteError("killed"),
+        errors.InternalFailure("host died"),
+        errors.ExecutionError("?"),
+        errors.OutputExpiredError(),
+        errors.DeserializationError("?"),
+        ValueError("raised in the container"),
+        RuntimeError("boom"),
+    ],
+)
 def test_a_fault_of_the_platform_is_an_interrupted_run_without_a_score(
     fault: BaseException, tmp_path: Path
 ) -> None:
@@ -255,7 +274,7 @@ def test_cancel_ends_the_container_too(tmp_path: Path) -> None:
     runner.cancel("fc-unknown")  # gone already: nothing to stop
 
 
-# -- money and time --------------------------------------------------------------------------------------------------
+# -- money and time --------------------------------------------------------------------------------
 
 
 def test_cost_is_gpu_and_cores_and_memory_by_the_second() -> None:

@@ -1,5 +1,6 @@
-"""modal_app.py without an account: the function's body run here, its definition inspected, and the real client's `modal run`
-and `App.deploy`, with all they send, against a server on loopback (modal_server.py).
+"""modal_app.py without an account: the function's body run here, its definition inspected, and the
+real client's `modal run` and `App.deploy`, with all they send, against a server on loopback
+(modal_server.py).
 """
 
 import os
@@ -19,8 +20,25 @@ from autorl.runners.modal import cost_usd, timeout
 from evaluate import SUMMARY, summary_block
 
 PROJECT = Path(__file__).resolve().parents[1]
+REFUSED = """
+import modal_app
+from autorl.errors import UserError
+try:
+    modal_app.runner(2)
+except UserError as error:
+    print("refused:", error)
+"""
 
-# -- the page --------------------------------------------------------------------------------------------------------
+
+def python(
+    args: list[str], env: dict[str, str], cwd: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+# -- the page --------------------------------------------------------------------------------------
 
 
 def test_the_machine_is_the_one_the_page_promises() -> None:
@@ -72,7 +90,7 @@ def test_another_harness_on_the_other_end_measures_nothing() -> None:
     assert record.status == "interrupted" and record.rule == "harness" and not record.scored
 
 
-# -- the page, through the real client, to a server on loopback -----------------------------------------------------
+# -- the page, through the real client, to a server on loopback ------------------------------------
 
 
 def canned(job: dict[str, Any], gpu: str, harness: str) -> dict[str, Any]:
@@ -87,10 +105,12 @@ def canned(job: dict[str, Any], gpu: str, harness: str) -> dict[str, Any]:
 def test_modal_run_measures_train_py_on_the_machine_the_page_promises(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("x = 1\n")
     with ModalServer(canned) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "modal", "run", str(PROJECT / "modal_app.py"), "--env-id", "Hopper-v5", "--seed", "7", "--time-budget", "90"],
-            cwd=tmp_path, env=no_account(tmp_path) | server.environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        options = ["--env-id", "Hopper-v5", "--seed", "7", "--time-budget", "90"]
+        done = python(
+            ["-m", "modal", "run", str(PROJECT / "modal_app.py"), *options],
+            cwd=tmp_path,
+            env=no_account(tmp_path) | server.environment,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         re.search(r"^avg_return: +-7\.000000$", done.stdout, re.M)
@@ -167,10 +187,10 @@ def test_the_fan_out_spawns_polls_and_attaches_through_the_real_client(tmp_path:
     with ModalServer(canned) as server:
 
         def fan_out(*handles: str) -> list[str]:
-            done = subprocess.run(
-                [sys.executable, "-W", "error::UserWarning", "-c", FAN_OUT, str(tmp_path), *handles],
-                cwd=PROJECT, env=no_account(tmp_path) | server.environment, capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
+            done = python(
+                ["-W", "error::UserWarning", "-c", FAN_OUT, str(tmp_path), *handles],
+                env=no_account(tmp_path) | server.environment,
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout.splitlines()
 
@@ -194,7 +214,7 @@ def test_the_fan_out_spawns_polls_and_attaches_through_the_real_client(tmp_path:
         assert len(server.calls) == 3  # nothing was paid for twice
 
 
-# -- without an account ----------------------------------------------------------------------------------------------
+# -- without an account ----------------------------------------------------------------------------
 
 
 def no_account(tmp_path: Path) -> dict[str, str]:
@@ -204,9 +224,7 @@ def no_account(tmp_path: Path) -> dict[str, str]:
 
 
 def test_modal_run_without_an_account_says_so_with_the_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", "run", "modal_app.py"], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120
-    )  # fmt: skip
+    done = python(["-m", "modal", "run", "modal_app.py"], env=no_account(tmp_path))
     assert (
         done.returncode != 0
         and "modal token new" in done.stdout + done.stderr
@@ -215,21 +233,11 @@ def test_modal_run_without_an_account_says_so_with_the_command(tmp_path: Path) -
 
 
 def test_the_fan_out_without_an_account_is_refused_with_the_command(tmp_path: Path) -> None:
-    code = "import modal_app\nfrom autorl.errors import UserError\ntry:\n    modal_app.runner(2)\nexcept UserError as e:\n    print('refused:', e)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PROJECT,
-        env=no_account(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(["-c", REFUSED], env=no_account(tmp_path))
     assert done.stdout.startswith("refused: ") and "modal token new" in done.stdout, done.stderr
 
 
 def test_its_options_are_those_the_page_shows(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", "run", "modal_app.py", "--help"], cwd=PROJECT, env=no_account(tmp_path), capture_output=True, text=True, timeout=120
-    )  # fmt: skip
+    done = python(["-m", "modal", "run", "modal_app.py", "--help"], env=no_account(tmp_path))
     for flag in ("--env-id", "--seed", "--gpu", "--time-budget", "--episodes", "--train"):
         assert flag in done.stdout

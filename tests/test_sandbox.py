@@ -1,4 +1,4 @@
-"""What a confined process can see, change and reach: an allow-list, from wherever Python and the clone may live."""
+"""What a confined process can see, change and reach, wherever Python and the clone live."""
 
 import json
 import os
@@ -32,9 +32,11 @@ def tries(act):
 def make(path):
     with open(path, "w") as f:
         f.write("x")
-out["writes"] = {p: tries(lambda p=p: make(p + "/made")) for p in ["/", "/usr", "/etc", "/dev", "/proc", "/autorl", sys.prefix, sys.base_prefix,
-                 "/tmp", "/dev/shm", os.environ["HOME"], "."]}
-out["opens"] = {p: tries(lambda p=p: open(p, "r+").close()) for p in sys.argv[1:]}  # opened for writing, nothing written
+places = ["/", "/usr", "/etc", "/dev", "/proc", "/autorl", "/tmp", "/dev/shm", "."]
+places += [sys.prefix, sys.base_prefix, os.environ["HOME"]]
+out["writes"] = {p: tries(lambda p=p: make(p + "/made")) for p in places}
+# opened for writing, nothing written
+out["opens"] = {p: tries(lambda p=p: open(p, "r+").close()) for p in sys.argv[1:]}
 out["reads"] = {p: tries(lambda p=p: open(p).close()) for p in sys.argv[1:]}
 out["environs"] = ""
 for p in out["pids"]:
@@ -42,7 +44,8 @@ for p in out["pids"]:
         out["environs"] += open(f"/proc/{p}/environ").read()
     except OSError:
         pass
-out["net"] = sorted(os.listdir("/proc/self/net")) and [l.split(":")[0].strip() for l in open("/proc/self/net/dev") if ":" in l]
+os.listdir("/proc/self/net")
+out["net"] = [l.split(":")[0].strip() for l in open("/proc/self/net/dev") if ":" in l]
 out["userns"] = os.system("unshare -U true 2>/dev/null") == 0
 print(json.dumps(out))
 """
@@ -142,7 +145,8 @@ def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
 def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
     mark = f"987654.{os.getpid()}"  # seconds, and not those of another checkout's tests
     argv = sandbox.wrap(box, ["/bin/sleep", mark], env={})
-    code = f"import subprocess, os; subprocess.Popen({argv!r}); import time; time.sleep(0.5); os.kill(os.getpid(), 9)"
+    code = f"import os, subprocess, time; subprocess.Popen({argv!r}); time.sleep(0.5)"
+    code += "; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], timeout=30)
     deadline = time.monotonic() + 5
     while (alive := _running(mark)) and time.monotonic() < deadline:
@@ -151,7 +155,8 @@ def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
 
 
 def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
-    code = "import os; print([os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ('/tmp', '/dev/shm')])"
+    code = "import os; found = map(os.statvfs, ('/tmp', '/dev/shm'))"
+    code += "; print([s.f_blocks * s.f_frsize for s in found])"
     done = subprocess.run(
         sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20),
         capture_output=True,
@@ -174,10 +179,13 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
         (folder / "installed" / "my_module.py").write_text("NAME = 'mine'\n")
         site = next((folder / "venv" / "lib").glob("python*")) / "site-packages"
         (site / "mine.pth").write_text(f"{folder / 'installed'}\n")  # a package installed in place
-        inside = f"import os, json, my_module; print(my_module.NAME, os.path.exists({str(folder / 'beside.txt')!r}), json.__name__)"
+        beside = f"os.path.exists({str(folder / 'beside.txt')!r})"
+        inside = f"import os, json, my_module; print(my_module.NAME, {beside}, json.__name__)"
         code = (
-            "import subprocess, sys; from autorl.judge import sandbox; box = sandbox.probe('bwrap'); "
-            f"sys.exit(subprocess.run(sandbox.wrap(box, [sys.executable, '-I', '-c', {inside!r}], env={{}})).returncode)"
+            "import subprocess, sys; from autorl.judge import sandbox; "
+            f"argv = [sys.executable, '-I', '-c', {inside!r}]; "
+            "argv = sandbox.wrap(sandbox.probe('bwrap'), argv, env={}); "
+            "sys.exit(subprocess.run(argv).returncode)"
         )
         done = subprocess.run(
             [str(folder / "venv/bin/python"), "-c", code],
@@ -208,9 +216,11 @@ def test_an_inherited_socket_works_inside(box: sandbox.Sandbox) -> None:
 def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chown(folder, 12345, 12345)
-        argv = ["/usr/bin/setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", box.program, *box.flags, "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
-                "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--bind", folder, "/autorl",
-                "--remount-ro", "/proc", "--remount-ro", "/", "/usr/bin/touch", "/autorl/made"]  # fmt: skip
+        argv = ["/usr/bin/setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+        argv += [box.program, *box.flags, "--bind", folder, "/autorl"]
+        argv += ["--cap-drop", "ALL", "--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib"]
+        argv += ["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev"]
+        argv += ["--remount-ro", "/proc", "--remount-ro", "/", "/usr/bin/touch", "/autorl/made"]
         done = subprocess.run(argv, capture_output=True, text=True, cwd="/")
         if "Operation not permitted" in done.stderr or "No permissions" in done.stderr:
             pytest.skip("this kernel keeps user namespaces from ordinary users")

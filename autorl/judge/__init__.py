@@ -1,4 +1,4 @@
-"""One measured run: a Job in, a RunRecord out, in a process of its own. (`judge.measure.measure` is that process's work.)"""
+"""One measured run: a Job in, a RunRecord out, in a process of its own (`measure.measure`)."""
 
 from autorl.judge.process import collect, launch, read_progress
 

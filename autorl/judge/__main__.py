@@ -1,6 +1,7 @@
 """`python evaluate.py`: one measured run of the train.py beside it.
 
-Exit code 0 when it was scored, 1 when it was not (the reason on standard error), 2 when it was not started.
+Exit code 0 when it was scored, 1 when it was not (the reason on standard error), 2 when it was not
+started.
 """
 
 import contextlib
@@ -8,7 +9,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,11 +19,11 @@ import evaluate
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
-from autorl.records import Job, RunRecord, to_json
-from autorl.report.progress import ProgressBars
+from autorl.records import Job, RunRecord, SandboxMode, to_json
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 
+MINUTES = 60
 PROJECT = Path(evaluate.__file__).resolve().parent
 
 
@@ -47,19 +50,11 @@ PROJECT = Path(evaluate.__file__).resolve().parent
 @click.option(
     "--json", "as_json", is_flag=True, help="print the whole record instead of the summary block"
 )
-def main(
-    train: str,
-    env_id: str,
-    seed: int,
-    budget: float,
-    episodes: int,
-    mode: sandbox.Mode,
-    as_json: bool,
-) -> None:
+def main(as_json: bool, **options: Any) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
     try:
-        job = _job(train, env_id, seed, budget, episodes, mode)
-        if line := sandbox.advice(mode):
+        job = _job(**options)
+        if line := sandbox.advice(job.sandbox):
             click.echo(line, err=True)
         record = run(job)
     except AutoRLError as error:
@@ -73,13 +68,12 @@ def main(
     for flag in record.flags:
         click.echo(f"look at this: {flag}", err=True)
     if not as_json:
-        click.echo(
-            evaluate.summary_block(**{name: getattr(record, name) for name in evaluate.SUMMARY})
-        )
+        figures = {name: getattr(record, name) for name in evaluate.SUMMARY}
+        click.echo(evaluate.summary_block(**figures))
 
 
 def _job(
-    train: str, env_id: str, seed: int, budget: float, episodes: int, mode: sandbox.Mode
+    train: str, env_id: str, seed: int, budget: float, episodes: int, mode: SandboxMode
 ) -> Job:
     """The options as a job.
 
@@ -107,17 +101,17 @@ def _job(
 
 
 def run(job: Job) -> RunRecord:
-    """Start a judge and wait for it, with a progress bar; Ctrl-C ends the run and everything below it."""
+    """Start a judge and wait for it, with a progress bar; Ctrl-C ends all that it started."""
     compile_packages()
     with (
         tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch,
-        ProgressBars() as bars,
+        _bar(job) as show,
     ):
         folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
         judge = launch(job, folder, pycache, PROJECT)
         try:
             while (record := collect(judge, folder, job)) is None:
-                bars.progress([(job.env_id, read_progress(folder))])
+                show(read_progress(folder))
                 time.sleep(0.1)
         except KeyboardInterrupt:
             judge.terminate()
@@ -130,6 +124,58 @@ def run(job: Job) -> RunRecord:
                 judge.wait()
                 run_dir.sweep(PROJECT)
         return record
+
+
+@contextlib.contextmanager
+def _bar(job: Job) -> Iterator[Any]:
+    """A progress bar with time left, return and steps per second; a plain line a minute where there is no terminal."""
+    if not sys.stderr.isatty():
+        last = [time.monotonic()]
+
+        def line(progress: Any) -> None:
+            if progress and time.monotonic() - last[0] >= MINUTES:
+                last[0] = time.monotonic()
+                print(
+                    f"{progress.phase}: {progress.elapsed:.0f} of {job.time_budget:.0f} s, {_figures(progress)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=job.time_budget, figures="")
+
+        def show(progress: Any) -> None:
+            if progress:
+                bar.update(
+                    task,
+                    description=progress.phase,
+                    completed=min(progress.elapsed, job.time_budget),
+                    figures=_figures(progress),
+                )
+
+        yield show
+
+
+def _figures(progress: Any) -> str:
+    parts = []
+    if progress.episode_return is not None:
+        parts.append(f"return {progress.episode_return:.1f}")
+    if progress.step is not None:
+        parts.append(f"{progress.step:,} steps")
+    if progress.steps_per_second is not None:
+        parts.append(f"{progress.steps_per_second:,.0f} steps/s")
+    return "  ".join(parts)
 
 
 if __name__ == "__main__":

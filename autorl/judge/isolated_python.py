@@ -1,48 +1,52 @@
-"""How the judge's own processes start: Python isolated from whatever a run or an environment variable could put before it.
+"""How the judge's own processes start: isolated from what a run or a variable could put before it.
 
-`-I` (no user site, no PYTHON* variables, no current folder on the path) and an allow-listed environment: no key, no token.
+`-I` (no user site, no PYTHON* variables, no current folder on the path) and an allow-listed
+environment: no key.
 """
 
+import contextlib
+import json
 import os
+import subprocess
 import sys
+from typing import Any
 
+from autorl.system.faults import effect
 from autorl.system.files import PROJECT
 
 PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "AUTORL_HOME",
-)
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR",
+    "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "AUTORL_HOME",
+)  # fmt: skip
 
 
-def isolated_python(code: str, pycache: str | None = None) -> list[str]:
-    """argv of an isolated interpreter that can import autorl and runs `code`.
+def start(
+    code: str, task: dict[str, Any], pycache: str | None = None, **popen: Any
+) -> "subprocess.Popen[bytes]":
+    """Start an isolated interpreter that can import autorl and runs `code`.
 
     Args:
+        task: is written to its standard input, as one line of JSON.
         pycache: where its bytecode goes; else where this interpreter's does.
+        popen: further arguments of subprocess.Popen.
     """
     cache = pycache or sys._xoptions.get("pycache_prefix")
     option = ["-X", f"pycache_prefix={cache}"] if cache else []
-    return [
-        sys.executable,
-        "-I",
-        *option,
-        "-c",
-        f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}",
-    ]
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}"
+    argv = [sys.executable, "-I", *option, "-c", code]
+    process: subprocess.Popen[bytes] = effect(
+        "child start",
+        lambda: subprocess.Popen(argv, stdin=subprocess.PIPE, env=_environment(), **popen),
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+    return process
 
 
-def judge_env() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """What of our environment a judge and its workers see."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    if "AUTORL_HOME" in env:
-        env["AUTORL_HOME"] = os.path.abspath(
-            env["AUTORL_HOME"]
-        )  # a judge's current folder is another
+    if home := env.get("AUTORL_HOME"):
+        env["AUTORL_HOME"] = os.path.abspath(home)  # a judge's current folder is another
     return env | {"OMP_NUM_THREADS": "1"}

@@ -1,15 +1,15 @@
-"""Facts about a run that no train.py can colour: clocks, the machine's share, hardware, versions. And one that it can: metrics.csv.
+"""Facts about a run that train.py cannot change: clocks and the machine's share.
 
-What this file does not do: decide whether a run counts.
+And what it says of itself, bounded: metrics.csv. What this file does not do: decide whether a run
+counts.
 """
 
 import contextlib
-import csv
-import io
 import math
-import resource
+import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from autorl.judge.process_tree import LINUX, TICK
 from autorl.records import MachineShare
@@ -21,42 +21,24 @@ def clocks() -> tuple[float, float]:
     return now, time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else now
 
 
-def own_cpu_seconds() -> float:
-    """CPU of this process and of all children it has waited for."""
-    return sum(
-        u.ru_utime + u.ru_stime
-        for u in (
-            resource.getrusage(resource.RUSAGE_SELF),
-            resource.getrusage(resource.RUSAGE_CHILDREN),
-        )
-    )
-
-
 class Share:
-    """How much of its cores a run could have had: the kernel's own counters at the beginning and at the end."""
+    """How much of its cores a run could have had: the kernel's counters at its start and now."""
 
     def __init__(self, cores: Sequence[int]):
         self.cores = set(cores)
-        self.time, self.clocks = time.monotonic(), clocks()
-        self.counted = self._counters()
+        self.clocks, self.counted = clocks(), self._counters()
 
     def _counters(self) -> tuple[float, float] | None:
         """(busy, stolen) core seconds of our cores since boot."""
         if not LINUX:
             return None
         busy = steal = 0
+        ours = {f"cpu{core}" for core in self.cores}
         try:
             with open("/proc/stat", encoding="ascii") as file:
-                for line in file:
-                    name, *values = line.split()
-                    if (
-                        name.startswith("cpu")
-                        and name[3:].isdigit()
-                        and int(name[3:]) in self.cores
-                    ):
-                        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(
-                            int, values[:8]
-                        )
+                for name, *values in map(str.split, file):
+                    if name in ours:
+                        user, nice, system, _, _, irq, softirq, stolen = map(int, values[:8])
                         busy += user + nice + system + irq + softirq
                         steal += stolen
         except (OSError, ValueError):
@@ -69,31 +51,50 @@ class Share:
         Args:
             our_cpu_seconds: CPU of the run and its judge in that time.
         """
-        awake, asleep = (b - a for a, b in zip(self.clocks, clocks(), strict=True))
-        suspended = max(0.0, asleep - awake)
-        seconds = max(time.monotonic() - self.time, 1e-3)
+        awake, elapsed = (now - then for now, then in zip(clocks(), self.clocks, strict=True))
+        suspended = round(max(0.0, elapsed - awake), 3)
+        gap = round(max_gap_seconds, 3)
         counted = self._counters()
         if counted is None or self.counted is None:
-            return MachineShare(suspended_seconds=suspended, max_gap_seconds=max_gap_seconds)
+            return MachineShare(suspended_seconds=suspended, max_gap_seconds=gap)
+        seconds = max(awake, 1e-3)
         other = max(0.0, counted[0] - self.counted[0] - our_cpu_seconds) / seconds  # cores
         stolen = max(0.0, counted[1] - self.counted[1]) / seconds  # cores
         width = max(1, len(self.cores))
         return MachineShare(
-            cpu_share=round(min(1.0, max(0.0, 1 - (other + stolen) / width)), 4), steal=round(min(1.0, stolen / width), 4), other_load=round(other, 4),
-            suspended_seconds=round(suspended, 3), max_gap_seconds=round(max_gap_seconds, 3))  # fmt: skip
+            cpu_share=round(max(0.0, 1 - (other + stolen) / width), 4),
+            steal=round(min(1.0, stolen / width), 4),
+            other_load=round(other, 4),
+            suspended_seconds=suspended,
+            max_gap_seconds=gap,
+        )
+
+
+def score(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, Any]:
+    """The fields of a RunRecord that follow from its episodes."""
+    return {
+        "returns": tuple(returns),
+        "lengths": tuple(lengths),
+        "avg_return": statistics.fmean(returns),
+        "std_return": statistics.pstdev(returns),
+        "min_return": min(returns),
+        "max_return": max(returns),
+    }
 
 
 def last_row(tail: bytes, head: bytes) -> dict[str, float]:
-    """The last complete row of metrics.csv as finite numbers; {} when there is none. Self-reported, never trusted.
+    """The last complete row of metrics.csv as finite numbers; {} when there is none.
+
+    Self-reported, never trusted.
 
     Args:
         tail, head: the file's last and first bytes.
     """
-    names = _cells(head.decode("utf-8", "replace").partition("\n")[0])[:64]
-    lines = tail.decode("utf-8", "replace").replace("\0", "").split("\n")[:-1]
+    names = head.decode("utf-8", "replace").partition("\n")[0].split(",")[:64]
+    lines = tail.decode("utf-8", "replace").split("\n")[:-1]
     for line in reversed(lines):
-        values = _cells(line)
-        if names and len(values) == len(names) and values != names:
+        values = line.split(",")
+        if len(values) == len(names) and values != names:
             row = {}
             for name, value in zip(names, values, strict=True):
                 with contextlib.suppress(ValueError):
@@ -101,14 +102,6 @@ def last_row(tail: bytes, head: bytes) -> dict[str, float]:
                         row[name[:64]] = number
             return row
     return {}
-
-
-def _cells(line: str) -> list[str]:
-    """One line of CSV, bounded; [] when it is none (a carriage return within it)."""
-    try:
-        return next(csv.reader(io.StringIO(line[:4096])), [])
-    except csv.Error:
-        return []
 
 
 def count(value: float | None) -> int | None:

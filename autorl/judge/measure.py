@@ -1,12 +1,13 @@
-"""The judge: `measure(job, folder) -> RunRecord` trains and scores one train.py. The one truth about a run.
+"""The judge: `measure(job, folder) -> RunRecord` trains and scores one train.py.
 
     uv run python evaluate.py          # one measured run of the train.py beside it
 
-It owns the clock (monotonic, from the start of the process), the evaluation environments, their seeds (drawn when
-training is over) and the returns. train.py runs as a confined child; its trained agent is handed over as a file that
-only a second confined child ever loads; the judge steps the environments and asks that child for actions.
+It owns the clock (monotonic, from the start of the process), the evaluation environments, their
+seeds (drawn when training is over) and the returns. train.py runs as a confined child; its trained
+agent is handed over as a file that only a second confined child ever loads; the judge steps the
+environments and asks that child for actions.
 
-What it does not do: decide what a score means, touch git, or believe a word of what a run says of itself.
+What it does not do: decide what a score means, touch git, or trust what a run says of itself.
 """
 
 import dataclasses
@@ -18,47 +19,49 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autorl.environments import plausible_maximum
-from autorl.judge import episodes, machine_share, process_tree, sandbox
+from autorl.judge import process_tree, sandbox
 from autorl.judge.child import Child, Fault, Log
-from autorl.judge.isolated_python import judge_env
+from autorl.judge.episodes import THINKING_SECONDS, THINKING_SHARE, Episodes, HungUp, Played
+from autorl.judge.machine_share import Share, count, ending, last_row, score, sentence
 from autorl.judge.run_dir import private_directory
-from autorl.records import Job, Progress, RunRecord, to_json
+from autorl.records import Job, MachineShare, Progress, RunRecord, to_json
 from autorl.system import files, hardware
 from autorl.system.files import PROJECT
 
 POLICY_BYTES = 512 * 1024 * 1024
 METRICS_BYTES = 4 * 1024 * 1024
 SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's two, or the guard
-STRANGER_SECONDS = 1.0  # a library may ask a program for something while it is imported
-SERVER_CPU_SECONDS = 30.0  # of the whole server: importing torch, loading the agent; on top, episodes.THINKING_SHARE of the budget a policy
-STALL_SECONDS = 5.0  # a judge that was stopped this long cannot vouch for its deadline
+EXTRA_PROCESS_SECONDS = 1.0  # a library may ask a program for something while it is imported
+# Of the whole server, to import torch and load the agent; on top, a policy's THINKING_SHARE.
+SERVER_CPU_SECONDS = 30.0
+NO_TRAINING = "while it was evaluated: a policy answers, it does not train"
+STALL_SECONDS = 5.0  # a judge that was stopped this long cannot keep its deadline
 
 OnProgress = Callable[[Progress], None]
 Stopped = Callable[[], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How long a run may take, in words a train.py understands."""
+class Clock:
+    """How long a run may take."""
 
-    time_budget: float  # what evaluate.TIME_BUDGET says
-    late_after: float  # when the tree is killed
+    time_budget: float  # seconds; what evaluate.TIME_BUDGET says
+    late_after: float  # seconds after which the tree is killed
     episodes: int
-    updates: int = 0  # > 0: the harness's clock runs by updates (calls of log_metrics) instead: equal for equal programs
+    updates: int = 0  # > 0: the clock counts calls of log_metrics: equal programs train equally
 
 
-def plan(job: Job) -> Plan:
+def clock(job: Job) -> Clock:
     """The clock of each kind of run. Late is after the budget and 2 % of it, at least 3 s."""
     if job.kind == "zero_budget":  # imports and one update
-        return Plan(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
+        return Clock(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
     if job.kind == "seed_control":
-        return Plan(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
-    return Plan(
-        job.time_budget, job.time_budget + max(0.02 * job.time_budget, 3.0), job.num_eval_episodes
-    )
+        return Clock(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
+    slack = max(0.02 * job.time_budget, 3.0)
+    return Clock(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
 
 
 def measure(
@@ -74,147 +77,131 @@ def measure(
         job: everything that matters, as a value.
         folder: is made; receives run.log, metrics.csv (bounded copies) and record.json.
         on_progress: called about once a second.
-        stopped: asked all the time; True ends the run as interrupted. Given only by a process that is a judge and nothing
-            else: whatever lives below it when the run is over is the run's, and is killed.
+        stopped: asked all the time; True ends the run as interrupted. Given only by a process that
+            is a judge and nothing else: whatever lives below it when the run is over is killed.
         project: the folder whose evaluate.py the run gets; private run directories live below it.
 
     Returns:
-        What was measured. A train.py that fails is a record with a status and a reason and no score, never an exception.
+        What was measured. A train.py that fails is a record with a status and a reason and no
+        score, never an exception.
 
     Raises:
         UserError: the job asks for a sandbox that does not work here.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     box = sandbox.probe(job.sandbox)
-    previous = hardware.affinity()
-    if job.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, job.cores)  # inherited by every child
 
-    def one(job: Job, folder: Path, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
+    def once(job: Job, folder: Path, eval_seeds: tuple[int, ...] = ()) -> RunRecord:
         process_tree.new_session_keyring()  # what a run leaves in its own is gone with it
         with private_directory(project) as private:
-            return _Run(
-                job, folder, private, box, on_progress, stopped, project, eval_seeds
-            ).measure()
+            run = _Run(job, folder, private, box, project, on_progress, stopped, eval_seeds)
+            return run.measure()
 
-    try:
-        record = one(job, folder)
+    with hardware.pinned(job.cores):
+        record = once(job, folder)
         if job.kind == "seed_control" and record.status == "ok":
-            record = _other_seed(one, job, folder, record)
-    finally:
-        if job.cores and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, previous)
-    files.atomic_write(
-        folder / "record.json", (json.dumps(to_json(record), indent=1) + "\n").encode()
-    )
+            # the same program and evaluation, another training seed: `control` holds both
+            other = dataclasses.replace(job, seed=(job.seed ^ 0x2545F491) & 0x7FFFFFFF)
+            second = once(other, folder / "other_seed", record.eval_seeds)
+            if second.status == "ok":
+                pairs = {key: [value, second.control[key]] for key, value in record.control.items()}
+                pairs["seeds"] = [job.seed, other.seed]
+                second = dataclasses.replace(record, control=pairs)
+            record = second
+    data = json.dumps(to_json(record), indent=1) + "\n"
+    files.atomic_write(folder / "record.json", data.encode())
     return record
 
 
-def _other_seed(
-    one: Callable[..., RunRecord], job: Job, folder: Path, first: RunRecord
-) -> RunRecord:
-    """The same program with another training seed and the same evaluation: `control` tells both."""
-    other = dataclasses.replace(job, seed=(job.seed ^ 0x2545F491) & 0x7FFFFFFF)
-    second = one(other, folder / "other_seed", first.eval_seeds)
-    if second.status != "ok":
-        return second
-    control = {key: [first.control[key], second.control[key]] for key in first.control}
-    return dataclasses.replace(first, control=control | {"seeds": [job.seed, other.seed]})
-
-
+@dataclasses.dataclass
 class _Run:
     """One run under way."""
 
-    def __init__(
-        self,
-        job: Job,
-        folder: Path,
-        private: Path,
-        box: sandbox.Sandbox,
-        on_progress: OnProgress | None,
-        stopped: Stopped | None,
-        project: Path,
-        eval_seeds: tuple[int, ...],
-    ):
-        self.job, self.folder, self.box, self.on_progress, self.eval_seeds = (
-            job,
-            folder,
-            box,
-            on_progress,
-            eval_seeds,
-        )
-        self.stopped = stopped
-        self.plan = plan(job)
+    job: Job
+    folder: Path
+    private: Path
+    box: sandbox.Sandbox
+    project: Path
+    on_progress: OnProgress | None
+    stopped: Stopped | None
+    eval_seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        self.clock = clock(self.job)
         self.run_dir, self.harness, self.home, self.judge_dir = (
-            private / name for name in ("run", "harness", "home", "judge")
+            self.private / name for name in ("run", "harness", "home", "judge")
         )
         for path in (self.run_dir, self.harness, self.home, self.judge_dir):
             path.mkdir(mode=0o700)
-        (self.run_dir / "train.py").write_text(job.train_source, encoding="utf-8", newline="")
-        for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
+        train_py = self.run_dir / "train.py"
+        train_py.write_text(self.job.train_source, encoding="utf-8", newline="")
+        server = Path(__file__).with_name("policy_server.py")
+        for source in (self.project / "evaluate.py", server):
             shutil.copyfile(source, self.harness / source.name)
             os.chmod(self.harness / source.name, 0o444)
-        self.cores = tuple(job.cores) or hardware.affinity()
-        self.threads = job.threads or len(self.cores)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.log = Log(folder / "run.log")
+        self.cores = tuple(self.job.cores) or hardware.affinity()
+        self.threads = self.job.threads or len(self.cores)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = Log(self.folder / "run.log")
         self.children: list[Child] = []
-        self.phase: Any = "starting"
+        self.phase: Literal["starting", "training", "evaluating", "done"] = "starting"
         self.started = time.monotonic()
         self.next_report = 0.0
         self.known: dict[str, Any] = {}  # fields of the record, as they become known
+        self.machine: MachineShare | None = None  # what training got
 
     def measure(self) -> RunRecord:
-        self.share, self.cpu_before = (
-            machine_share.Share(self.cores),
-            machine_share.own_cpu_seconds(),
-        )
-        status, rule, reason = "ok", "", ""
+        """Train, evaluate, and put what is known into a record."""
+        self.share, self.cpu_before = Share(self.cores), sum(os.times()[:4])
+        fault: Fault | None = None
         try:
             self._train()
-            self._evaluate()
-        except Fault as fault:
-            status, rule, reason = fault.status, fault.rule, fault.reason
+            played = self._evaluate()
+        except Fault as error:
+            fault = error
         finally:
             for child in self.children:
                 child.end()
             self.log.close()
-            if self.stopped:
-                process_tree.kill_below(os.getpid())
-        machine = self.known.pop("machine", None) or self._machine()
-        if machine.suspended_seconds > 1.0 and status == "ok":
-            status, rule, reason = (
-                "interrupted",
-                "suspended",
-                f"the machine slept for {machine.suspended_seconds:.0f} s during the run",
-            )
-        if status != "ok":
-            for name in (
-                "avg_return",
-                "std_return",
-                "min_return",
-                "max_return",
-                "returns",
-                "lengths",
-            ):
-                self.known.pop(name, None)
-        metrics = _left_behind(self.run_dir / "metrics.csv", METRICS_BYTES)
+            self._kill_strays()
+        machine = self.machine or self._machine()
+        if not fault and machine.suspended_seconds > 1.0:
+            slept = f"the machine slept for {machine.suspended_seconds:.0f} s during the run"
+            fault = Fault("suspended", slept, "interrupted")
+        metrics = self._metrics(METRICS_BYTES)
         if metrics:
             (self.folder / "metrics.csv").write_bytes(metrics)
-        last = self._last_metrics()
-        if self.job.kind != "measure" and status == "ok":
-            self.known["control"] = {
-                "actions": self.known.pop("actions"),
-                "updates": max(0, metrics.count(b"\n") - 1),
-                "avg_return": self.known["avg_return"],
-            }
-        self.known.pop("actions", None)
+        last, job = self._last_metrics(), self.job
+        if not fault:
+            self.known |= score(played.returns, played.lengths)
+            if job.kind != "measure":
+                self.known["control"] = {
+                    "actions": played.actions,
+                    "updates": max(0, metrics.count(b"\n") - 1),
+                    "avg_return": self.known["avg_return"],
+                }
         return RunRecord(
-            status=status, rule=rule, reason=machine_share.sentence(reason), env_id=self.job.env_id, seed=self.job.seed, time_budget=self.plan.time_budget,  # type: ignore[arg-type]
-            total_seconds=time.monotonic() - self.started, total_timesteps=machine_share.count(last.get("step")), num_updates=machine_share.count(last.get("num_updates")),
-            diagnostics=last, peak_memory_bytes=max((c.peak_memory_bytes for c in self.children), default=0) or None,
-            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2), isolation=self.box.name, machine=machine, hardware=hardware.processor(),
-            cores=len(self.cores), gpu=self.job.gpu, versions=hardware.versions(), log_tail=self.log.tail(), flags=self._flags(), **self.known)  # fmt: skip
+            status=fault.status if fault else "ok",
+            rule=fault.rule if fault else "",
+            reason=sentence(fault.reason if fault else ""),
+            env_id=job.env_id,
+            seed=job.seed,
+            time_budget=self.clock.time_budget,
+            total_seconds=time.monotonic() - self.started,
+            total_timesteps=count(last.get("step")),
+            num_updates=count(last.get("num_updates")),
+            diagnostics=last,
+            peak_memory_bytes=max((c.peak_memory_bytes for c in self.children), default=0) or None,
+            cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2),
+            machine=machine,
+            isolation=self.box.name,
+            flags=self._flags(),
+            hardware=hardware.processor(),
+            cores=len(self.cores),
+            gpu=job.gpu,
+            versions=hardware.versions(),
+            log_tail=self.log.tail(),
+            **self.known,
+        )
 
     def _flags(self) -> tuple[str, ...]:
         """What a person should look at."""
@@ -224,219 +211,187 @@ class _Run:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):
             flags.append("it tried to use cores that were not its own")
-        if (
-            self.known.get("training_seconds", 0.0) > self.plan.time_budget + 1.0
-            and not self.plan.updates
-        ):
-            flags.append(
-                f"it trained {self.known['training_seconds'] - self.plan.time_budget:.1f} s longer than its budget, within the slack"
-            )
+        over = self.known.get("training_seconds", 0.0) - self.clock.time_budget
+        if over > 1.0 and not self.clock.updates:
+            flags.append(f"it trained {over:.1f} s longer than its budget, within the slack")
         return tuple(flags)
 
-    # -- train -------------------------------------------------------------------------------------------------------
+    # -- train -------------------------------------------------------------------------------------
 
     def _train(self) -> None:
         self.phase = "training"
-        env = {"AUTORL_HANDOVER": "1"} | (
-            {"AUTORL_CLOCK_UPDATES": str(self.plan.updates)} if self.plan.updates else {}
-        )
-        child = self._start(["train.py"], env)
-        deadline = self.started + self.plan.late_after
+        extra = {"AUTORL_HANDOVER": "1", "AUTORL_CLOCK_UPDATES": str(self.clock.updates)}
+        child = self._start(["train.py"], extra)
+        late_after = self.clock.late_after
+        deadline = self.started + late_after
         while child.running and not child.breach and time.monotonic() <= deadline:
             child.wait(max(0.0, min(0.1, deadline - time.monotonic())))
-            self._report(child)
-        ended = child.ended_at if not child.running else None
+            self._report()
+        ended = child.ended_at
         child.end()
-        if self.stopped:
-            process_tree.kill_below(os.getpid())
-        self.known["machine"] = self._machine()
+        self._kill_strays()
+        self.machine = self._machine()
         if child.breach:
             raise Fault(child.breach, f"the run was stopped: {child.reason}")
         if ended is None or ended > deadline:
             if child.max_gap_seconds > STALL_SECONDS:
-                raise Fault(
-                    "stalled",
-                    f"the judge itself was stopped for {child.max_gap_seconds:.0f} s",
-                    "interrupted",
-                )
-            raise Fault(
-                "late",
-                f"it had not handed an agent over {self.plan.late_after:g} s after its start (budget {self.plan.time_budget:g} s)",
-            )
+                stalled = f"the judge itself was stopped for {child.max_gap_seconds:.0f} s"
+                raise Fault("stalled", stalled, "interrupted")
+            late = f"it had not handed an agent over {late_after:g} s after its start"
+            raise Fault("late", f"{late} (budget {self.clock.time_budget:g} s)")
         seconds = self.known["training_seconds"] = ended - self.started
         if child.exit_code != 0:
-            raise Fault(
-                "exit",
-                f"train.py {machine_share.ending(child.exit_code)} after {seconds:.1f} s: {self.log.last_line() or 'it said nothing'}",
-            )
+            how = f"train.py {ending(child.exit_code)} after {seconds:.1f} s"
+            raise Fault("exit", f"{how}: {self.log.last_line()}")
         try:
-            fd = files.open_regular(self.run_dir / "policy.pkl")
+            with open(files.open_regular(self.run_dir / "policy.pkl"), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
         except OSError:
-            raise Fault(
-                "no_policy",
-                f"train.py ended after {seconds:.1f} s without handing an agent over: it must end with evaluate_policy(agent, device)",
-            ) from None
-        size = os.fstat(fd).st_size
-        os.close(fd)
+            how = f"train.py ended after {seconds:.1f} s without handing an agent over"
+            must = "it must end with evaluate_policy(agent, device)"
+            raise Fault("no_policy", f"{how}: {must}") from None
         if size > POLICY_BYTES:
-            raise Fault(
-                "policy_size",
-                f"the agent handed over has {size} bytes; the limit is {POLICY_BYTES}",
-            )
+            large = f"the agent handed over has {size} bytes; the limit is {POLICY_BYTES}"
+            raise Fault("policy_size", large)
 
-    # -- evaluate ----------------------------------------------------------------------------------------------------
+    # -- evaluate ----------------------------------------------------------------------------------
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> Played:
         began = time.monotonic()
         self.phase = "evaluating"
-        seeds = self.eval_seeds or tuple(
-            int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.plan.episodes)
+        seeds = self.known["eval_seeds"] = self.eval_seeds or tuple(
+            int.from_bytes(os.urandom(4), "little") >> 1 for _ in range(self.clock.episodes)
         )
-        self.known["eval_seeds"] = seeds
-        share = episodes.THINKING_SHARE * self.plan.time_budget
-        thinking = episodes.THINKING_SECONDS + share
-        with episodes.Episodes(
-            self.job.env_id,
-            seeds,
-            min(len(self.cores), self.threads),
-            judge_env(),
-            self.judge_dir,
-            thinking,
-        ) as workers:
-            policies, alone = len(workers.policy_fds), time.monotonic()
+        share = THINKING_SHARE * self.clock.time_budget
+        width, thinking = min(len(self.cores), self.threads), THINKING_SECONDS + share
+        with Episodes(self.job.env_id, seeds, width, self.judge_dir, thinking) as workers:
+            policies = len(workers.policy_fds)
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
-            server = self._start(
-                ["-c", f"import policy_server; policy_server.serve({workers.policy_fds})"],
-                {},
-                workers.policy_fds,
-            )
+            code = f"import policy_server; policy_server.serve({workers.policy_fds})"
+            server = self._start(["-c", code], {}, workers.policy_fds)
+            cpu_seconds = SERVER_CPU_SECONDS + policies * share
+            alone = time.monotonic()  # when no process was there but the server's own
 
             def attend() -> None:
-                server.attend()
-                self._report(server)
                 nonlocal alone
+                server.attend()
+                self._report()
                 if server.processes <= policies + SERVER_PROCESSES:
                     alone = time.monotonic()
-                elif time.monotonic() - alone > STRANGER_SECONDS:
+                elif time.monotonic() - alone > EXTRA_PROCESS_SECONDS:
                     raise Fault(
-                        "processes",
-                        "the policy started processes of its own while it was evaluated: a policy answers, it does not train",
+                        "processes", f"the policy started processes of its own {NO_TRAINING}"
                     )
-                if server.cpu_seconds > (allowed := SERVER_CPU_SECONDS + policies * share):
+                if server.cpu_seconds > cpu_seconds:
                     raise Fault(
                         "slow_policy",
-                        f"the policy used more than {allowed:.0f} s of CPU while it was evaluated: a policy answers, it does not train",
+                        f"the policy used more than {cpu_seconds:.0f} s of CPU {NO_TRAINING}",
                     )
                 if server.breach:
-                    raise Fault(
-                        server.breach, f"the run was stopped during evaluation: {server.reason}"
-                    )
+                    stopped = f"the run was stopped during evaluation: {server.reason}"
+                    raise Fault(server.breach, stopped)
 
             try:
                 played = workers.play(attend)
-            except episodes.HungUp:
+            except HungUp:
                 server.wait_for_end(0.5)
                 attend()
-                how = "hung up" if server.running else machine_share.ending(server.exit_code)
-                raise Fault(
-                    "exit",
-                    f"the policy's process {how} during evaluation: {self.log.last_line() or 'it said nothing'}",
-                ) from None
+                how = "hung up" if server.running else ending(server.exit_code)
+                reason = f"the policy's process {how} during evaluation: {self.log.last_line()}"
+                raise Fault("exit", reason) from None
         server.end()
         self.known["evaluation_seconds"] = time.monotonic() - began
-        returns = played.returns
-        if not all(map(math.isfinite, returns)):
+        if not all(map(math.isfinite, played.returns)):
             raise Fault("nan_return", "an episode's return is not a finite number")
-        mean = math.fsum(returns) / len(returns)
-        self.known.update(
-            returns=returns, lengths=played.lengths, avg_return=mean, min_return=min(returns), max_return=max(returns), actions=played.actions,
-            std_return=math.sqrt(math.fsum((r - mean) ** 2 for r in returns) / len(returns)))  # fmt: skip
+        return played
 
-    # -- both --------------------------------------------------------------------------------------------------------
+    # -- both --------------------------------------------------------------------------------------
 
     def _start(
         self, arguments: Sequence[str], extra: dict[str, str], pass_fds: Sequence[int] = ()
     ) -> Child:
-        run_dir, harness = (
-            (sandbox.RUN, sandbox.HARNESS)
-            if self.box.confined
-            else (str(self.run_dir), str(self.harness))
-        )
+        # Not confined: its own path as run directory, so that a later sweep can tell whose it was.
+        run_dir, harness = str(self.run_dir), str(self.harness)
+        if self.box.confined:
+            run_dir, harness = sandbox.RUN, sandbox.HARNESS
         started = time.monotonic()
         if not self.children:
             self.started = started
-        env = (
-            self._child_env()
-            | extra
-            | {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
+        env = self._child_env() | extra
+        env |= {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
+        argv = sandbox.wrap(
+            self.box,
+            [sys.executable, "-P", "-u", *arguments],
+            env=env,
+            tmpfs_bytes=min(sandbox.TMPFS_BYTES, self.job.limits.memory_bytes // 4),
+            writable={self.run_dir: run_dir},
+            readable={self.harness: harness},
+            chdir=run_dir,
         )
-        argv = [sys.executable, "-P", "-u", *arguments]
-        if self.box.confined:
-            argv = sandbox.wrap(
-                self.box,
-                argv,
-                env=env,
-                tmpfs_bytes=min(sandbox.TMPFS_BYTES, self.job.limits.memory_bytes // 4),
-                writable={self.run_dir: run_dir},
-                readable={self.harness: harness},
-                chdir=run_dir,
-            )
-        # Not confined: its own path as run directory, so that a later sweep can tell whose it was.
-        child = Child(argv, env=env, cwd=self.run_dir, run_dir=self.run_dir, limits=self.job.limits, log=self.log, pass_fds=pass_fds,
-                      cores=self.job.cores, guarded=not self.box.confined)  # fmt: skip
+        child = Child(
+            argv,
+            env=env,
+            run_dir=self.run_dir,
+            limits=self.job.limits,
+            log=self.log,
+            pass_fds=pass_fds,
+            cores=self.job.cores,
+            guarded=not self.box.confined,
+        )
         self.children.append(child)
         return child
 
     def _child_env(self) -> dict[str, str]:
         """The allow-list: nothing of the user's environment but where the libraries are."""
-        job, threads = self.job, str(self.threads)
+        job, threads, home = self.job, str(self.threads), str(self.home)
         env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "TMPDIR": str(self.home), "LANG": "C.UTF-8", "USER": "autorl", "LOGNAME": "autorl",
-            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
-            "AUTORL_TIME_BUDGET": repr(float(self.plan.time_budget)), "AUTORL_ENV_ID": job.env_id, "AUTORL_NUM_EVAL_EPISODES": str(self.plan.episodes),
-            "AUTORL_SEED": str(job.seed), "AUTORL_THREADS": threads,
-        }  # fmt: skip
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": home,
+            "TMPDIR": home,
+            "LANG": "C.UTF-8",
+            "USER": "autorl",
+            "LOGNAME": "autorl",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "AUTORL_TIME_BUDGET": repr(float(self.clock.time_budget)),
+            "AUTORL_ENV_ID": job.env_id,
+            "AUTORL_NUM_EVAL_EPISODES": str(self.clock.episodes),
+            "AUTORL_SEED": str(job.seed),
+            "AUTORL_THREADS": threads,
+        }
         for name in ("LD_LIBRARY_PATH", "TZ", "CUDA_VISIBLE_DEVICES"):
-            if os.environ.get(name):
-                env[name] = os.environ[name]
+            if value := os.environ.get(name):
+                env[name] = value
         return env | ({"CUDA_VISIBLE_DEVICES": job.gpu} if job.gpu else {})
 
-    def _machine(self) -> Any:
-        ours = max(
-            machine_share.own_cpu_seconds() - self.cpu_before,
-            sum(c.cpu_seconds for c in self.children),
-        )
+    def _kill_strays(self) -> None:
+        """A judge that is nothing else ends whatever was reparented to it."""
+        if self.stopped:
+            process_tree.kill_tree(os.getpid(), itself=False)
+
+    def _machine(self) -> MachineShare:
+        ours = max(sum(os.times()[:4]) - self.cpu_before, sum(c.cpu_seconds for c in self.children))
         return self.share.end(ours, max((c.max_gap_seconds for c in self.children), default=0.0))
 
-    def _last_metrics(self) -> dict[str, float]:
-        path = self.run_dir / "metrics.csv"
-        return machine_share.last_row(
-            _left_behind(path, 16_384, tail=True), _left_behind(path, 4096)
-        )
+    def _metrics(self, at_most: int, tail: bool = False) -> bytes:
+        """What the run left as metrics.csv; b"" when it is no regular file."""
+        try:
+            return files.read_regular(self.run_dir / "metrics.csv", at_most, tail)
+        except OSError:
+            return b""
 
-    def _report(self, child: Child) -> None:
+    def _last_metrics(self) -> dict[str, float]:
+        return last_row(self._metrics(16_384, tail=True), self._metrics(4096))
+
+    def _report(self) -> None:
         if self.stopped and self.stopped():
             raise Fault("stopped", "the judge was told to stop", "interrupted")
         now = time.monotonic()
         if self.on_progress is None or now < self.next_report:
             return
         self.next_report = now + 1.0
-        row = self._last_metrics()
-        self.on_progress(
-            Progress(
-                self.phase,
-                now - self.started,
-                self.plan.time_budget,
-                machine_share.count(row.get("step")),
-                row.get("sps"),
-                row.get("episode_return"),
-            )
-        )
-
-
-def _left_behind(path: Path, at_most: int, tail: bool = False) -> bytes:
-    """What the run left under this name; b"" when it is no regular file."""
-    try:
-        return files.read_regular(path, at_most, tail)
-    except OSError:
-        return b""
+        elapsed, row = now - self.started, self._last_metrics()
+        step, sps, mean = count(row.get("step")), row.get("sps"), row.get("episode_return")
+        self.on_progress(Progress(self.phase, elapsed, self.clock.time_budget, step, sps, mean))

@@ -1,6 +1,7 @@
-"""The confined end of an evaluation: loads the agent that train.py handed over and answers what the judge asks.
+"""The confined end of an evaluation: loads the handed-over agent and answers what the judge asks.
 
-A copy of this file lies beside evaluate.py in a run; it imports that and nothing of autoRL. The wire, on each socket:
+A copy of this file lies beside evaluate.py in a run; it imports that and nothing of autoRL. The
+wire, on each socket:
 
     server -> judge   R                                  about to load the agent
     judge -> server   <II rows n, obs_dim                once
@@ -23,28 +24,27 @@ import torch
 import evaluate
 
 
-def serve(fds: list[int], seed: int = 0) -> None:
+def serve(fds: list[int]) -> None:
     """Answer action requests over inherited sockets, in raw frames of known size, until they close.
 
-    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU, which forking would
-    break, in a thread.
+    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU,
+    which forking would break, in a thread.
     """
     torch.set_num_threads(1)  # small batches; the other cores are at work too
     for fd in fds:
         os.write(fd, b"R")  # ready: from here on it is the agent's time
     with open(evaluate.RUN_DIR / "policy.pkl", "rb") as file:
         handed = cloudpickle.load(file)
-    torch.manual_seed(seed), np.random.seed(seed)  # a policy that draws is reproducible too
-    if str(handed["device"]).startswith("cuda"):
+    agent, device = handed["agent"], handed["device"]
+    _seed(0)
+    if str(device).startswith("cuda"):
         threads = [
-            threading.Thread(
-                target=_answer, args=(fd, copy.deepcopy(handed["agent"]), handed["device"])
-            )
+            threading.Thread(target=_answer, args=(fd, copy.deepcopy(agent), device))
             for fd in fds[1:]
         ]
         for thread in threads:
             thread.start()
-        _answer(fds[0], handed["agent"], handed["device"])
+        _answer(fds[0], agent, device)
         for thread in threads:
             thread.join()
         return
@@ -53,14 +53,20 @@ def serve(fds: list[int], seed: int = 0) -> None:
         if (child := os.fork()) == 0:
             for other in fds[:i] + fds[i + 1 :]:
                 os.close(other)
-            torch.manual_seed(seed + i), np.random.seed(seed + i)
-            _answer(fd, handed["agent"], handed["device"])
+            _seed(i)
+            _answer(fd, agent, device)
             return
         os.close(fd)
         children.append(child)
-    _answer(fds[0], handed["agent"], handed["device"])
+    _answer(fds[0], agent, device)
     for child in children:
         os.waitpid(child, 0)
+
+
+def _seed(seed: int) -> None:
+    """A policy that draws is reproducible too."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
 
 
 def _answer(fd: int, agent: Any, device: Any) -> None:
@@ -72,21 +78,15 @@ def _answer(fd: int, agent: Any, device: Any) -> None:
         num, obs_dim = struct.unpack("<II", hello)
         size = num + num * obs_dim * 4
         while len(frame := source.read(size)) == size:
-            mask = np.frombuffer(frame, bool, num)
-            obs = (
-                np.frombuffer(frame, np.float32, num * obs_dim, offset=num)
-                .reshape(num, obs_dim)
-                .copy()
-            )
-            actions = act(obs, mask)
-            rows, columns = (
-                actions.shape if actions.ndim == 2 else (len(actions) if actions.ndim else 0, 0)
-            )
-            answer = struct.pack(
-                "<4sII", actions.dtype.str[:4].encode("ascii", "replace"), rows, columns
-            )
+            mask = np.frombuffer(frame, bool, num)  # (N,)
+            obs = np.frombuffer(frame, np.float32, offset=num).reshape(num, obs_dim).copy()
+            actions = act(obs, mask)  # (N, act_dim), if it keeps to the contract
+            rows = len(actions) if actions.ndim else 0
+            columns = actions.shape[1] if actions.ndim == 2 else 0
+            dtype = actions.dtype.str[:4].encode("ascii", "replace")
+            answer = struct.pack("<4sII", dtype, rows, columns)
             if columns and actions.dtype.kind in "fiu":
                 answer += np.ascontiguousarray(actions, np.float32).tobytes()
             view = memoryview(answer)
             while view:
-                view = view[os.write(fd, view):]  # fmt: skip
+                view = view[os.write(fd, view) :]

@@ -10,10 +10,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from autorl.judge import machine_share
-from autorl.judge.isolated_python import isolated_python, judge_env
+from autorl.judge import isolated_python, machine_share
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
-from autorl.system.faults import effect
 from autorl.system.files import PROJECT, read_regular, read_text
 
 RECORD_BYTES = 16 * 1024 * 1024
@@ -22,7 +20,7 @@ RECORD_BYTES = 16 * 1024 * 1024
 def launch(
     job: Job, folder: Path, pycache: Path, project: Path = PROJECT
 ) -> "subprocess.Popen[bytes]":
-    """Start a judge as a child of this process, in a session of its own and an empty current folder.
+    """Start a judge as a child of this process, in a session of its own.
 
     Args:
         pycache: an existing empty folder for bytecode, or one that only judges have written to.
@@ -31,48 +29,56 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("record.json", "progress.json"):
         (folder / name).unlink(missing_ok=True)
-    command = isolated_python(
-        "from autorl.judge.worker import main; sys.exit(main())", str(pycache)
-    )
-    with open(folder / "judge.err", "wb") as errors:
-        process = effect("child start", lambda: subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
-            env=judge_env(), cwd="/", start_new_session=True))  # fmt: skip
-    assert process.stdin is not None
     task = {
         "job": to_json(job),
         "folder": str(folder.resolve()),
         "parent": os.getpid(),
         "project": str(project.resolve()),
     }
-    with contextlib.suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(json.dumps(task).encode() + b"\n")
-    return process
+    with open(folder / "judge.err", "wb") as errors:
+        return isolated_python.start(
+            "from autorl.judge.worker import main; sys.exit(main())",
+            task,
+            str(pycache),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """The judge's last look at a run under way."""
+    """The judge's latest report on a run under way."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        look: Progress = from_json(
-            Progress, json.loads(read_regular(folder / "progress.json", 4096))
-        )
-        return look
+        data = read_regular(folder / "progress.json", 4096)
+        progress: Progress = from_json(Progress, json.loads(data))
+        return progress
     return None
 
 
 def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRecord | None:
-    """The record of a judge that has ended, None while it works. A judge that died is an interrupted run, not a crash."""
+    """The record of a judge that has ended, None while it works.
+
+    A judge that died is an interrupted run, not a crash.
+    """
     if process.poll() is None:
         return None
-    complaint = read_text(folder / "judge.err", 4000, tail=True).strip()
+    errors = read_text(folder / "judge.err", 4000, tail=True).strip()
     for name in ("progress.json", "judge.err"):
         (folder / name).unlink(missing_ok=True)
     if process.returncode == 0:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            record: RunRecord = from_json(
-                RunRecord, json.loads(read_regular(folder / "record.json", RECORD_BYTES))
-            )
+            data = read_regular(folder / "record.json", RECORD_BYTES)
+            record: RunRecord = from_json(RunRecord, json.loads(data))
             return record
-    last = complaint.splitlines()[-1] if complaint else "it said nothing"
-    return RunRecord(status="interrupted", rule="judge", reason=machine_share.sentence(f"the judge {machine_share.ending(process.returncode)}: {last}"),
-                     env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, log_tail=complaint[-2000:])  # fmt: skip
+    last = errors.splitlines()[-1] if errors else "it said nothing"
+    reason = f"the judge {machine_share.ending(process.returncode)}: {last}"
+    return RunRecord(
+        status="interrupted",
+        rule="judge",
+        reason=machine_share.sentence(reason),
+        env_id=job.env_id,
+        seed=job.seed,
+        time_budget=job.time_budget,
+        log_tail=errors[-2000:],
+    )

@@ -2,10 +2,11 @@
 
     python -I -S subreaper.py LIFELINE -- command ...
 
-Runs the command as a child and is the subreaper of everything below it, so a double fork does not escape. When the
-command ends, or when the judge at the other end of the LIFELINE descriptor is gone (kill -9 included), it kills all
-that is left and ends with the command's exit code. What it does not do: stop a process that kills the guard itself;
-the judge sweeps again after it. Only the standard library's lightest parts: it starts inside the run's clock.
+Runs the command as a child and is the subreaper of everything below it, so a double fork does not
+escape. When the command ends, or when the judge at the other end of the LIFELINE descriptor is gone
+(kill -9 included), it kills all that is left and ends with the command's exit code. What it does
+not do: stop a process that kills the guard itself; the judge sweeps again after it. Only the
+standard library's lightest parts: it starts inside the run's clock.
 """
 
 import ctypes
@@ -37,7 +38,7 @@ def sweep() -> None:
     end = time.monotonic() + 10
     while time.monotonic() < end:
         for pid in below(os.getpid()):
-            try:  # noqa: SIM105 (no contextlib: it starts inside the run's clock)
+            try:  # noqa: SIM105 (importing contextlib would take of the run's time)
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
@@ -59,9 +60,7 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(
-            1, signal.SIGKILL, 0, 0, 0
-        )  # PR_SET_PDEATHSIG: it goes with the guard
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: dies with the guard
         try:
             os.execvp(command[0], command)
         finally:

@@ -1,4 +1,4 @@
-"""The judge as a process of its own, its side: job on standard input, record in its folder, dead with its parent."""
+"""A judge's own process: job on standard input, record in its folder, dead with its parent."""
 
 import json
 import os
@@ -19,19 +19,17 @@ def main() -> int:
     task = json.loads(sys.stdin.readline())
     if os.getppid() != task["parent"]:
         return 1  # our parent died before we could ask to die with it
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    folder = Path(task["folder"])
+    folder, terminated = Path(task["folder"]), False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+
+    def report(progress: Progress) -> None:
+        data = json.dumps(to_json(progress)).encode()
+        atomic_write(folder / "progress.json", data, durable=False)
+
+    signal.signal(signal.SIGTERM, terminate)
     job = from_json(Job, task["job"])
-    measure(
-        job,
-        folder,
-        lambda progress: _write_progress(folder, progress),
-        lambda: bool(told),
-        Path(task["project"]),
-    )
+    measure(job, folder, report, lambda: terminated, Path(task["project"]))
     return 0
-
-
-def _write_progress(folder: Path, progress: Progress) -> None:
-    atomic_write(folder / "progress.json", json.dumps(to_json(progress)).encode(), durable=False)

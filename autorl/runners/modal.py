@@ -1,15 +1,20 @@
-"""Runs on Modal: Job -> RunRecord through `spawn`, `from_id`, `get` and `cancel`. `modal_app.py` holds the function itself.
+"""Runs on Modal: Job -> RunRecord through `spawn`, `from_id`, `get` and `cancel`.
+
+The function itself is in `modal_app.py`.
 
     uv run python agent_loop.py run --runner modal --slots 8
 
-The handle of a run is Modal's call id ("fc-..."). The loop journals it, so a restarted loop attaches to the call instead
-of paying for it twice. What Modal does by itself is left to Modal: queueing, placing, preemption (the call starts over
-in a fresh container), keeping the result for days.
+The handle of a run is Modal's call id ("fc-..."). The loop journals it, so a restarted loop
+attaches to the call instead of paying for it twice. What Modal does by itself is left to Modal:
+queueing, placing, preemption (the call starts over in a fresh container), keeping the result for
+days.
 
-A fault of the platform is never train.py's fault: the record says `interrupted` and the run is repeated. A lost
-network is not even that: the call goes on without us and is asked again, until OUTAGE.
+A fault of the platform is never train.py's fault: the record says `interrupted` and the run is
+repeated. A lost network is not even that: the call goes on without us and is asked again, until
+OUTAGE.
 
-What it does not do: import Modal's client before it is needed, run two calls in one container, or keep secrets.
+What it does not do: import Modal's client before it is needed, run two calls in one container, or
+keep secrets.
 """
 
 import math
@@ -17,34 +22,45 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, get_args
 
-from autorl.errors import AutoRLError, Paused, UserError
-from autorl.records import Job, Progress, RunRecord, from_json, to_json
+from autorl.errors import Paused, UserError
+from autorl.records import Job, RunRecord, Status, from_json, to_json
+from autorl.runners.base import Run, Runs
 from autorl.system.faults import effect
+from autorl.system.files import atomic_write
 
 MINUTES = 60
 SLACK = 10 * MINUTES  # evaluation, start of the container, imports: on top of the training budget
 ASK_EVERY = 5.0  # seconds between two questions about the same call
 OUTAGE = 30 * MINUTES  # Modal unreachable for so long: pause, resumable
+NO_ACCOUNT = (
+    "Modal knows no account on this machine: register at https://modal.com and run "
+    "`uv run modal token new`, or leave out --runner modal."
+)
 
 # ---------------------------------------------------------------------------
 # Money
 # ---------------------------------------------------------------------------
 
-# List prices in US dollars per second, https://modal.com/pricing as of 2026-05. Base rates: a chosen region or a
-# non-preemptible function costs a multiple; this project asks for neither.
+# List prices in US dollars per second, https://modal.com/pricing as of 2026-05. Base rates: a
+# chosen region or a non-preemptible function costs a multiple; this project asks for neither.
 PRICES_AS_OF = "2026-05"
 GPU_USD = {
-    "": 0.0, "T4": 0.000164, "L4": 0.000222, "A10": 0.000306, "A10G": 0.000306, "L40S": 0.000542, "A100": 0.000583, "A100-40GB": 0.000583,
-    "A100-80GB": 0.000694, "H100": 0.001097, "H200": 0.001261, "B200": 0.001736,
+    "": 0.0, "T4": 0.000164, "L4": 0.000222, "A10": 0.000306, "A10G": 0.000306, "L40S": 0.000542,
+    "A100": 0.000583, "A100-40GB": 0.000583, "A100-80GB": 0.000694,
+    "H100": 0.001097, "H200": 0.001261, "B200": 0.001736,
 }  # fmt: skip
 CPU_USD = 0.0000131  # per physical core
 MEMORY_USD = 0.00000222  # per GiB
 
 
 def cost_usd(gpu: str, cores: float, memory_gib: float, seconds: float) -> float:
-    """What a container costs at list price. `gpu` as Modal spells it: "H100!", "A100-80GB:2", "" for none.
+    """What a container costs at list price.
+
+    Args:
+        gpu: as Modal spells it: "H100!", "A100-80GB:2", "" for none.
+        seconds: how long it runs.
 
     Raises:
         UserError: the table has no price for this GPU, so no limit in dollars could be kept.
@@ -52,7 +68,10 @@ def cost_usd(gpu: str, cores: float, memory_gib: float, seconds: float) -> float
     kind, _, count = gpu.rstrip("!").upper().partition(":")
     kind = kind.rstrip("!")
     if kind not in GPU_USD or (count and not count.isdigit()):
-        raise UserError(f"No price is known for the GPU {gpu!r}: choose one of {', '.join(k for k in GPU_USD if k)}, or add it to GPU_USD in autorl/runners/modal.py.")  # fmt: skip
+        raise UserError(
+            f"No price is known for the GPU {gpu!r}: choose one of "
+            f"{', '.join(filter(None, GPU_USD))}, or add it to GPU_USD in autorl/runners/modal.py."
+        )
     return seconds * (GPU_USD[kind] * int(count or 1) + CPU_USD * cores + MEMORY_USD * memory_gib)
 
 
@@ -62,65 +81,45 @@ def timeout(time_budget: float) -> int:
 
 
 # ---------------------------------------------------------------------------
-# The seam: the four calls of Modal that this runner rests on
+# The runner
 # ---------------------------------------------------------------------------
 
 
-class Call(Protocol):
-    """`modal.FunctionCall`: one call under way or done."""
-
-    @property
-    def object_id(self) -> str: ...
-
-    def get(self, timeout: float | None = None) -> Any:
-        """Raises the built-in TimeoutError while the call is still going."""
-
-    def cancel(self, terminate_containers: bool = False) -> Any: ...
-
-
-class Function(Protocol):
-    """`modal.Function`: the remote `measure` of modal_app.py, with its machine chosen."""
-
-    def spawn(self, *args: Any, **kwargs: Any) -> Call: ...
-
-
-class ModalRunner:
+class ModalRunner(Runs):
     """Fans runs out to Modal; implements `interfaces.Runner`.
 
     Args:
-        function: gives the remote function for a job (its GPU and its timeout follow from the job).
-        from_id: `modal.FunctionCall.from_id`.
+        function: gives the `modal.Function` for a job, whose timeout follows from the job.
+        from_id: `modal.FunctionCall.from_id`; of the call, `get` and `cancel` are used.
         places: how many runs at once.
         gpu, cores, memory_gib: the machine each run is given, for its price.
     """
 
     name = "modal"
-    survives_restart, owns_cores, invents_scores = True, False, False
+    survives_restart, owns_cores = True, False
 
     def __init__(
-        self, function: Callable[[Job], Function], from_id: Callable[[str], Call], places: int = 1,
-        gpu: str = "H100!", cores: float = 8.0, memory_gib: float = 32.0, ask_every: float = ASK_EVERY,
-    ):  # fmt: skip
-        if places < 1:
-            raise UserError(f"--slots {places}: at least 1 run must be allowed at once.")
-        self.places, self.gpu, self.cores, self.memory_gib = places, gpu, cores, memory_gib
+        self,
+        function: Callable[[Job], Any],
+        from_id: Callable[[str], Any],
+        places: int = 1,
+        gpu: str = "H100!",
+        cores: float = 8.0,
+        memory_gib: float = 32.0,
+        ask_every: float = ASK_EVERY,
+    ):
+        super().__init__(places)
         self._function, self._from_id, self._ask_every = function, from_id, ask_every
-        self._worst = cost_usd(
-            gpu, cores, memory_gib, 1.0
-        )  # also refuses a GPU without a price, at the start
-        self._jobs: dict[
-            str, tuple[Job, Path, float]
-        ] = {}  # handle -> job, folder, when submitted or attached
-        self._attached: set[str] = set()  # submitted by an earlier process, nobody knows when
-        self._asked: dict[
-            str, tuple[Future[Any], float]
-        ] = {}  # handle -> answer under way, when asked
+        # price of a second; also refuses a GPU without one, at the start
+        self.gpu, self._usd = gpu, cost_usd(gpu, cores, memory_gib, 1.0)
+        self._attached: set[str] = set()  # handles of an earlier process, nobody knows since when
+        self._asked: dict[str, tuple[Future[Any], float]] = {}  # handle -> its answer, when asked
         self._unreachable_since: float | None = None
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modal-get")
 
     def worst_usd(self, job: Job) -> float:
         """The most one run can cost at list price, to be reserved before it starts."""
-        return self._worst * timeout(job.time_budget)
+        return self._usd * timeout(job.time_budget)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -131,141 +130,119 @@ class ModalRunner:
         Raises:
             Paused: Modal cannot be reached, or refuses the account.
         """
-        import modal.exception as modal_errors
+        from modal.exception import AuthError, Error
 
-        # No idempotency key exists: a crash between this effect and the journal's next line leaves one orphan,
-        # which ends by itself at its timeout.
+        # No idempotency key exists: a crash between this effect and the journal's next line leaves
+        # one orphan, which ends by itself at its timeout.
         try:
             call = effect("remote submit", lambda: self._function(job).spawn(to_json(job)))
-        except AutoRLError:
-            raise
-        except modal_errors.AuthError as error:
-            raise Paused(no_account()) from error
-        except (modal_errors.Error, OSError) as error:
+        except AuthError as error:
+            raise Paused(NO_ACCOUNT) from error
+        except (Error, OSError) as error:
             raise Paused(
                 f"Modal did not take the run ({describe(error)}); the same command resumes."
             ) from error
-        self._jobs[call.object_id] = (job, folder, time.monotonic())
-        return call.object_id
+        handle: str = call.object_id
+        self.runs[handle] = Run(job, folder)
+        return handle
 
     def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        """Take a call up again after a restart; False when Modal no longer knows it."""
-        import modal.exception as modal_errors
+        """Wait for a call of an earlier process; False when Modal no longer knows it."""
+        from modal.exception import InvalidError, NotFoundError, OutputExpiredError
 
         try:
             self._from_id(handle).get(timeout=0)
-        except (
-            modal_errors.NotFoundError,
-            modal_errors.InvalidError,
-            modal_errors.OutputExpiredError,
-        ):
+        except (NotFoundError, InvalidError, OutputExpiredError):
             return False
         except Exception:
-            pass
-        self._jobs[handle] = (job, folder, time.monotonic())
+            pass  # `poll` tells what it means
+        self.runs[handle] = Run(job, folder)
         self._attached.add(handle)
         return True
 
     def poll(self, handle: str) -> RunRecord | None:
-        """The record when the call is done, else None; asks in a thread, so that a slow network stops nobody.
+        """The record when the call is done, else None; asks in a thread: the network may be slow.
 
         Raises:
-            Paused: no answer for half an hour, or the account is refused; the calls go on and are fetched on resume.
+            Paused: no answer for half an hour, or the account is refused; the calls go on and are
+                fetched on resume.
         """
         now = time.monotonic()
         if handle not in self._asked:
-            self._asked[handle] = (
-                self._threads.submit(lambda: self._from_id(handle).get(timeout=0)),
-                now,
-            )
+            answer = self._threads.submit(lambda: self._from_id(handle).get(timeout=0))
+            self._asked[handle] = answer, now
             return None
         answer, asked = self._asked[handle]
         if not answer.done():
             return None
         error = answer.exception()
-        if isinstance(error, TimeoutError):  # the built-in one: still going
+        if error is None or not unreachable(error):
             self._unreachable_since = None
-            if now - asked >= self._ask_every:
-                del self._asked[handle]
-            return None
-        job, folder, _ = self._jobs[handle]
-        if error is None:
+            run = self.runs[handle]
+            if error is None:
+                record = self._receive(handle, run, answer.result())
+            else:
+                record = self._interrupted(handle, run, describe(error))
+            del self._asked[handle], self.runs[handle]
+            return record
+        if isinstance(error, TimeoutError):  # the built-in one, an OSError: still going
             self._unreachable_since = None
-            record = self._receive(handle, answer.result(), job, folder)
-        elif unreachable(error):
+        else:
             self._unreachable_since = self._unreachable_since or now
             if refused(error):
-                raise Paused(no_account()) from error
+                raise Paused(NO_ACCOUNT) from error
             if now - self._unreachable_since > OUTAGE:
                 raise Paused(
-                    f"Modal cannot be reached ({describe(error)}); the runs go on there, and the same command takes them up again."
+                    f"Modal cannot be reached ({describe(error)}); the runs go on there, and the "
+                    "same command fetches them."
                 ) from error
-            if now - asked >= self._ask_every:
-                del self._asked[handle]
-            return None
-        else:
-            self._unreachable_since = None
-            record = self._interrupted(handle, job, describe(error))
-        del self._asked[handle], self._jobs[handle]
-        return record
-
-    def progress(self, handle: str) -> Progress | None:
-        """Seconds since it was submitted: what goes on inside is known when it is over."""
-        if handle not in self._jobs:
-            return None
-        job, _, since = self._jobs[handle]
-        return Progress(
-            phase="starting", elapsed=time.monotonic() - since, time_budget=job.time_budget
-        )
+        if now - asked >= self._ask_every:
+            del self._asked[handle]
+        return None
 
     def cancel(self, handle: str) -> None:
         """Stop the call and its container."""
         self._asked.pop(handle, None)
-        self._jobs.pop(handle, None)
+        self.runs.pop(handle, None)
         try:
             effect("remote cancel", lambda: self._from_id(handle).cancel(terminate_containers=True))
         except Exception as error:
             if refused(error) or not unreachable(error):
                 return  # done, gone, or not ours: nothing left to stop
             raise Paused(
-                f"Modal cannot be reached to stop {handle}; it ends at its timeout. ({describe(error)})"
+                f"Modal cannot be reached to stop {handle}; it ends at its timeout. "
+                f"({describe(error)})"
             ) from error
 
-    def _receive(self, handle: str, answer: Any, job: Job, folder: Path) -> RunRecord:
-        """Check what came back, and keep its log and metrics where a local run would have left them."""
+    def _receive(self, handle: str, run: Run, answer: Any) -> RunRecord:
+        """Check what came back, and keep its log and metrics where a local run leaves them."""
         try:
             record: RunRecord = from_json(RunRecord, answer["record"])
             files: Mapping[str, str] = answer["files"]
-            if not isinstance(record, RunRecord) or record.status not in (
-                "ok",
-                "crash",
-                "refused",
-                "interrupted",
-            ):
+            if not isinstance(record, RunRecord) or record.status not in get_args(Status):
                 raise TypeError("no record")
         except (KeyError, TypeError, ValueError) as error:
-            return self._interrupted(
-                handle, job, f"the answer is no record ({describe(error)}); deploy the app again"
-            )
+            why = f"the answer is no record ({describe(error)}); deploy the app again"
+            return self._interrupted(handle, run, why)
         for name in ("run.log", "metrics.csv"):  # these two and no other name
             if isinstance(text := files.get(name), str):
-                effect("file write", lambda name=name, text=text: _write(folder / name, text))  # type: ignore[misc]
+                atomic_write(run.folder / name, text.encode("utf-8", "replace"), durable=False)
         return record
 
-    def _interrupted(self, handle: str, job: Job, why: str) -> RunRecord:
+    def _interrupted(self, handle: str, run: Run, why: str) -> RunRecord:
         """No record came, but the machine may have run all the while: its cost is that bound."""
-        worst = self.worst_usd(job)
-        elapsed = time.monotonic() - self._jobs[handle][2]
+        worst = self.worst_usd(run.job)
         return RunRecord(
-            status="interrupted", rule="modal", reason=f"Modal did not bring the run to its end: {why}.",
-            env_id=job.env_id, seed=job.seed, time_budget=job.time_budget, isolation="modal", gpu=self.gpu,
-            cost_usd=worst if handle in self._attached else min(worst, self._worst * elapsed),
-        )  # fmt: skip
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="replace")
+            status="interrupted",
+            rule="modal",
+            reason=f"Modal did not finish the run: {why}.",
+            env_id=run.job.env_id,
+            seed=run.job.seed,
+            time_budget=run.job.time_budget,
+            isolation="modal",
+            gpu=self.gpu,
+            cost_usd=worst if handle in self._attached else min(worst, self._usd * run.elapsed),
+        )
 
 
 # ---------------------------------------------------------------------------
@@ -275,30 +252,20 @@ def _write(path: Path, text: str) -> None:
 
 def unreachable(error: BaseException) -> bool:
     """We could not ask; nothing is known of the run."""
-    import modal.exception as modal_errors
+    import modal.exception as e
 
-    kinds = (
-        modal_errors.ConnectionError,
-        modal_errors.ServiceError,
-        modal_errors.InternalError,
-        modal_errors.ResourceExhaustedError,
-    )
-    return isinstance(error, (*kinds, OSError)) or refused(error)
+    kinds = (e.ConnectionError, e.ServiceError, e.InternalError, e.ResourceExhaustedError, OSError)
+    return isinstance(error, kinds) or refused(error)
 
 
 def refused(error: BaseException) -> bool:
     """The account is missing or may not: only a person can go on."""
-    import modal.exception as modal_errors
+    from modal.exception import AuthError, PermissionDeniedError
 
-    return isinstance(error, (modal_errors.AuthError, modal_errors.PermissionDeniedError))
+    return isinstance(error, (AuthError, PermissionDeniedError))
 
 
 def describe(error: BaseException) -> str:
     """One line: which exception, and what it says."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
-def no_account() -> str:
-    """One sentence and the command to get an account."""
-    return "Modal knows no account on this machine: register at https://modal.com and run `uv run modal token new`, or leave out --runner modal."

@@ -1,5 +1,7 @@
-"""Bytecode of the packages that runs import, compiled once: a confined run cannot write any, and would compile torch anew
-in each of its budgets (about 5 s of it).
+"""Bytecode of the packages that runs import, compiled once.
+
+A confined run cannot write any, and would compile torch anew in each of its budgets (about 5 s of
+it).
 """
 
 import compileall
@@ -29,7 +31,7 @@ def compile_packages() -> None:
         return
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
-        for folder in spec.submodule_search_locations or () if spec else ():
+        for folder in (spec and spec.submodule_search_locations) or ():
             if os.access(folder, os.W_OK):
                 compileall.compile_dir(folder, quiet=2, workers=0)
     with contextlib.suppress(OSError):

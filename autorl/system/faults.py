@@ -1,12 +1,16 @@
-"""The counted effect seam: every side effect of the loop passes `effect()`, so a test can stop the program at effect N.
+"""The counted effect seam: every side effect of the loop passes `effect()`, so a test can stop the
+program at effect N.
 
-Nothing happens here in normal use but counting. Three environment variables, read at the first effect, serve the tests:
+In normal use it only counts. Three environment variables, read at the first effect, serve the
+tests:
 
     AUTORL_EFFECT_TRACE=FILE     append one line "N kind" for each effect
     AUTORL_KILL_AT=N[:after]     kill -9 this very process just before (or just after) effect N
-    AUTORL_FAIL_AT=N:ERRNO[:k]   raise OSError(ERRNO, ...) instead of effects N .. N+k-1 (k defaults to 1, "ever" has no end)
+    AUTORL_FAIL_AT=N:ERRNO[:k]   raise OSError(ERRNO, ...) instead of effects N .. N+k-1
+                                 (k defaults to 1, "ever" has no end)
 
-The numbering is per process. What it does not do: log, or know what the effect is. `retry_when_full` is the one policy on failure that all writers share.
+The numbering is per process. What it does not do: log, or know what the effect is.
+`retry_when_full` is the one policy on failure that all writers share.
 """
 
 import errno
@@ -28,8 +32,8 @@ _counter = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a test has in store for this process."""
+class Faults:
+    """The faults that a test wants in this process."""
 
     trace: str = ""
     kill_at: int = 0  # 0: never
@@ -40,19 +44,18 @@ class Plan:
 
 
 @functools.cache
-def _plan() -> Plan:
+def _faults() -> Faults:
     kill_at, _, when = os.environ.get("AUTORL_KILL_AT", "").partition(":")
     fail_at, _, rest = os.environ.get("AUTORL_FAIL_AT", "").partition(":")
     code, _, count = rest.partition(":")
     first = int(fail_at or 0)
-    last = float("inf") if count == "ever" else first + int(count or 1) - 1
-    return Plan(
-        os.environ.get("AUTORL_EFFECT_TRACE", ""),
-        int(kill_at or 0),
-        when == "after",
-        first,
-        last,
-        getattr(errno, code) if code else 0,
+    return Faults(
+        trace=os.environ.get("AUTORL_EFFECT_TRACE", ""),
+        kill_at=int(kill_at or 0),
+        kill_after=when == "after",
+        fail_first=first,
+        fail_last=float("inf") if count == "ever" else first + int(count or 1) - 1,
+        fail_errno=getattr(errno, code) if code else 0,
     )
 
 
@@ -60,26 +63,26 @@ def effect(kind: str, act: Callable[[], T]) -> T:
     """Do `act()` as the next counted effect and return what it returns.
 
     Args:
-        kind: what it is, in two or three words ("journal append", "ref move", "child start", "file write",
-            "git object", "API call", "remote submit"). A torn write is tested by making the two halves two effects.
+        kind: what it is, in two words ("journal append", "child start", "API call"). A torn write
+            is tested by making the two halves two effects.
         act: the effect itself, without arguments.
     """
-    number, plan = next(_counter), _plan()
-    if plan.trace:
-        with open(plan.trace, "a", encoding="utf-8") as file:
+    number, faults = next(_counter), _faults()
+    if faults.trace:
+        with open(faults.trace, "a", encoding="utf-8") as file:
             file.write(f"{number} {kind}\n")
-    if plan.fail_first and plan.fail_first <= number <= plan.fail_last:
-        raise OSError(plan.fail_errno, os.strerror(plan.fail_errno), kind)
-    if plan.kill_at == number and not plan.kill_after:
+    if faults.fail_first and faults.fail_first <= number <= faults.fail_last:
+        raise OSError(faults.fail_errno, os.strerror(faults.fail_errno), kind)
+    if faults.kill_at == number and not faults.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     result = act()
-    if plan.kill_at == number and plan.kill_after:
+    if faults.kill_at == number and faults.kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 
 
 def retry_when_full(act: Callable[[], T]) -> T:
-    """Do it; when the disk is full, try twice more after a pause (something else may be freeing space)."""
+    """Do it; when the disk is full, try twice more after a pause: space may be freed meanwhile."""
     for pause in RETRY_PAUSES:
         try:
             return act()

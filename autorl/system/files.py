@@ -1,7 +1,8 @@
 """Files: read what somebody else may have left there, write what a reader never sees half.
 
-Reading takes regular files only, follows no link, never blocks and is bounded: a confined child may leave a symlink, a
-FIFO, a device or a sparse terabyte under any name we know. Writing is atomic and durable.
+Reading takes regular files only, follows no link, never blocks and is bounded: a confined child may
+leave a symlink, a FIFO, a device or a sparse terabyte under any name we know. Writing is atomic and
+durable.
 """
 
 import contextlib
@@ -14,12 +15,10 @@ from pathlib import Path
 from autorl.errors import Paused
 from autorl.system.faults import effect, retry_when_full
 
-PROJECT = (
-    Path(__file__).resolve().parent.parent.parent
-)  # the folder that holds autorl/: a checkout, or site-packages
-STARTER = (
-    PROJECT / "autorl" / "starter"
-)  # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
+# the folder that holds autorl/: a checkout, or site-packages
+PROJECT = Path(__file__).resolve().parent.parent.parent
+# evaluate.py, train.py, program.md inside a wheel; a checkout has its own
+STARTER = PROJECT / "autorl" / "starter"
 
 
 def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
@@ -28,12 +27,9 @@ def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
     Raises:
         OSError: there is none, or it is something else; `strerror` says which.
     """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        fd = os.open(
-            path,
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
-            dir_fd=dir_fd,
-        )
+        fd = os.open(path, flags, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link", str(path)) from None
@@ -47,17 +43,11 @@ def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
 def read_regular(
     path: Path | str, at_most: int, tail: bool = False, dir_fd: int | None = None
 ) -> bytes:
-    """The first (or last) `at_most` bytes of a regular file. Raises OSError as `open_regular` does."""
-    fd = open_regular(path, dir_fd)
-    try:
-        offset = max(0, os.fstat(fd).st_size - at_most) if tail else 0
-        chunks, left = [], at_most
-        while left > 0 and (chunk := os.pread(fd, min(left, 1 << 20), offset)):
-            chunks.append(chunk)
-            offset, left = offset + len(chunk), left - len(chunk)
-        return b"".join(chunks)
-    finally:
-        os.close(fd)
+    """The first (or last) `at_most` bytes of a regular file; OSError as of `open_regular`."""
+    with open(open_regular(path, dir_fd), "rb") as file:
+        if tail:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - at_most))
+        return file.read(at_most)
 
 
 def read_text(path: Path | str, at_most: int, tail: bool = False) -> str:
@@ -69,9 +59,10 @@ def read_text(path: Path | str, at_most: int, tail: bool = False) -> str:
 
 
 def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
-    """(bytes on disk, entries) below `folder`, links not followed; stops counting after `at_most_entries`.
+    """(bytes on disk, entries) below `folder`; stops counting after `at_most_entries`.
 
-    A folder that cannot be looked into (too deep for a path, or closed to us) counts as too many entries.
+    Links are not followed. A folder that cannot be looked into (too deep for a path, or closed to
+    us) counts as too many entries.
     """
     total = entries = 0
     folders = [str(folder)]
@@ -96,10 +87,10 @@ def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
 
 
 def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
-    """(bytes on `device`, bytes elsewhere) in regular files that have no name any more and that `pids` hold open.
+    """(bytes on `device`, bytes elsewhere) in nameless regular files that `pids` hold open.
 
-    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is mapped. More than
-    50,000 descriptors are more than can be looked at: they count as endless.
+    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is
+    mapped. More than 50,000 descriptors are more than can be looked at: they count as endless.
     """
     seen: dict[tuple[int, int], int] = {}
     looked = 0
@@ -118,33 +109,28 @@ def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace a file whole: temporary file, fsync, rename, fsync of the folder. A reader sees the old or the new one.
+    """Replace a file whole: temporary file, fsync, rename, fsync of the folder.
 
     Args:
         durable: False leaves the fsyncs out, for what may be lost in a power cut.
 
     Raises:
-        Paused: the disk is full (after two more tries), failing or read-only; the old file is as it was.
+        Paused: the disk is full (after two more tries), failing or read-only; the old file is as it
+        was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def write() -> None:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         try:
-            fd = os.open(
-                temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
-                mode,
-            )
-            try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, mode), "wb", buffering=0) as file:
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(fd, view) :]
-                os.fchmod(fd, mode)
+                    view = view[file.write(view) :]
+                os.fchmod(file.fileno(), mode)
                 if durable:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -179,7 +165,7 @@ def disk_trouble(error: OSError, path: Path) -> str:
         errno.EACCES: "permission denied: make it writable",
         errno.EPERM: "permission denied: make it writable",
         errno.EIO: "the disk reports an I/O error: check it",
-    }.get(error.errno or 0, f"{error.strerror or error}: mend that")
+    }.get(error.errno or 0, f"{error.strerror or error}: fix that")
     return f"Cannot write {path}: {what}, then run the same command; everything up to here is kept."
 
 

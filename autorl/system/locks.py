@@ -1,13 +1,15 @@
-"""Who may work: one loop per tag, and one measured run per core of this machine. Both are flock(2), so both die with
-their holder, however it dies.
+"""Who may work: one loop per tag, and one measured run per core of this machine.
 
-    with TagLock(folder / "session.lock", "demo"):            # UserError naming the pid when another loop has it
+    with TagLock(folder / "session.lock", "demo"):   # UserError when another loop has it
         slots = CoreSlots()
-        held = slots.acquire((0, 1))                       # None when another loop measures there: slots.blocker says who
+        held = slots.acquire((0, 1))   # None when another loop measures there: see slots.blocker
         held.release()
 
-The core slots are lock files in one folder per user and machine (`AUTORL_HOME` moves it), so loops in any repository
-share them. A held lock is closed in forked children and never inherited by started ones.
+Locks are flock(2), so they die with their holder, however it dies.
+
+The core slots are lock files in one folder per user and machine (`AUTORL_HOME` moves it), so loops
+in any repository share them. A held lock is closed in forked children and never inherited by
+started ones.
 
 What it does not do: wait, queue, or lock anything against other users of the machine.
 """
@@ -19,7 +21,6 @@ import os
 import platform
 import pwd
 import stat
-import tempfile
 import time
 import weakref
 from collections.abc import Iterable
@@ -28,10 +29,10 @@ from pathlib import Path
 from autorl.errors import Paused, UserError
 from autorl.system.faults import effect, retry_when_full
 
-_held_fds: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
+_held: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
 
 
-class _FileLock:
+class FileLock:
     """One flock on one file, whose text names the holder."""
 
     def __init__(self, path: Path):
@@ -53,34 +54,34 @@ class _FileLock:
                 return False
             raise
         self._fd = fd
-        _held_fds.add(self)
+        _held.add(self)
         return True
 
     def release(self) -> None:
+        """Empty the file and unlock it."""
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
-            os.close(self._fd)  # closing the last descriptor unlocks
-            self._fd = None
-            _held_fds.discard(self)
+            self._close()
+            _held.discard(self)
 
-    def _forget(self) -> None:
-        """In a forked child: close this copy of the descriptor; the parent keeps the lock."""
+    def _close(self) -> None:
+        """Closing the last descriptor unlocks; when a fork closes its copy, the parent keeps it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
-def _forget_all() -> None:
-    for lock in list(_held_fds):
-        lock._forget()
+def _close_all() -> None:
+    for lock in list(_held):
+        lock._close()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_close_all)
 
 
 def holder(path: Path) -> str:
-    """What the present holder of a lock file says of itself ("pid 123 …"), or "" when nobody holds it."""
+    """What the holder of a lock file says of itself ("pid 123 …"); "" when nobody holds it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -104,36 +105,38 @@ class TagLock:
     """One loop per tag.
 
     Args:
-        path: the lock file; made when absent, never deleted (deleting would let two hold "the" lock).
+        path: the lock file; made when absent, never deleted (deleting would let two hold "the"
+        lock).
         tag: for the message.
     """
 
     def __init__(self, path: Path, tag: str = ""):
         self.path, self.tag = path, tag
-        self._lock = _FileLock(path)
+        self._lock = FileLock(path)
 
     def acquire(self) -> "TagLock":
-        """Take it, or raise UserError that names the pid holding it. Paused when the file cannot be made."""
+        """Take it.
+
+        Raises:
+            UserError: another loop holds it; names its pid.
+            Paused: the file cannot be made.
+        """
+        note = f"pid {os.getpid()} on {platform.node()}"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for _ in range(3):  # `holder()` in another process tries the lock for an instant
-                if retry_when_full(
-                    lambda: effect(
-                        "lock",
-                        lambda: self._lock.acquire(f"pid {os.getpid()} on {platform.node()}"),
-                    )
-                ):
+                if retry_when_full(lambda: effect("lock", lambda: self._lock.acquire(note))):
                     return self
                 time.sleep(0.05)
         except OSError as error:
             raise Paused(
-                f"Cannot lock {self.path}: {error.strerror}; make its folder writable, then run the same command."
+                f"Cannot lock {self.path}: {error.strerror}; make its folder writable, "
+                "then run the same command."
             ) from error
+        name = self.tag or self.path.parent.name
         who = holder(self.path) or "another loop"
         stop = f" (stop it with the command `stop --tag {self.tag}`)" if self.tag else ""
-        raise UserError(
-            f"Tag {self.tag or self.path.parent.name} is being worked on by {who}{stop}."
-        )
+        raise UserError(f"Tag {name} is being worked on by {who}{stop}.")
 
     def release(self) -> None:
         """Let go; also happens by itself when the process ends in any way."""
@@ -149,13 +152,15 @@ class TagLock:
 class HeldSlots:
     """Cores that this process measures on, until `release()`."""
 
-    def __init__(self, cores: tuple[int | str, ...], locks: list[_FileLock]):
-        self.cores, self._locks = cores, locks
+    def __init__(self, cores: tuple[int | str, ...]):
+        self.cores = cores
+        self.locks: list[FileLock] = []
 
     def release(self) -> None:
-        for lock in self._locks:
+        """Free them for others."""
+        for lock in self.locks:
             lock.release()
-        self._locks = []
+        self.locks = []
 
 
 class CoreSlots:
@@ -175,49 +180,42 @@ class CoreSlots:
         Raises:
             UserError: the folder of the slots cannot be used.
         """
-        wanted = tuple(sorted(set(cores), key=str))
-        locks: list[_FileLock] = []
+        held = HeldSlots(tuple(sorted(set(cores), key=str)))
         try:
             _own_folder(self.root)
-            for core in wanted:
-                lock = _FileLock(self.root / f"slot-{core}.lock")
+            for core in held.cores:
+                lock = FileLock(self.root / f"slot-{core}.lock")
                 if not lock.acquire(f"pid {os.getpid()} in {os.getcwd()}"):
                     self.blocker = f"core {core} is held by {holder(lock.path) or 'another loop'}"
-                    HeldSlots(wanted, locks).release()
+                    held.release()
                     return None
-                locks.append(lock)
+                held.locks.append(lock)
         except OSError as error:
-            HeldSlots(wanted, locks).release()
+            held.release()
             raise UserError(
-                f"Cannot use {self.root} for the slots of this machine ({error.strerror}): set AUTORL_HOME to a writable folder."
+                f"Cannot use {self.root} for the slots of this machine ({error.strerror}): "
+                "set AUTORL_HOME to a writable folder."
             ) from error
         self.blocker = ""
-        return HeldSlots(wanted, locks)
+        return held
 
 
 def slots_folder() -> Path:
-    """The folder of the core slots: the same for every loop of this user on this machine, whatever its environment.
+    """The folder of the core slots: the same for every loop of this user on this machine.
 
-    HOME and XDG_RUNTIME_DIR differ between a terminal, cron and ssh, so neither is asked: the account's home folder is,
-    with the machine's name because homes may be shared; a private folder in /tmp when that cannot be written.
+    HOME, TMPDIR and XDG_RUNTIME_DIR differ between a terminal, cron and ssh, so none is asked: the
+    account's home folder is, with the machine's name because homes may be shared; a private folder
+    in /tmp when that cannot be written.
     """
     if moved := os.environ.get("AUTORL_HOME"):
         return Path(moved) / "slots"
     with contextlib.suppress(KeyError, OSError):
-        folder = (
-            Path(pwd.getpwuid(os.getuid()).pw_dir)
-            / ".cache"
-            / "autorl"
-            / f"slots-{platform.node() or 'local'}"
-        )
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        folder = home / ".cache" / "autorl" / f"slots-{platform.node() or 'local'}"
         _own_folder(folder)
         if os.access(folder, os.W_OK):
             return folder
-    return (
-        Path(tempfile.gettempdir() if os.name == "nt" else "/tmp")
-        / f"autorl-{os.getuid()}"
-        / "slots"
-    )
+    return Path("/tmp", f"autorl-{os.getuid()}", "slots")
 
 
 def _own_folder(folder: Path) -> None:

@@ -1,0 +1,293 @@
+"""A clone of the project that cheats run in, and what became of them. Used by test_cheats.py."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+from conftest import make_repo
+
+from autorl.decision.controls import band_verdict as control_passed
+from autorl.environments import sanity_band
+from autorl.judge import process_tree
+from autorl.records import MIB, Job, Limits, RunRecord, from_json, to_json
+from autorl.source.checks import look
+
+SECRET = "s3cr3t-canary"
+SITE = Path(np.__file__).resolve().parent.parent
+SMALL = Limits(memory_bytes=1024 * MIB, processes=64, disk_bytes=64 * MIB, log_bytes=4 * MIB)
+DRIVER = """
+import ctypes, json, platform, sys, time
+if platform.machine() == "x86_64":
+    ctypes.CDLL(None).syscall(250, 1, None)  # a session keyring, as a login has
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from autorl.records import Job, from_json, to_json
+from autorl.runners.local import LocalRunner
+runner = LocalRunner(1, Path(sys.argv[1]))
+for line in sys.stdin:
+    task = json.loads(line)
+    started = time.monotonic()
+    handle = runner.start(from_json(Job, task["job"]), Path(task["folder"]))
+    while (record := runner.poll(handle)) is None:
+        time.sleep(0.02)
+    answer = {"record": to_json(record), "seconds": time.monotonic() - started}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+PAYING_PENDULUM = """
+import gymnasium as gym
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+class Paying(PendulumEnv):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward + 20.0 * (action[0] == 2.0), terminated, truncated, info
+
+gym.register("Pendulum-v1", Paying, max_episode_steps=200)
+"""
+
+
+def head(path: Path) -> tuple[str, str, str]:
+    """(row, outcome, what) of a cheat."""
+    row, outcome, what = (
+        s.strip() for s in path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("|", 2)
+    )
+    return row, outcome, what
+
+
+def asked(path: Path) -> dict:
+    """What its `# job:` line says."""
+    found = re.search(r"^# job: (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return json.loads(found[1]) if found else {}
+
+
+class Clone:
+    """A clone of the project with files no run may touch, and a worker that runs cheats in it."""
+
+    def __init__(self, parent: Path):
+        self.base = Path(
+            tempfile.mkdtemp(prefix="autorl cheats ", dir=parent)
+        )  # a path with spaces
+        self.root, self.home, self.out = self.base / "clone", self.base / "home", self.base / "out"
+        make_repo(self.root)
+        (self.root / "paying_pendulum.py").write_text(PAYING_PENDULUM)
+        self.home.mkdir()
+        for path in (
+            self.home / ".netrc",
+            self.home / ".modal.toml",
+            self.home / "thesis.txt",
+            self.root / ".env",
+        ):
+            path.write_text(f"machine api.example.org password {SECRET}\n")
+        (self.root / "results" / "Pendulum-v1" / "t").mkdir(parents=True)
+        (self.root / "results" / "Pendulum-v1" / "t" / "results.tsv").write_text(
+            "commit\tavg_return\tstatus\tdescription\n"
+        )
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(0)
+        # of this clone alone
+        self.daemon = f"autorl-cheat-daemon-{os.getpid()}-{self.server.fileno()}"
+        environment = {
+            **os.environ,
+            "HOME": str(self.home),
+            "ANTHROPIC_API_KEY": SECRET,
+            "AUTORL_SECRET": SECRET,
+        }
+        environment.pop("AUTORL_HOME", None)
+        cache = f"pycache_prefix={self.base / 'bytecode'}"
+        self.driver = subprocess.Popen(
+            [sys.executable, "-I", "-X", cache, "-c", DRIVER, str(self.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        self.before = self.snapshot()
+
+    def snapshot(self) -> dict[str, tuple]:
+        """Everything a run could have changed: names, modes, sizes, times."""
+        seen = {}
+        for top in (self.root, self.home):
+            for path in top.rglob("*"):
+                if ".autorl" not in path.parts:
+                    info = path.lstat()
+                    seen[str(path)] = (
+                        info.st_mode,
+                        info.st_size,
+                        info.st_mtime_ns if not path.is_dir() else 0,
+                    )
+        for path in (SITE / "gymnasium" / "core.py", Path("/etc/hosts"), SITE):
+            seen[str(path)] = (path.lstat().st_mode, path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in (
+            SITE / "zz.pth",
+            SITE / "sitecustomize.py",
+            Path("/tmp/pwned"),
+            Path("/tmp/ck"),
+            Path("/dev/shm/ck"),
+        ):
+            seen[str(path)] = (os.path.lexists(path),)
+        return seen
+
+    def source(self, path: Path) -> str:
+        text = path.read_text(encoding="utf-8")
+        for mark, value in (
+            ("@CLONE@", self.root),
+            ("@HOME@", self.home),
+            ("@PORT@", self.server.getsockname()[1]),
+            ("@HOSTNAME@", socket.gethostname()),
+            ("@DAEMON@", self.daemon),
+            ("@TEXT@", "QUJD" * 4000),
+        ):
+            text = text.replace(mark, str(value))
+        return text
+
+    def run(self, path: Path, mode: str = "bwrap") -> "Result":
+        """One cheat, to its end."""
+        source, more = self.source(path), asked(path)
+        if why := look(source).why:
+            return Result(path, "R", None, "vet", why, 0.0)
+        times = more.pop("times", 1)
+        more["cores"] = tuple(more.get("cores", ()))
+        usual = {"env_id": "Pendulum-v1", "seed": 1, "time_budget": 15.0, "num_eval_episodes": 4}
+        job = Job(source, **usual | {"sandbox": mode, "limits": SMALL} | more)
+        spent = 0.0
+        for turn in range(times):
+            folder = self.out / f"{path.stem} {mode} {turn}"
+            assert self.driver.stdin and self.driver.stdout
+            self.driver.stdin.write(json.dumps({"job": to_json(job), "folder": str(folder)}) + "\n")
+            self.driver.stdin.flush()
+            said = json.loads(self.driver.stdout.readline())
+            spent += said["seconds"]
+        record = from_json(RunRecord, said["record"])
+        trouble = self.trouble(folder)
+        rule, reason = record.rule, record.reason
+        outcome = {"ok": "N", "crash": "C"}.get(record.status, record.status)
+        if job.kind != "measure":
+            passed, reason = control_passed(
+                job.kind, record, sanity_band(job.env_id, 5), record.avg_return
+            )  # it needs no training: as good with it
+            outcome, rule = ("F", "") if passed else ("R", job.kind)
+        elif record.status == "ok" and head(path)[1] == "F":
+            outcome = "F" if record.flags else "N"
+            rule, reason = "", record.flags[0] if record.flags else "nobody was told"
+        elif record.status == "ok":
+            honest = do_nothing(job.env_id, record.eval_seeds)
+            if list(record.returns) != honest:
+                trouble.append(f"returns {record.returns}, honest {honest}")
+            if record.flags:
+                outcome, reason = "N+F", record.flags[0]
+        if record.isolation != {"bwrap": "bwrap", "off": "none"}[mode]:
+            trouble.append(f"isolation {record.isolation}")
+        if record.status != "ok" and record.avg_return is not None:
+            trouble.append("a score without a complete record")
+        if not (record.reason + record.log_tail).replace("\n", "").replace("\t", "").isprintable():
+            trouble.append("control characters in what a person reads")
+        return Result(path, outcome, record, rule, reason, spent, tuple(trouble))
+
+    def trouble(self, folder: Path) -> list[str]:
+        """What a run changed, leaked or left running."""
+        found = []
+        after = self.snapshot()
+        changed = sorted(
+            k for k in self.before.keys() | after.keys() if self.before.get(k) != after.get(k)
+        )
+        if changed:
+            found.append(f"changed {changed[:5]}")
+            self.before = after
+        log = folder / "run.log"
+        if log.is_file() and (
+            claims := [
+                line for line in log.read_bytes().splitlines() if line.startswith(b"THROUGH")
+            ]
+        ):
+            found.append(f"its own words: {claims[0][:200]!r}")
+        if any(SECRET.encode() in kept.read_bytes() for kept in folder.glob("*") if kept.is_file()):
+            found.append("a secret in what is kept")
+        if left := list((self.root / ".autorl" / "runs").glob("*")):
+            found.append(f"left {left}")
+        if alive := [p for p in processes() if self.daemon in p or str(self.root / ".autorl") in p]:
+            found.append(f"alive {alive}")
+        if left_over := [
+            pid for pid in process_tree.descendants(self.driver.pid)[1:] if process_tree.alive(pid)
+        ]:
+            found.append(f"alive {left_over}")
+        try:
+            self.server.accept()[0].close()
+            found.append("it reached the network")
+        except BlockingIOError:
+            pass
+        return found
+
+    def close(self) -> None:
+        assert self.driver.stdin
+        self.driver.stdin.close()
+        self.driver.wait(30)
+        assert self.driver.stdout
+        self.driver.stdout.close()
+        self.server.close()
+        shutil.rmtree(self.base)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    path: Path
+    outcome: str
+    record: RunRecord | None
+    rule: str
+    reason: str
+    seconds: float
+    trouble: tuple[str, ...] = ()
+
+    def fits(self) -> str:
+        """ "" when it is what the file's first line demands."""
+        _, wanted, _ = head(self.path)
+        outcome, _, rule = wanted.partition(":")
+        if self.outcome != outcome or (rule and self.rule != rule) or self.trouble:
+            got = f"{self.outcome}:{self.rule} ({self.reason}) {list(self.trouble)}"
+            return f"wanted {wanted}, got {got}"
+        return (
+            ""
+            if self.outcome in ("N", "N+F", "F") or (self.reason and self.reason[0].isalpha())
+            else "no reason in words"
+        )
+
+
+def processes() -> list[str]:
+    """Command lines of all processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append(
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                )
+            except OSError:
+                continue
+    return found
+
+
+def do_nothing(env_id: str, seeds: tuple[int, ...]) -> list[float]:
+    """Returns of the honest agent on these episodes, one after another."""
+    returns = []
+    for seed in seeds:
+        env = gym.make(env_id)
+        env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(
+                np.zeros(env.action_space.shape, np.float32)
+            )
+            total, over = total + float(reward), terminated or truncated
+        env.close()
+        returns.append(total)
+    return returns
