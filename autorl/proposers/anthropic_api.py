@@ -261,17 +261,20 @@ class Api:
             w in code for w in ("spend_limit", "billing", "on_hold")
         ):
             status = 402
-        for hopeless, (name, wrong, remedy) in HOPELESS.items():
-            if status == hopeless or kind == name:
-                break
-        else:
+        known = (
+            (wrong, remedy)
+            for hopeless, (name, wrong, remedy) in HOPELESS.items()
+            if status == hopeless or kind == name
+        )
+        if (found := next(known, None)) is None:
             # An error within a stream has status 200: its kind tells.
             if kind not in ("invalid_request_error", "request_too_large") and (
                 not 400 <= status < 500 or status in (408, 409, 425, 429)
             ):
                 return
-            wrong, remedy = "The API refused the request", "choose another --model or update autoRL"
+            found = ("The API refused the request", "choose another --model or update autoRL")
             said = f"{status}: {said}"
+        wrong, remedy = found
         wrong = wrong.format(model=self.model)
         raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
 
