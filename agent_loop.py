@@ -1,4 +1,6 @@
-"""autoRL on the command line, from a checkout: `uv run python agent_loop.py --help`. The commands are in autorl/cli/."""
+"""autoRL on the command line, from a checkout: `uv run python agent_loop.py --help`. The commands
+are in autorl/cli/.
+"""
 
 from pathlib import Path
 

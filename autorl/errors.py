@@ -1,4 +1,5 @@
-"""The error tree. The failure of an experiment is a value (`RunRecord.status`); the failure of the loop is one of
+"""The error tree. The failure of an experiment is a value (`RunRecord.status`); the failure of the
+loop is one of
 
 AutoRLError             one plain sentence: what is wrong and what to do
   UserError             bad flag, unknown env, no git repository, ...      exit code 2

@@ -1,4 +1,7 @@
-"""The seams: what the loop asks of a researcher, a place to run, a budget and a console. Implementations live in their rooms."""
+"""The seams: what the loop asks of a researcher, a place to run, a budget and a console.
+
+Implementations live in their rooms.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +11,19 @@ from autorl.records import History, Job, Progress, Proposal, RunRecord
 
 
 class Budget(Protocol):
-    """Money: the worst case is reserved before a call and settled from the usage after it; both are journaled."""
+    """Money: the worst case is reserved before a call and settled from the usage after it."""
 
     def reserve(self, worst_usd: float, what: str) -> str:
         """Return a ticket. Raises Paused when the limit would be passed."""
 
     def settle(self, ticket: str, usd: float, usage: Mapping[str, Any]) -> None:
-        """Replace the reservation by what it cost. A ticket never settled counts at its worst case for ever."""
+        """Replace the reservation by what it cost.
+
+        A ticket never settled counts at its worst case for ever.
+        """
 
     def note(self, event: str, detail: str) -> None:
-        """Journal an outage, a re-ask, a wait: anything a person may want to know in the morning."""
+        """Journal an outage, a re-ask, a wait: whatever a person may want to know later."""
 
 
 class Console(Protocol):

@@ -1,4 +1,5 @@
-"""The values that travel between rooms: history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history.
+"""The values that travel between rooms: history -> Proposal -> commit -> Job -> RunRecord ->
+Verdict -> Row -> history.
 
 Everything here is a frozen value; nothing here touches a disk, a clock or another room.
 
@@ -46,7 +47,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One idea. Either `edits` (applied to the incumbent's train.py) or `source` (the whole new file), not both."""
+    """One idea.
+
+    Either `edits` (applied to the incumbent's train.py) or `source` (the whole new file), not both.
+    """
 
     title: str
     hypothesis: str = ""
@@ -69,7 +73,7 @@ MIB = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take; the judge polls the process tree and kills it at the first breach, naming the limit."""
+    """What a run may take; the judge kills it at the first breach and names the limit."""
 
     memory_bytes: int = 8 * GIB  # resident memory of the whole tree
     processes: int = 256  # processes and threads of the whole tree
@@ -96,9 +100,11 @@ class Job:
 
 # What became of a run. Only "ok" has a score.
 #   ok            every episode finished; avg_return is finite
-#   crash         train.py's own fault: raised, hung, was late, broke a limit or the wire; `rule` names which
+# crash         train.py's own fault: raised, hung, was late, broke a limit or the wire; `rule`
+# names which
 #   refused       a rule was broken that is no crash: a control, the static look
-#   interrupted   the judge or its machine died, was suspended, or was told to stop; the run is repeated
+# interrupted   the judge or its machine died, was suspended, or was told to stop; the run is
+# repeated
 Status = Literal["ok", "crash", "refused", "interrupted"]
 
 
@@ -123,7 +129,8 @@ class RunRecord:
     """What the judge measured. Self-reported figures say so; a missing score is None, never 0."""
 
     status: Status
-    rule: str = ""  # short name of the rule that ended it: "late", "memory", "exit", "frame", ... ("" when ok)
+    # short name of the rule that ended it: "late", "memory", "exit", "frame", ... ("" when ok)
+    rule: str = ""
     reason: str = ""  # one sentence for a person
     avg_return: float | None = None
     std_return: float | None = None
@@ -248,7 +255,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class History:
-    """What a researcher sees. `experiment(n)` and `vet(source)` are looked up on demand, everything else is a value."""
+    """What a researcher sees.
+
+    `experiment(n)` and `vet(source)` are looked up on demand, everything else is a value.
+    """
 
     env_id: str
     time_budget: float

@@ -145,7 +145,8 @@ class Watch:
             if (found := self._look(path, state)) is not None:
                 return found
         raise UserError(
-            f"No session knows the id {self.ticket}; `{program(self.root)} history` lists what there is."
+            f"No session knows the id {self.ticket}; `{program(self.root)} history` lists what "
+            "there is."
         )
 
     def _look(self, path: Path, state: SessionState) -> tuple[dict[str, Any], int] | None:

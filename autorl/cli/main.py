@@ -1,11 +1,12 @@
 """autoRL on the command line: research until stopped, and everything around it.
 
     uv run python agent_loop.py run --quick      # the whole loop in about 5 minutes
-    uv run python agent_loop.py run              # the main job: research until stopped; the same command resumes
+    uv run python agent_loop.py run              # research until stopped; the same command resumes
     uv run python agent_loop.py --help
 
-Exit codes: 0 done; 1 cannot go on; 2 something you can mend (one sentence says what); 3 paused, resumable;
-4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research (autorl/loop/loop.py).
+Exit codes: 0 done; 1 cannot go on; 2 something you can fix (one sentence says what); 3 paused,
+resumable; 4 `wait` ran out of time; 130 stopped by a signal. What this file does not do: research
+(autorl/loop/loop.py).
 """
 
 import errno
@@ -66,7 +67,7 @@ class Group(click.Group):
 )
 @click.version_option(__version__, prog_name="autoRL")
 def cli() -> None:
-    """Autoresearch for reinforcement learning: a better train.py, and the evidence that it is better."""
+    """Autoresearch for reinforcement learning: a better train.py, and evidence that it is."""
     from autorl.git.plumbing import drop_git_variables
 
     drop_git_variables()  # before anything imports GitPython
@@ -148,7 +149,8 @@ def cli() -> None:
 @click.option(
     "--confirm-runs",
     type=click.IntRange(0),
-    help="fresh runs per arm at the end  [default: 5 with --experiments; 2 to 5 with --hours, a third of the time; else none]",
+    help="fresh runs per arm at the end  [default: 5 with --experiments; 2 to 5 with --hours, "
+    "a third of the time; else none]",
 )
 @click.option(
     "--runner",
@@ -264,11 +266,16 @@ def try_(root: Path, as_json: bool, **o: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
-    """Wait for an experiment. Exit code 0: decided; 4: still running; 1: nobody is working on it."""
+    """Wait for an experiment.
+
+    Exit code 0: decided; 4: still running; 1: nobody is working on it.
+    """
     from autorl.cli.experiment import Watch
 
     watch, end = Watch(root, id_), time.monotonic() + timeout
-    alone = 0.0  # seconds without a loop at work; one that ends as an experiment arrives starts again, which takes a moment
+    # seconds without a loop at work; one that ends as an experiment arrives starts again, which
+    # takes a moment
+    alone = 0.0
     while True:
         answer, code = watch.look()
         if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
@@ -379,7 +386,7 @@ def doctor(root: Path) -> None:
 @cli.command()
 @click.pass_obj
 def init(root: Path) -> None:
-    """Put evaluate.py, train.py and program.md into this folder; a file that is there is left as it is."""
+    """Put evaluate.py, train.py and program.md into this folder; none is overwritten."""
     from autorl.system.files import PROJECT, STARTER
 
     source = STARTER if STARTER.is_dir() else PROJECT

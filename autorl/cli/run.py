@@ -1,4 +1,4 @@
-"""What `run`, `confirm` and the background loop of `try` do: options in, rooms wired, an exit code out."""
+"""What `run`, `confirm` and the background loop of `try` do: options in, an exit code out."""
 
 import importlib.util
 import os
@@ -39,7 +39,7 @@ QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 4.6 / 60, 2
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The options of `run` but for the settings of the session, which are resolved apart; see its --help."""
+    """The options of `run` but for the settings of the session; see its --help."""
 
     tag: str | None = None
     new: bool = False
@@ -92,7 +92,7 @@ def confirm(root: Path, tag: str | None, runs: int) -> int:
 
 
 def bounds_of(options: RunOptions, settings: Settings) -> Bounds:
-    """When to stop; with hours the confirmation takes a third of the time at most, and two runs of each arm at least."""
+    """When to stop; with hours, the confirmation takes at most a third of them."""
     quick, hours, experiments = options.quick, options.hours, options.experiments
     if quick:
         experiments = QUICK_EXPERIMENTS if experiments is None else experiments
@@ -123,7 +123,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def check_proposer(o: RunOptions) -> str:
-    """The researcher that the options ask for; what cannot work is refused before anything is made."""
+    """The researcher that the options ask for; what cannot work is refused at once."""
     name = o.proposer
     if name == "auto":
         key = os.environ.get("ANTHROPIC_API_KEY")
@@ -137,12 +137,14 @@ def check_proposer(o: RunOptions) -> str:
     if name == "command":
         if not o.command:
             raise UserError(
-                "--proposer command needs --command, for example --command 'claude -p --permission-mode acceptEdits'."
+                "--proposer command needs --command, for example --command 'claude -p "
+                "--permission-mode acceptEdits'."
             )
         CommandProposer(o.command, o.pass_env)
         if o.max_usd is not None:
             raise UserError(
-                "--max-usd cannot be kept with --proposer command: nobody here knows what that command costs; leave it out,"
+                "--max-usd cannot be kept with --proposer command: nobody here knows what that "
+                "command costs; leave it out,"
                 " or bound the session with --hours."
             )
     if name == "claude":
@@ -151,12 +153,14 @@ def check_proposer(o: RunOptions) -> str:
         claude = ClaudeProposer(o.model or DEFAULT_MODEL)
         if o.max_usd is not None and claude.price is None:
             raise UserError(
-                f"There is no price for the model {claude.model}, so --max-usd cannot be kept: choose another --model or leave"
+                f"There is no price for the model {claude.model}, so --max-usd cannot be kept: "
+                "choose another --model or leave"
                 " --max-usd out."
             )
     if o.hybrid is not None and name not in ("claude", "command"):
         raise UserError(
-            "--hybrid shares the experiments between search and another researcher: choose --proposer claude or command too."
+            "--hybrid shares the experiments between search and another researcher: choose "
+            "--proposer claude or command too."
         )
     return name
 
@@ -217,7 +221,7 @@ def modal_app(root: Path) -> ModuleType:
 
 
 def _reserve_cores(settings: Settings) -> HeldSlots | None:
-    """The cores of local runs, held against other loops on this machine; None where runs happen elsewhere."""
+    """The cores of local runs, held against other loops on this machine."""
     if settings.runner != "local":
         return None
     sandbox.probe(settings.sandbox)
@@ -226,12 +230,14 @@ def _reserve_cores(settings: Settings) -> HeldSlots | None:
     (cores,) = partition(settings.cores, 1)
     if settings.slots > len(cores):
         raise UserError(
-            f"--slots {settings.slots} needs as many cores for runs that do not disturb each other; there are {len(cores)}."
+            f"--slots {settings.slots} needs as many cores for runs that do not disturb each "
+            f"other; there are {len(cores)}."
         )
     shared = CoreSlots()
     if (slots := shared.acquire(cores)) is None:
         raise UserError(
-            f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, or give --cores others."
+            f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, "
+            "or give --cores others."
         )
     return slots
 
@@ -259,7 +265,7 @@ class Work:
         confirm_only: bool = False,
         resume: str = "",
     ) -> int:
-        """Open the session, work on it until it ends, show where it stands; returns the exit code."""
+        """Open the session, work on it until it ends, show it; returns the exit code."""
         _check_packages()
         solved_at = check_env(self.settings.env_id, self.root)
         slots = _reserve_cores(self.settings)
@@ -291,7 +297,8 @@ class Work:
     ) -> tuple[Loop, int]:
         if confirm_only and all(v.outcome != "keep" for v in session.state.verdicts):
             raise UserError(
-                f"Nothing was kept in {session.tag!r} yet, so there is no champion to confirm: let it run first."
+                f"Nothing was kept in {session.tag!r} yet, so there is no champion to confirm: let "
+                "it run first."
             )
         proposer = proposer_of(session)
         runner = make_runner(session.settings, self.root)
@@ -306,7 +313,8 @@ class Work:
                 where = session.folder.relative_to(self.root)
                 console.say(
                     session.recovered
-                    or f"new session {session.tag} on {s.env_id}: {s.time_budget:g} s a run, {by}, results in {where}/"
+                    or f"new session {session.tag} on {s.env_id}: {s.time_budget:g} s a run, {by}, "
+                    f"results in {where}/"
                 )
                 if s.runner == "local" and (line := sandbox.advice(s.sandbox)):
                     console.say(line)
@@ -318,7 +326,7 @@ class Work:
 
 
 def _obey_signals(loop: Loop) -> None:
-    """The first signal ends the loop in good order, a second one at once; a closed terminal is no reason to print."""
+    """The first signal ends the loop in good order, a second one at once."""
 
     def on_signal(number: int, frame: object) -> None:
         if number == signal.SIGHUP:  # the terminal is gone: nothing can be written to it

@@ -1,7 +1,9 @@
-"""The claim at the end of a session: which fresh-seed runs are still owed, and what they amount to. Pure.
+"""The claim at the end of a session: which fresh-seed runs are still owed, and what they amount to.
+Pure.
 
-Baseline and champion are measured in turn on training seeds that no decision has used (CONFIRM_SEEDS on); the judge
-draws fresh evaluation seeds for each run anyway. What it does not do: start a run, or the statistics (stats.py).
+Baseline and champion are measured in turn on training seeds that no decision has used
+(CONFIRM_SEEDS on); the judge draws fresh evaluation seeds for each run anyway. What it does not do:
+start a run, or the statistics (stats.py).
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from autorl.session import Run, SessionState
 
 
 def arms(state: SessionState, champion: int) -> dict[int, list[Run]]:
-    """The confirmation's runs so far, under way or counted, on this hardware, of the baseline (0) and the champion."""
+    """The confirmation's runs of the baseline (0) and the champion, on this hardware, so far."""
     runs: dict[int, list[Run]] = {0: [], champion: []}
     for run in state.runs.values():
         ours = run.purpose == f"confirm {state.claims}" and run.attempt in runs
@@ -22,13 +24,13 @@ def arms(state: SessionState, champion: int) -> dict[int, list[Run]]:
 
 
 def next_arm(runs: dict[int, list[Run]], want: int) -> int | None:
-    """The arm that needs a run next: whichever has fewer, the baseline first; None when both are full."""
+    """The arm that needs a run next: whichever has fewer; None when both are full."""
     n = min(runs, key=lambda a: (len(runs[a]), a))
     return n if len(runs[n]) < want else None
 
 
 def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -> dict[str, Any]:
-    """Everything a sceptic needs: the statistics, every seed, every return, what was repeated, versions and hardware."""
+    """The statistics, every seed, every return, what was repeated, versions and hardware."""
     base, champ, claims = runs[0], runs[champion], state.claims
     repeated = [
         r
@@ -58,7 +60,8 @@ def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -
     figures = to_json(stats.claim([score(r) for r in base], [score(r) for r in champ]))
     if repeated:
         figures["sentence"] += (
-            f" {len(repeated)} {'run was' if len(repeated) == 1 else 'runs were'} repeated, and {'is' if len(repeated) == 1 else 'are'} listed."
+            f" {len(repeated)} {'run was' if len(repeated) == 1 else 'runs were'} repeated, and "
+            f"{'is' if len(repeated) == 1 else 'are'} listed."
         )
     if claims:
         figures["sentence"] += f" It is claim number {claims + 1} of this session."

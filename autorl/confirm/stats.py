@@ -1,13 +1,15 @@
-"""The statistics of a claim: is the champion better than the baseline, on runs that decided nothing? Pure functions.
+"""The statistics of a claim: is the champion better than the baseline, on runs that decided
+nothing? Pure functions.
 
     claim([210.1, 190.3, None, ...], [250.2, ...]).sentence      # None: a run that crashed
 
-Small formulas, each with its source, checked by hand and against rliable and scipy in tests/test_evidence.py; quantiles
-of Student's t are scipy's. The
-interval is Welch's t: with 5 + 5 runs it covers the truth in .95 of cases or more for normal and for skewed noise, where
-a percentile bootstrap of the mean covers .87 (`python benchmarks/decision.py coverage`).
+Small formulas, each with its source, checked by hand and against rliable and scipy in
+tests/test_evidence.py; quantiles of Student's t are scipy's. The interval is Welch's t: with 5 + 5
+runs it covers the truth in .95 of cases or more for normal and for skewed noise, where a percentile
+bootstrap of the mean covers .87 (`python benchmarks/decision.py coverage`).
 
-Units: those of avg_return. What it does not do: choose seeds, start runs, or divide by a score (a score may be negative).
+Units: those of avg_return. What it does not do: choose seeds, start runs, or divide by a score (it
+may be negative).
 """
 
 import math
@@ -32,13 +34,13 @@ def variance(scores: Sequence[float]) -> float:
 
 
 def iqm(scores: Sequence[float]) -> float:
-    """Interquartile mean: drop floor(n/4) scores at each end (Agarwal et al. 2021, arXiv:2108.13264; scipy's trim_mean(.25))."""
+    """Interquartile mean: floor(n/4) scores dropped at each end (arXiv:2108.13264)."""
     cut = len(scores) // 4
     return mean(sorted(scores)[cut : len(scores) - cut])
 
 
 def probability_of_improvement(baseline: Sequence[float], champion: Sequence[float]) -> float:
-    """P(a champion's run beats a baseline's), ties half: Mann-Whitney U / (n m) (Agarwal et al. 2021, section 4.3)."""
+    """P(a champion's run beats a baseline's), ties half: Mann-Whitney U / (n m)."""
     wins = sum((y > x) + 0.5 * (y == x) for x in baseline for y in champion)
     return wins / (len(baseline) * len(champion))
 
@@ -68,7 +70,10 @@ class Interval:
 def welch(
     baseline: Sequence[float], champion: Sequence[float], confidence: float = 0.95
 ) -> Interval | None:
-    """Welch (1947), degrees of freedom after Satterthwaite (1946). None without two runs in each arm, or without any spread."""
+    """Welch (1947), degrees of freedom after Satterthwaite (1946).
+
+    None without two runs in each arm, or without any spread.
+    """
     n, m = len(baseline), len(champion)
     if n < 2 or m < 2:
         return None
@@ -119,9 +124,10 @@ def claim(
 ) -> Claim:
     """Baseline against champion on fresh runs; None, NaN and inf are crashes.
 
-    *Shown* means: the interval of the gain lies above 0 and no run of the champion crashed (leaving crashes out would
-    be survivor bias). Without any spread in either arm there is no t: then it means a higher score in every run, and so
-    many runs that this happens by chance in at most 2.5 % (a permutation test).
+    *Shown* means: the interval of the gain lies above 0 and no run of the champion crashed (leaving
+    crashes out would be survivor bias). Without any spread in either arm there is no t: then it
+    means a higher score in every run, and so many runs that this happens by chance in at most 2.5 %
+    (a permutation test).
     """
     base = [float(x) for x in baseline if _finite(x)]
     champ = [float(x) for x in champion if _finite(x)]
@@ -162,14 +168,17 @@ def claim(
         enough = 1 / math.comb(len(base) + len(champ), len(base)) <= (1 - confidence) / 2
         if found.saturated:
             said = (
-                f"all {counts} scored exactly {_num(base[0])}: the score is saturated; take a harder environment or a"
+                f"all {counts} scored exactly {_num(base[0])}: the score is saturated; take a "
+                "harder environment or a"
                 " shorter budget"
             )
         elif gain > 0.0 and not enough:
-            said = f"the champion scored {_num(gain)} more in every run, but {counts} are too few to rule out luck"
+            said = f"the champion scored {_num(gain)} more in every run, but {counts} are too few"
+            said += " to rule out luck"
         else:
             more = "more" if gain > 0 else "less"
-            said = f"without any spread, the champion scored {_num(abs(gain))} {more} in every one of {counts}"
+            said = f"without any spread, the champion scored {_num(abs(gain))} {more} in every"
+            said += f" one of {counts}"
         return say(found, gain > 0.0 and enough and not crashes, said)
 
     # power .8 at this spread and this many runs
@@ -178,7 +187,8 @@ def claim(
     found = replace(found, low=interval.low, high=interval.high, smallest=smallest)
     shown = interval.low > 0.0 and not crashes
     bounds = f"{confidence:.0%} interval {_num(interval.low)} to {_num(interval.high)}, {counts}"
-    said = f"the champion scores {_num(abs(gain))} {'more' if gain >= 0 else 'less'} than the baseline ({bounds})"
+    more = "more" if gain >= 0 else "less"
+    said = f"the champion scores {_num(abs(gain))} {more} than the baseline ({bounds})"
     if not shown and interval.low > 0.0:
         said += "; its crashes forbid a claim"
     elif not shown:

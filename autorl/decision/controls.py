@@ -2,9 +2,10 @@
 
     band_verdict(kind, record, band)          (passed, why) of a control run
 
-Zero budget: time for imports and one update only. A score far above what doing nothing and acting at random reach means
-that weights or a ready-made controller are in the file. Seed: two short runs of equally many updates on different
-harness seeds must hand over different policies, else the file ignores the seed and its replicates are one run. A file
+Zero budget: time for imports and one update only. A score far above what doing nothing and acting
+at random reach means that weights or a ready-made controller are in the file. Seed: two short runs
+of equally many updates on different harness seeds must hand over different policies, else the file
+ignores the seed and its replicates are one run. A file
 that recognises a control and behaves gets past both: they are bounded, and SECURITY.md says so.
 """
 
@@ -21,7 +22,8 @@ def band_verdict(
     """Whether a control run speaks for its file, and why (or why not).
 
     Args:
-        band: `sanity_band` of the environment; without it the zero-budget control passes unexamined and says so.
+        band: `sanity_band` of the environment; without it the zero-budget control passes unexamined
+            and says so.
         trained: the file's mean score after training, where known: the scale of "far above".
     """
     if record.status != "ok":
@@ -33,18 +35,21 @@ def band_verdict(
         if actions[0] == actions[1]:
             return (
                 False,
-                "two different training seeds handed over the same policy: the file ignores the harness's seed, so its replicates are one run",
+                "two different training seeds handed over the same policy: the file ignores the "
+                "harness's seed, so its replicates are one run",
             )
         if updates[0] != updates[1]:
             return (
                 True,
-                f"different seeds gave different policies, though after {updates[0]} and {updates[1]} updates",
+                f"different seeds gave different policies, though after {updates[0]} and "
+                f"{updates[1]} updates",
             )
         return True, f"different seeds gave different policies after {updates[0]} updates each"
     if not band:
         return (
             True,
-            "no sanity band is known for this environment, so the zero-budget score was not examined",
+            "no sanity band is known for this environment, so the zero-budget score was not "
+            "examined",
         )
     score = record.avg_return
     if score is None or not math.isfinite(score):
@@ -57,10 +62,13 @@ def band_verdict(
         0.5 * (reference - upper) if reference is not None and math.isfinite(reference) else 0.0,
         1e-9,
     )
-    if score > upper + margin:
-        return False, (f"with time for one update only it scores {score:.1f}, where doing nothing and acting at random reach {upper:.1f} at best: "
-                       "what it scores with was not trained (weights or a ready-made controller in the file; or log_metrics is not called every update)")  # fmt: skip
-    return (
-        True,
-        f"with time for one update only it scores {score:.1f}; doing nothing and acting at random reach {upper:.1f} at best",
+    compared = (
+        f"with time for one update only it scores {score:.1f}, where doing nothing and acting at "
+        f"random reach {upper:.1f} at best"
+    )
+    if score <= upper + margin:
+        return True, compared
+    return False, (
+        f"{compared}: what it scores with was not trained (weights or a ready-made controller in "
+        "the file; or log_metrics is not called every update)"
     )

@@ -1,16 +1,17 @@
-"""Which runs may be compared: a run that got much less (or more) of the machine than its peers is repeated, not pooled."""
+"""Which runs may be compared: one that got another share of the machine than its peers is not."""
 
 import statistics
 from collections.abc import Sequence
 
 from autorl.records import MachineShare
 
-TOLERANCE = 0.90  # of the peers' median share; 30 runs of a quiet machine got .99 to 1.00 (benchmarks/LOG.md)
+# of the peers' median share; 30 runs of a quiet machine got .99 to 1.00 (benchmarks/LOG.md)
+TOLERANCE = 0.90
 MAX_GAP = 30.0  # seconds without a sample: the judge itself was stopped
 
 
 def is_steady(share: MachineShare, peers: Sequence[MachineShare]) -> tuple[bool, str]:
-    """Whether a run may be pooled with its peers (counted runs on the same machine), and if not, why."""
+    """Whether a run may be pooled with its peers (counted runs on the same machine), or why not."""
     if share.suspended_seconds > 1.0:
         return False, f"the machine slept for {share.suspended_seconds:.0f} s during it"
     if share.max_gap_seconds > MAX_GAP:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-VERSION = 2  # of the rules; a session's verdicts follow from its runs under one version (1: "standard", before adaptive)
+# of the rules; a session's verdicts follow from its runs under one version (1: "standard", before
+# adaptive)
+VERSION = 2
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -52,12 +52,18 @@ KEPT_VARIABLES = (
 )  # fmt: skip
 # What git says of a folder in which it does not work -> what we say.
 REFUSALS = {
-    "dubious ownership": "Git does not trust {0}, which belongs to another user: run `git config --global --add safe.directory {0}`.",
-    "not a git repository": "{0} is not in a git repository: run `git init`, then commit train.py and evaluate.py.",
-    "must be run in a work tree": "{0} is a bare repository or the inside of one: clone it and run autoRL in the clone.",
+    "dubious ownership": "Git does not trust {0}, which belongs to another user: "
+    "run `git config --global --add safe.directory {0}`.",
+    "not a git repository": "{0} is not in a git repository: "
+    "run `git init`, then commit train.py and evaluate.py.",
+    "must be run in a work tree": "{0} is a bare repository or the inside of one: "
+    "clone it and run autoRL in the clone.",
 }
 REPAIR = "fix that, then run the same command"
-NOBODY = 'Git does not know who you are: run `git config --global user.name "Your Name"` and `git config --global user.email you@example.org`.'
+NOBODY = (
+    'Git does not know who you are: run `git config --global user.name "Your Name"` and '
+    "`git config --global user.email you@example.org`."
+)
 
 REGULAR = (b"100644 blob", b"100755 blob")  # a file and an executable file
 Entries = dict[bytes, bytes]  # name -> b"mode kind hash"

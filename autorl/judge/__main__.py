@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, SandboxMode, to_json
+from autorl.report.progress import ProgressBars
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 
-MINUTES = 60
 PROJECT = Path(evaluate.__file__).resolve().parent
 
 
@@ -105,13 +104,13 @@ def run(job: Job) -> RunRecord:
     compile_packages()
     with (
         tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch,
-        _bar(job) as show,
+        ProgressBars() as bars,
     ):
         folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
         judge = launch(job, folder, pycache, PROJECT)
         try:
             while (record := collect(judge, folder, job)) is None:
-                show(read_progress(folder))
+                bars.progress([(job.env_id, read_progress(folder))])
                 time.sleep(0.1)
         except KeyboardInterrupt:
             judge.terminate()
@@ -124,58 +123,6 @@ def run(job: Job) -> RunRecord:
                 judge.wait()
                 run_dir.sweep(PROJECT)
         return record
-
-
-@contextlib.contextmanager
-def _bar(job: Job) -> Iterator[Any]:
-    """A progress bar with time left, return and steps per second; a plain line a minute where there is no terminal."""
-    if not sys.stderr.isatty():
-        last = [time.monotonic()]
-
-        def line(progress: Any) -> None:
-            if progress and time.monotonic() - last[0] >= MINUTES:
-                last[0] = time.monotonic()
-                print(
-                    f"{progress.phase}: {progress.elapsed:.0f} of {job.time_budget:.0f} s, {_figures(progress)}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=job.time_budget, figures="")
-
-        def show(progress: Any) -> None:
-            if progress:
-                bar.update(
-                    task,
-                    description=progress.phase,
-                    completed=min(progress.elapsed, job.time_budget),
-                    figures=_figures(progress),
-                )
-
-        yield show
-
-
-def _figures(progress: Any) -> str:
-    parts = []
-    if progress.episode_return is not None:
-        parts.append(f"return {progress.episode_return:.1f}")
-    if progress.step is not None:
-        parts.append(f"{progress.step:,} steps")
-    if progress.steps_per_second is not None:
-        parts.append(f"{progress.steps_per_second:,.0f} steps/s")
-    return "  ".join(parts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The order in which things happen: what is proposed, what runs, what it costs, and what follows."""
+"""The order of a session: what is proposed, what runs, what it costs, what follows."""
 
 from autorl.loop.loop import Loop
 

@@ -1,7 +1,7 @@
 """The runs under way: started, polled, ended, recovered, cancelled; what each was wanted for.
 
-A run is in the log before it exists, and its end before anything follows from it. What it does not do: choose which runs
-are wanted (decision/, confirm/), or wait.
+A run is in the log before it exists, and its end before anything follows from it. What it does not
+do: choose which runs are wanted (decision/, confirm/), or wait.
 """
 
 import time
@@ -55,7 +55,7 @@ class ActiveRuns:
 
     @property
     def room(self) -> bool:
-        """A free place, and money for it; with nothing under way the budget itself says what is missing."""
+        """A free place, and money; with nothing under way the budget says what is missing."""
         if len(self) >= self.places:
             return False
         return not self.active or self.budget.covers(
@@ -136,7 +136,7 @@ class ActiveRuns:
             self.start(want.attempt, want.purpose, "measure", index, want)
 
     def collect(self) -> None:
-        """Take in the runs that are over, in whatever order they come; another run's answer is none to this one."""
+        """Take in the runs that are over, in whatever order they come."""
         for active in list(self.active.values()):
             if (record := self.runner.poll(active.handle)) is None:
                 continue
@@ -149,7 +149,7 @@ class ActiveRuns:
             self._end(active.run, record)
 
     def cancel_all(self, why: str, keep_remote: bool) -> None:
-        """Stop every run and record it as interrupted; remote ones may go on and be fetched on resume."""
+        """Stop every run and record it as interrupted; remote ones may go on."""
         ended: list[tuple[Run, RunRecord]] = []
         for active in list(self.active.values()):
             record = self.runner.poll(active.handle)
@@ -161,7 +161,8 @@ class ActiveRuns:
         for run, record in ended:  # after the last is cancelled: the disk may refuse the first
             self._end(run, record)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
+    # ------------------
 
     def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
         s, cores = self.session.settings, self.cores[place]
@@ -197,7 +198,8 @@ class ActiveRuns:
             e.status == "interrupted" and e.rule not in (LOST, STOPPED) for e in ends
         ):
             raise Paused(
-                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside of it"
+                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside "
+                "of it"
                 f" ({ends[-1].reason}): see to that, then start again."
             )
 
@@ -209,7 +211,10 @@ class ActiveRuns:
             atomic_write(patch, diff.encode())
 
     def _end(self, run: Run, record: RunRecord) -> None:
-        """RunRecord -> event, once. A run that got much less machine than the others is repeated, not pooled."""
+        """RunRecord -> event, once.
+
+        A run that got much less machine than the others is repeated, not pooled.
+        """
         if run.record is not None:
             return
         if record.status == "ok" and not record.scored:

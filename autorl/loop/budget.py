@@ -1,7 +1,9 @@
-"""Money, journaled: each call's worst case is reserved before it is made and settled from its usage afterwards.
+"""Money, journaled: each call's worst case is reserved before it is made and settled from its usage
+afterwards.
 
-A ticket that is never settled (the process was killed, a stream was cut) counts at its worst case for ever, so the sum
-is never too small. What it does not do: know prices (the proposer and the runner do).
+A ticket that is never settled (the process was killed, a stream was cut) counts at its worst case
+for ever, so the sum is never too small. What it does not do: know prices (the proposer and the
+runner do).
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from autorl.session.events import Money, Note
 
 
 class SpendLimit:
-    """interfaces.Budget on a session: never more than `max_usd` dollars in all; None is no limit."""
+    """interfaces.Budget on a session: at most `max_usd` dollars in all; None is no limit."""
 
     def __init__(self, session: Session, max_usd: float | None = None):
         self.session, self.max_usd = session, max_usd
@@ -23,7 +25,8 @@ class SpendLimit:
             state = self.session.state
             if not self.covers(worst_usd):
                 raise Paused(
-                    f"${state.spent():.2f} are spent and {what} could cost ${worst_usd:.2f}, more than --max-usd"
+                    f"${state.spent():.2f} are spent and {what} could cost ${worst_usd:.2f}, more "
+                    "than --max-usd"
                     f" {self.max_usd:g} allows: raise it to go on."
                 )
             ticket = ticket or f"m{len(state.money) + 1}"

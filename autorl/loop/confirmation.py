@@ -1,4 +1,4 @@
-"""The confirmation: baseline and champion on fresh seeds, in turn, until both have their runs; then the claim."""
+"""The confirmation: baseline and champion in turn on fresh seeds; then the claim."""
 
 from autorl import decision
 from autorl.confirm import arms, make_claim, next_arm
@@ -49,7 +49,7 @@ class Confirmation:
         return bool(min(known["claim"]["runs"], known["claim"]["runs0"]) < self.wanted)
 
     def start(self) -> bool:
-        """The champion's controls, then one more run of whichever arm has fewer; when both are full, the claim."""
+        """The champion's controls, then runs of the arm that has fewer, then the claim."""
         session, state = self.session, self.session.state
         champion = decision.champion(session.decision)
         active = self.runs.wants

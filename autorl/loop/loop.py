@@ -1,9 +1,10 @@
 """The order: history -> Proposal -> commit -> Job -> RunRecord -> Verdict -> Row -> history.
 
-`Loop(session, proposer, runner, bounds, console).run()` researches until it is told to stop, runs out of its bounds, or
-cannot go on; it may be killed at any instant and started again. The log is written before the deed wherever the deed can
-be made again from it (a commit follows from its `attempt`, the branch from the verdicts), so starting again only has to
-do what is missing. This file knows the order and nothing else: no git, no statistics, no processes.
+`Loop(session, proposer, runner, bounds, console).run()` researches until it is told to stop, runs
+out of its bounds, or cannot go on; it may be killed at any instant and started again. The log is
+written before the deed wherever the deed can be made again from it (a commit follows from its
+`attempt`, the branch from the verdicts), so starting again only has to do what is missing. This
+file knows the order and nothing else: no git, no statistics, no processes.
 """
 
 import contextlib
@@ -100,10 +101,14 @@ class Loop:
         if isinstance(event, Note) and event.event in SHOWN_AT_ONCE:
             self.console.say(f"{event.event}: {event.detail}")
 
-    # -- the order ---------------------------------------------------------------------------------------------------
+    # -- the order ---------------------------------------------------------------------------------
+    # ------------------
 
     def run(self) -> int:
-        """Research. Returns the exit code: 0 done, 1 cannot go on, 3 paused, 130 stopped by a signal."""
+        """Research.
+
+        Returns the exit code: 0 done, 1 cannot go on, 3 paused, 130 stopped by a signal.
+        """
         self.session.record(Opened(pid=os.getpid(), why=self.session.recovered))
         reasons, code = [], 0
         try:
@@ -171,7 +176,8 @@ class Loop:
             with contextlib.suppress(Paused, OSError):
                 step()
 
-    # -- starting again ----------------------------------------------------------------------------------------------
+    # -- starting again
+    # ----------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
         """Do what the log says and a kill prevented."""
@@ -201,12 +207,13 @@ class Loop:
             band = sanity_band(session.settings.env_id)
             session.record(BaselineScores(band=band))
             self.console.say(
-                f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random {band['random']['mean']:.1f}"
+                f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random "
+                f"{band['random']['mean']:.1f}"
             )
         self.runs.recover()
 
     def _check_branch(self) -> None:
-        """The branch stands where we left it, or where the next move takes it (a kill came between)."""
+        """The branch stands where we left it, or where the next move takes it."""
         session, tip = self.session, self.session.state.tip
         there = session.repository.branch(session.tag)
         due = session.state.attempts[session.decision.incumbent].commit
@@ -214,7 +221,7 @@ class Loop:
             session.repository.move_branch(session.tag, due, tip)  # fails, and says what to do
 
     def _check_machine(self) -> None:
-        """Other hardware, or other versions of what a score depends on: nothing is pooled across."""
+        """Other hardware, or other versions of what a score depends on: calibrate again."""
         state, name, packages = self.session.state, machine_name(), scored_by()
         why = ""
         if name != state.hardware:
@@ -233,7 +240,8 @@ class Loop:
             )
             self.console.say(f"The session is {why}: the incumbent is calibrated again.")
 
-    # -- verdicts ----------------------------------------------------------------------------------------------------
+    # -- verdicts ----------------------------------------------------------------------------------
+    # ------------------
 
     def _settle(self) -> None:
         """Verdict -> log -> branch -> note; each step is made again if a kill came between."""
@@ -242,7 +250,8 @@ class Loop:
         if promoted := tuple(sorted(n for n in counted if not state.runs[n].steady)):
             session.record(RunsPromoted(runs=promoted))
             self.console.say(
-                "This machine has become slower and stays so: from here on runs are compared with each other only."
+                "This machine has become slower and stays so: from here on runs are compared with "
+                "each other only."
             )
         while len(state.verdicts) < len(session.decided):
             verdict = session.decided[len(state.verdicts)]
@@ -284,6 +293,7 @@ def _refused_by_machine(error: OSError) -> Paused:
     """A process that cannot be started, a folder that cannot be made: one sentence."""
     where = f" ({error.filename})" if error.filename else ""
     return Paused(
-        f"The machine refused{where}: {error.strerror or error}; see to that, then run the same command;"
+        f"The machine refused{where}: {error.strerror or error}; see to that, then run the same "
+        "command;"
         " everything up to here is kept."
     )

@@ -1,7 +1,9 @@
-"""Where ideas come in: superseded ones again, a person's from the inbox, the researcher's; accepted or refused.
+"""Where ideas come in: superseded ones again, a person's from the inbox, the researcher's; accepted
+or refused.
 
-`ProposalQueue.take()` never blocks: the researcher thinks in a thread of its own. Whatever is accepted is in the log
-before its commit exists, and the commit follows from the log. What it does not do: decide when an idea is wanted.
+`ProposalQueue.take()` never blocks: the researcher thinks in a thread of its own. Whatever is
+accepted is in the log before its commit exists, and the commit follows from the log. What it does
+not do: decide when an idea is wanted.
 """
 
 import threading
@@ -75,7 +77,7 @@ class ProposalQueue:
         return self._take_thought()
 
     def _retry(self, waiting: list[Attempt]) -> None:
-        """Superseded ideas again on top of the incumbent, as many as fit together; the others wait."""
+        """Superseded ideas again on top of the incumbent, as many as fit together."""
         attempts, first = self.session.state.attempts, waiting[0]
         source = attempts[self.session.decision.incumbent].source
         made: list[Attempt] = []
@@ -195,7 +197,7 @@ class ProposalQueue:
             )
 
     def pin(self, attempt: Attempt) -> None:
-        """The commit that follows from an attempt, reachable for ever; made again from the log if a kill came between."""
+        """The commit that follows from an attempt, reachable for ever; making it twice is once."""
         if attempt.commit:
             return
         session = self.session

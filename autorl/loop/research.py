@@ -76,7 +76,8 @@ class Research:
             minutes = self.bounds.hours * 60
             given = f"{self.bounds.hours:g} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
             nearly = (
-                f"{given} are nearly up: {left / 60:.0f} minutes are left, and a run and the confirmation take"
+                f"{given} are nearly up: {left / 60:.0f} minutes are left, and a run and the "
+                "confirmation take"
                 f" {need / 60:.0f}"
             )
             self.why = self.why or (f"{given} are up" if left <= one else nearly)

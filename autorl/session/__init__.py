@@ -1,4 +1,4 @@
-"""What a session knows: the event log on disk, the state that follows from it, and the proposals that wait in its inbox."""
+"""What a session knows: its event log, the state that follows from it, and its inbox."""
 
 from autorl.session.find import find_session, fold, journals, program, read_state
 from autorl.session.session import Session, open_session

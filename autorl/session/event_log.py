@@ -8,11 +8,13 @@ One event is one line of JSON that ends in its own checksum, written by one writ
 
     {"v":2,"type":"pinned","seq":4,"at":"2026-01-31T02:03:04Z","n":3,"commit":"…","crc":"9a0b1c2d"}
 
-An event that did not reach the disk whole never happened: a torn last line is cut, after a copy was put beside the log.
-A damaged line before the last is never guessed at: it is refused by number. A log of another version (`v`) is shown
-(`Follower`) and not continued.
+An event that did not reach the disk whole never happened: a torn last line is cut, after a copy was
+    put beside the log.
+A damaged line before the last is never guessed at: it is refused by number. A log of another
+version (`v`) is shown (`Follower`) and not continued.
 
-What it does not do: interpret events, lock (the caller holds the tag's lock; reading needs none), rotate.
+What it does not do: interpret events, lock (the caller holds the tag's lock; reading needs none),
+    rotate.
 """
 
 import contextlib
@@ -64,14 +66,16 @@ class EventLog:
             first: the first event of a new log; unused when there is one already.
 
         Raises:
-            UserError: no such session (and no first event), a damaged line, or a log of another version.
+            UserError: no such session (and no first event), a damaged line, or a log of another
+                version.
             Paused: the disk refuses.
         """
         data = _read_bytes(path)
         _refuse_other_version(data, path)
         events, length = parse(data, path)
         log = cls(path, len(events), length)
-        if not events:  # the first event comes with the file, whole: there is never an empty log to wonder about
+        # the first event comes with the file, whole: there is never an empty log to wonder about
+        if not events:
             if first is None:
                 raise UserError(
                     f"There is no session at {path.parent}: start one with the command `run`."
@@ -89,13 +93,15 @@ class EventLog:
         return log, events
 
     def append(self, event: Event) -> Event:
-        """Write one event; when this returns it is on the disk, when it raises there is no trace of it.
+        """Write one event; when this returns it is on the disk, when it raises there is no trace of
+        it.
 
         Returns:
             The event with its `seq` and `at`.
 
         Raises:
-            Paused: the disk is full (after two more tries), failing or read-only, or somebody else changed the file.
+            Paused: the disk is full (after two more tries), failing or read-only, or somebody else
+                changed the file.
         """
         if self._broken:
             raise Paused(self._broken)
@@ -125,7 +131,8 @@ class EventLog:
             event = msgspec.convert(_valid_text(msgspec.to_builtins(event)), type(event))
             return event, encode(event)
 
-    # -- the file ----------------------------------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------
+    # ------------------
 
     def _open_file(self) -> None:
         try:
@@ -167,7 +174,10 @@ class EventLog:
         except OSError:
             same = False
         if not same:
-            self._broken = f"{self.path} was moved, deleted or written by somebody else while the loop was using it: put it back as it was, then run the same command."
+            self._broken = (
+                f"{self.path} was moved, deleted or written by somebody else while the loop was "
+                "using it: put it back as it was, then run the same command."
+            )
             raise Paused(self._broken)
 
     def _keep_copy(self, tail: bytes) -> None:
@@ -177,8 +187,10 @@ class EventLog:
             number += 1
             copy = self.path.with_name(f"{self.path.name}.torn-{self.count}.{number}")
         atomic_write(copy, tail)
-        whole = f"{self.count} events are whole"
-        self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {whole}."
+        self.recovered = (
+            f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as "
+            f"{copy.name}; {self.count} events are whole."
+        )
 
     def _cut(self, tail: bytes) -> None:
         """Copy a torn tail beside the journal, then cut it."""
@@ -202,7 +214,10 @@ class EventLog:
 
 
 def encode(event: Event) -> bytes:
-    """One event as its line: version first, checksum last, newline. NaN and infinity become null: a missing value is missing."""
+    """One event as its line: version first, checksum last, newline.
+
+    NaN and infinity become null: a missing value is missing.
+    """
     body = b'{"v":%d,' % SCHEMA_VERSION + _encoder.encode(event)[1:]
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
 
@@ -216,14 +231,15 @@ def checked(line: bytes) -> bytes | None:
 
 
 def parse(data: bytes, path: Path, first: int = 0) -> tuple[list[AnyEvent], int]:
-    """The whole events of a log's bytes and the length in bytes that they fill; what follows is a torn tail.
+    """The whole events of a log's bytes and the length in bytes that they fill; what follows is a
+    torn tail.
 
     Args:
         first: the sequence number of the first line.
 
     Raises:
-        UserError: a damaged line that is not the torn last one; an event that is not known; sequence numbers out of
-            order.
+        UserError: a damaged line that is not the torn last one; an event that is not known;
+            sequence numbers out of order.
     """
     events: list[AnyEvent] = []
     length = 0
@@ -256,12 +272,13 @@ def parse(data: bytes, path: Path, first: int = 0) -> tuple[list[AnyEvent], int]
 
 def _damaged(number: int, path: Path, what: str) -> UserError:
     return UserError(
-        f"Line {number} of {path} {what}: restore the file from a copy, or start a new session with `--new`."
+        f"Line {number} of {path} {what}: restore the file from a copy, or start a new session "
+        "with `--new`."
     )
 
 
 def version(data: bytes) -> int:
-    """The version of a log that begins with these bytes; this one's when there is nothing to read it from."""
+    """The version of a log that begins with these bytes; this one's where they do not say."""
     match = re.match(rb'{"v":(\d{1,9}),', data)
     return int(match[1]) if match else SCHEMA_VERSION
 
@@ -272,8 +289,10 @@ def _refuse_other_version(data: bytes, path: Path) -> None:
     named = re.search(rb'"autorl":"([0-9A-Za-z.+-]{1,32})"', data.partition(b"\n")[0])
     writer = named[1].decode() if named else WRITTEN_BY.get(v, "of another version")
     raise UserError(
-        f"The session {path.parent.name!r} was written by autoRL {writer} (log version {v}); this is autoRL {__version__} (log version"
-        f" {SCHEMA_VERSION}): continue it with autoRL {writer}, or start a new one with --new; `status` and `report` still show it."
+        f"The session {path.parent.name!r} was written by autoRL {writer} (log version {v}); this "
+        f"is autoRL {__version__} (log version"
+        f" {SCHEMA_VERSION}): continue it with autoRL {writer}, or start a new one with --new; "
+        "`status` and `report` still show it."
     )
 
 
@@ -283,14 +302,15 @@ def _refuse_other_version(data: bytes, path: Path) -> None:
 
 
 class Follower:
-    """A log that another process may be writing, read on from where it was left; a half line is left alone."""
+    """A log that another process may be writing, read on from where it was left."""
 
     def __init__(self, path: Path):
         self.path = path
         self._inode, self._offset, self._count = 0, 0, 0
 
     def new(self) -> list[AnyEvent]:
-        """The events that have come since the last call; all of them at the first. Nothing is changed.
+        """The events that have come since the last call; all of them at the first. Nothing is
+        changed.
 
         Raises:
             UserError: a damaged line; the file was replaced by another.
@@ -300,7 +320,8 @@ class Follower:
                 info = os.fstat(file.fileno())
                 if self._count and (info.st_ino != self._inode or info.st_size < self._offset):
                     raise UserError(
-                        f"{self.path} was replaced while it was being read: run the same command again."
+                        f"{self.path} was replaced while it was being read: run the same command "
+                        "again."
                     )
                 file.seek(self._offset)
                 data = file.read()

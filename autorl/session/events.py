@@ -1,7 +1,8 @@
 """Everything that can become known in a session, one type for each kind of line in its journal.
 
-An event is written before anything follows from it. `seq` counts a journal's lines from 0 and is the only order; `at` is
-the wall clock, for people. A line of a type that is not here is refused (event_log.py), never skipped.
+An event is written before anything follows from it. `seq` counts a journal's lines from 0 and is
+the only order; `at` is the wall clock, for people. A line of a type that is not here is refused
+(event_log.py), never skipped.
 """
 
 from typing import Any
@@ -141,7 +142,7 @@ class BranchMoved(Event, frozen=True, tag="moved"):
 
 
 class EpochBegan(Event, frozen=True, tag="epoch"):
-    """Other hardware, or other packages: scores from before are not compared with those that follow."""
+    """Other hardware or packages: scores from before are not compared with later ones."""
 
     epoch: int
     why: str

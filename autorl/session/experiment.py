@@ -1,6 +1,8 @@
-"""What can be looked up about an experiment: diff, records, an extract of its metrics, the end of its log.
+"""What can be looked up about an experiment: diff, records, an extract of its metrics, the end of
+its log.
 
-Reads the files of runs that are over, bounded, as data. What it does not do: trust anything in them.
+Reads the files of runs that are over, bounded, as data. What it does not do: trust anything in
+them.
 """
 
 import difflib

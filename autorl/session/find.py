@@ -1,4 +1,7 @@
-"""Which sessions there are, and which one a person means. Reads without a lock and repairs nothing."""
+"""Which sessions there are, and which one a person means.
+
+Reads without a lock and repairs nothing.
+"""
 
 import datetime
 import re
@@ -12,12 +15,12 @@ from autorl.session.state import SessionState
 
 
 def program(root: Path) -> str:
-    """What a person types to start autoRL on the project in `root`: a checkout has agent_loop.py."""
+    """What a person types to start autoRL in `root`: a checkout has agent_loop.py."""
     return "uv run python agent_loop.py" if (root / "agent_loop.py").is_file() else "autorl"
 
 
 def safe_name(env_id: str) -> str:
-    """The folder name of an environment: `my_module:MyEnv-v0` and `ALE/Pong-v5` hold characters paths should not."""
+    """The folder name of an environment such as `my_module:MyEnv-v0` or `ALE/Pong-v5`."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", env_id)
 
 
@@ -36,19 +39,20 @@ def fold(events: Iterable[Event], state: SessionState | None = None) -> SessionS
 
 
 def read_state(path: Path) -> SessionState:
-    """A session's knowledge, read without a lock and without repairing anything (for status, report, wait)."""
+    """A session's knowledge, read without a lock; nothing is repaired."""
     return fold(Follower(path).new())
 
 
 def newest_unfinished(root: Path, env_id: str | None = None) -> Path | None:
-    """The journal of the newest session that has work left, on this environment where one is named."""
+    """The journal of the newest session with work left, on this environment if one is named."""
     folder = None if env_id is None else safe_name(env_id)
     found = (p for p in journals(root) if folder in (None, p.parent.parent.name))
     return next((p for p in found if not read_state(p).finished), None)
 
 
 def find_session(root: Path, tag: str | None, unfinished: bool = True) -> Path:
-    """The journal that a person means: by tag, else the newest unfinished one (where `unfinished`), else the newest one.
+    """The journal that a person means: by tag, else the newest unfinished one (where `unfinished`),
+    else the newest one.
 
     Raises:
         UserError: there is none.

@@ -1,7 +1,9 @@
-"""Proposals that a person or a coding agent leaves with `agent_loop.py try`: one JSON file each, oldest first.
+"""Proposals that a person or a coding agent leaves with `agent_loop.py try`: one JSON file each,
+oldest first.
 
-The loop looks here before it asks its researcher, so `try` works whether or not a loop is running. A file is removed
-once the journal holds its ticket. What it does not do: judge a proposal, or start anything.
+The loop looks here before it asks its researcher, so `try` works whether or not a loop is running.
+A file is removed once the journal holds its ticket. What it does not do: judge a proposal, or start
+anything.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""A session: one research branch on one environment, in results/<env>/<tag>/journal.jsonl. `session.record(event)` is the
-only way anything becomes known in it.
+"""A session: one research branch on one environment, in results/<env>/<tag>/journal.jsonl.
+`session.record(event)` is the only way anything becomes known in it.
 
-`open_session` makes a session or reads one back (which is resume), refuses what must be refused before the first run, and
-returns it locked. What it does not do: run anything.
+`open_session` makes a session or reads one back (which is resume), refuses what must be refused
+before the first run, and returns it locked. What it does not do: run anything.
 """
 
 import hashlib
@@ -95,7 +95,8 @@ class Session:
         """
         if harness_of(self.root) != self.state.about.harness:
             raise Paused(
-                "evaluate.py changed while this session was at work: put it back (git checkout -- evaluate.py),"
+                "evaluate.py changed while this session was at work: put it back (git checkout -- "
+                "evaluate.py),"
                 " then run the same command; everything up to here is kept."
             )
 
@@ -135,7 +136,8 @@ def check_disk(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         raise Paused(
-            f"Only {free / GIB:.1f} GiB of disk are free under {folder.name}/ and a run may need {MIN_FREE_BYTES / GIB:.0f}:"
+            f"Only {free / GIB:.1f} GiB of disk are free under {folder.name}/ and a run may need "
+            f"{MIN_FREE_BYTES / GIB:.0f}:"
             " make room, then start again; everything up to here is kept."
         )
 
@@ -151,20 +153,22 @@ def open_session(
     """Create or continue a session.
 
     Args:
-        settings: see `resolve_settings`; on continuing, the journal's own hold but for sandbox and cores.
+        settings: see `resolve_settings`; on continuing, the journal's own hold but for sandbox and
+            cores.
         new: one that exists is refused.
         seed: root of all training seeds of a new session.
 
     Raises:
-        UserError: repository, tag, train.py or harness cannot be used, or the journal does not lead to its own verdicts;
-            one sentence says why.
+        UserError: repository, tag, train.py or harness cannot be used, or the journal does not lead
+            to its own verdicts; one sentence says why.
     """
     repository = Repository(root)
     repository.check_tag(tag)
     path = next((p for p in journals(root) if p.parent.name == tag), None)
     if path is not None and new:
         raise UserError(
-            f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose another --tag."
+            f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose "
+            "another --tag."
         )
     first = None if path else _created(repository, root, tag, settings, seed)
     path = path or root / "results" / safe_name(settings.env_id) / tag / "journal.jsonl"
@@ -199,7 +203,8 @@ def _created(
     """The first event of a new session."""
     if repository.branch(tag) is not None or repository.pinned(tag):
         raise UserError(
-            f"The branch autoresearch/{tag} or its refs/autorl/{tag} exist but results/ holds no journal for them: choose"
+            f"The branch autoresearch/{tag} or its refs/autorl/{tag} exist but results/ holds no "
+            "journal for them: choose"
             f" another --tag, or delete them: git branch -D autoresearch/{tag}; git for-each-ref"
             f" --format='delete %(refname)' refs/autorl/{tag} | git update-ref --stdin"
         )
@@ -237,7 +242,8 @@ def _resume(session: Session, events: list[AnyEvent]) -> None:
     session.settings = replace(kept, sandbox=asked.sandbox, cores=asked.cores)
     if about.harness != harness_of(session.root):
         raise UserError(
-            f"evaluate.py has changed since the session {tag!r} began, so its scores could not be compared: start a new one"
+            f"evaluate.py has changed since the session {tag!r} began, so its scores could not be "
+            "compared: start a new one"
             " with --new."
         )
     _check_verdicts(session)
@@ -260,11 +266,13 @@ def _check_verdicts(session: Session) -> None:
         if reached == verdict:
             continue
         about = session.state.about
-        why = f"the rules (version {rules.VERSION}) reach {reached.outcome if reached else 'none'} there"
+        outcome = reached.outcome if reached else "none"
+        why = f"the rules (version {rules.VERSION}) reach {outcome} there"
         cure = "restore journal.jsonl from a copy"
         if about.rules != rules.VERSION:
-            cure = f"it was begun by autoRL {about.autorl} with rules of version {about.rules}: continue it with that"
+            cure = f"continue it with autoRL {about.autorl}, whose rules have version {about.rules}"
         raise UserError(
-            f"Verdict {number + 1} of the session {session.tag!r} ({verdict.outcome}, experiment {verdict.attempt}) does not"
+            f"Verdict {number + 1} of the session {session.tag!r} ({verdict.outcome}, experiment "
+            f"{verdict.attempt}) does not"
             f" follow from its runs: {why}. To go on, {cure}, or start a new session with --new."
         )

@@ -1,4 +1,4 @@
-"""What a session's runs have in common, and how it follows from what was typed, what was kept and what is usual."""
+"""What a session's runs have in common: what was typed, else what was kept, else what is usual."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,7 +38,8 @@ class Bounds:
 def resolve_settings(
     root: Path, typed: dict[str, Any], tag: str | None, new: bool = False
 ) -> tuple[str, Settings, bool]:
-    """The tag and the settings that a command means: what was typed, else what the session kept, else what is usual.
+    """The tag and the settings that a command means: what was typed, else what the session kept,
+    else what is usual.
 
     Args:
         typed: settings by name. Only the sandbox and the cores may change while a session lives.
@@ -62,24 +63,28 @@ def resolve_settings(
         settings = Settings(**usual | typed)
         if not 0 < settings.time_budget < float("inf"):
             raise UserError(
-                f"The budget must be more than 0 seconds, not {settings.time_budget:g}: give --budget 720, for example."
+                f"The budget must be more than 0 seconds, not {settings.time_budget:g}: give "
+                "--budget 720, for example."
             )
         if settings.num_eval_episodes < 1:
             raise UserError(
-                f"At least one evaluation episode is needed, not {settings.num_eval_episodes}: give --episodes 100,"
+                f"At least one evaluation episode is needed, not {settings.num_eval_episodes}: "
+                "give --episodes 100,"
                 " for example."
             )
         return tag, settings, False
     kept = from_json(Settings, created.settings)
     if typed.get("env_id", kept.env_id) != kept.env_id:
         raise UserError(
-            f"The tag {tag!r} belongs to {kept.env_id}: choose another --tag, or continue it with --env-id {kept.env_id}."
+            f"The tag {tag!r} belongs to {kept.env_id}: choose another --tag, or continue it with "
+            f"--env-id {kept.env_id}."
         )
     changed = {name: typed[name] for name in ("sandbox", "cores") if name in typed}
     for name, value in asdict(kept).items():
         if name not in changed and typed.get(name, value) != value:
             raise UserError(
-                f"The session {tag!r} was begun with {name.replace('_', ' ')} {value}, not {typed[name]}: leave the flag"
+                f"The session {tag!r} was begun with {name.replace('_', ' ')} {value}, not "
+                f"{typed[name]}: leave the flag"
                 " out to continue it, or start another with --new --tag NAME."
             )
     return tag, replace(kept, **changed), True

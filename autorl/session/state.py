@@ -1,6 +1,7 @@
 """What a session knows: its events, folded into attempts, runs, verdicts, money, rows.
 
-`state.apply(event)` for every event of the log *is* resume; nothing here reads a clock, a disk or another room's state.
+`state.apply(event)` for every event of the log *is* resume; nothing here reads a clock, a disk or
+another room's state.
 What it does not do: decide (decision/) or act (loop/).
 """
 
@@ -43,7 +44,7 @@ CONFIRM_SEEDS = 1_000_000  # seed indices from here on are never used for a deci
 
 
 def seed_for(root_seed: int, index: int) -> int:
-    """Training seed number `index` of a session: 31 bits of SHA-256, so that neighbours share nothing."""
+    """Training seed number `index`: 31 bits of SHA-256, so that neighbours share nothing."""
     digest = hashlib.sha256(f"{root_seed}:{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
@@ -138,7 +139,8 @@ class SessionState:
         assert self.created is not None, "no event was applied yet"
         return self.created
 
-    # -- events ------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
+    # ------------------
 
     @functools.singledispatchmethod
     def apply(self, event: Event) -> None:
@@ -239,7 +241,8 @@ class SessionState:
     def _(self, event: Closed) -> None:
         self.finished, self.ended = event.finished, event.why
 
-    # -- questions ---------------------------------------------------------------------------------------------------
+    # -- questions ---------------------------------------------------------------------------------
+    # ------------------
 
     def incumbent(self) -> Attempt | None:
         """The attempt that the research branch stands at."""
@@ -255,9 +258,11 @@ class SessionState:
         return [r for r in self.runs.values() if r.record is None]
 
     def waiting_retries(self, most: int) -> list[Attempt]:
-        """Superseded ideas to be made again in one attempt on top of what superseded them, oldest first, at most `most`.
+        """Superseded ideas to be made again in one attempt on top of what superseded them, oldest
+        first, at most `most`.
 
-        A person's idea is made again alone, and so is one that was in a common attempt that crashed.
+        A person's idea is made again alone, and so is one that was in a common attempt that
+        crashed.
         """
         alone, taken = set[int](), {n for r in self.refusals for n in r.retry_of}
         for a in self.attempts.values():
@@ -273,7 +278,7 @@ class SessionState:
         return [r for r in self.refusals if r.seq > self.fresh]
 
     def next_seed_index(self, first: int = 0) -> int:
-        """The smallest seed number that no finished run has used and no running one is using; interrupted ones give theirs back."""
+        """The smallest seed number that is free; interrupted runs give theirs back."""
         taken = {
             r.seed_index
             for r in self.runs.values()
@@ -297,7 +302,7 @@ class SessionState:
         return sum(self.money.values()) + sum(compute)
 
     def row(self, attempt: Attempt) -> Row:
-        """The attempt's line: its mean over scored, counted decision runs; a missing score stays missing."""
+        """The attempt's line: its mean over scored, counted decision runs."""
         runs = self.runs_of(attempt.n)
         crashed = attempt.verdict is not None and attempt.verdict.outcome == "crash"
         records = [r.record for r in runs if r.counted and r.record is not None]
