@@ -80,12 +80,12 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
 
 def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
     """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
-    from autorl.judge import episodes
+    from autorl.judge.episodes import Episodes
     from autorl.system import hardware
 
     seeds = list(range(1000, 1000 + episodes))
     started = time.monotonic()
-    with episodes.Episodes(env_id, seeds, len(hardware.affinity()), folder) as envs:
+    with Episodes(env_id, seeds, len(hardware.affinity()), folder) as envs:
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )
