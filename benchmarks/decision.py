@@ -33,6 +33,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
+import run_statistics
 from simulation import (
     BUDGETS,
     NULLS,
@@ -45,7 +46,7 @@ from simulation import (
     peer,
 )
 
-from autorl import evidence
+from autorl.confirm import stats as evidence
 from autorl.decision import (
     AttemptFact,
     Control,
@@ -232,7 +233,7 @@ def null(sessions: int) -> None:
                     )  # every attempt is as good as the baseline
                     arms = [[nature.run(0) for _ in range(5)] for _ in range(2)]
                     shown += evidence.claim(*arms).shown
-            low, high = evidence.wilson(shown, len(done))
+            low, high = run_statistics.wilson(shown, len(done))
             rate = f"{100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %"
             print(f"{world:<22} {len(done):>8} {claims:>7} {shown:>6} {rate}", flush=True)
 
@@ -313,7 +314,7 @@ def noise(path: Path) -> None:
         for f in files
     }
     scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]
-    pooled = evidence.spread(scores)
+    pooled = run_statistics.spread(scores)
     if pooled is None:
         raise SystemExit("two runs of one file are the least to measure a spread from")
     standard = [
@@ -322,14 +323,16 @@ def noise(path: Path) -> None:
         if len(a) > 2
         for x in a
     ]
-    skew = evidence.skewness(standard)
+    skew = run_statistics.skewness(standard)
     shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
     pair = (
-        evidence.seed_correlation(*([arms[f][s]["avg_return"] for s in shared] for f in files[:2]))
+        run_statistics.seed_correlation(
+            *([arms[f][s]["avg_return"] for s in shared] for f in files[:2])
+        )
         if len(files) > 1
         else None
     )
-    share = evidence.evaluation_share(
+    share = run_statistics.evaluation_share(
         [r["std_return"] for r in rows if r["avg_return"] is not None],
         rows[0]["episodes"],
         pooled.s,

@@ -21,9 +21,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from autorl.looking import print_evidence
 from autorl.proposers.constants import constants, rewrite
 from noops import TAG, repository, research, runs, verdicts
+
+from autorl.cli.status import print_evidence
 
 ENV_ID = "InvertedDoublePendulum-v5"
 BAD = {"LEARNING_RATE": 2e-5, "UPDATE_EPOCHS": 1, "NUM_STEPS": 256}

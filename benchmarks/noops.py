@@ -21,7 +21,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
-from autorl import evidence
+import run_statistics
 
 ENV_ID = "InvertedPendulum-v5"
 TAG = "night"
@@ -124,7 +124,7 @@ def aa(candidates: int) -> None:
     events = session(candidates, confirm_runs=5, seed=1, crippled=False)
     count = Counter(v["outcome"] for v in verdicts(events))
     kept, tried = count["keep"], count["keep"] + count["discard"] + count["crash"]
-    low, high = evidence.wilson(kept, tried)
+    low, high = run_statistics.wilson(kept, tried)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     print(
         f"baseline: mean {base['mean']:.1f}, sd {base['sd'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all"
@@ -163,7 +163,7 @@ def planted(sessions: int) -> None:
             f"session {k}: baseline {base['mean']:.1f} (sd {base['sd'] or 0.0:.1f}); the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, mean {found[-1]['mean'] if found else None}",
             flush=True,
         )
-    low, high = evidence.wilson(kept, sessions)
+    low, high = run_statistics.wilson(kept, sessions)
     print(
         f"kept {kept} of {sessions} ({100 * low:.0f} to {100 * high:.0f} %), after {sum(spent) / max(1, len(spent)):.1f} runs of its own; still kept at the end {champion}; nulls kept {nulls} of {6 * sessions}"
     )

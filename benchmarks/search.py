@@ -23,9 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import run_statistics
 from autorl.proposers.constants import Constant, constants, rewrite
 
-from autorl import decision, evidence
+from autorl import decision
 from autorl.proposers.search import SearchProposer
 from autorl.records import Edit, History, Proposal, Row
 
@@ -222,7 +223,7 @@ def main() -> None:
                     )
                     share, (low, high) = (
                         wins / options.nights,
-                        evidence.wilson(wins, options.nights),
+                        run_statistics.wilson(wins, options.nights),
                     )
                     better, margin = interval(
                         [a - b for a, b in zip(gains["search"], gains[side], strict=True)]

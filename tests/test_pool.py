@@ -12,7 +12,8 @@ from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
 from autorl.errors import Paused
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.records import Job, Progress, RunRecord, from_json, to_json
+from autorl.records import Job, RunRecord, from_json, to_json
+from autorl.runners.base import Runs
 from autorl.runners.scripted import read_script, scores
 from autorl.session import Bounds, SessionState, Settings, open_session
 
@@ -49,11 +50,14 @@ def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
     assert best > 15.0
 
 
-class Recorder:
-    """A interfaces.Runner that only writes down what it is given, and stops the loop when its places are full."""
+class Recorder(Runs):
+    """A runner that only writes down what it is given, and stops the loop when its places are full."""
 
-    def __init__(self, name: str, screen: Quiet):
-        self.name, self.places, self.screen = name, 2, screen
+    name = "recorder"
+
+    def __init__(self, rented: bool, screen: Quiet):
+        super().__init__(2)
+        self.owns_cores, self.screen = not rented, screen
         self.jobs: list[Job] = []
 
     def start(self, job: Job, folder: Path) -> str:
@@ -65,23 +69,17 @@ class Recorder:
     def poll(self, handle: str) -> RunRecord | None:
         return None
 
-    def progress(self, handle: str) -> Progress | None:
-        return None
-
-    def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        return False
-
     def cancel(self, handle: str) -> None:
         pass
 
 
-def places_of(name: str, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
+def places_of(rented: bool, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
     """(cores, threads, GPU) of two runs at once."""
     site, screen = Site.new(folder / "a night", ideas(), BASELINE), Quiet()
     session = open_session(
         site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1
     )
-    runner = Recorder(name, screen)
+    runner = Recorder(rented, screen)
     try:
         screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(), screen)
         assert screen.loop.run() == 130
@@ -95,7 +93,7 @@ def test_runs_side_by_side_get_cores_and_a_gpu_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    (one, threads, gpu), (other, _, other_gpu) = places_of("local", tmp_path)
+    (one, threads, gpu), (other, _, other_gpu) = places_of(False, tmp_path)
     assert (
         one
         and other
@@ -109,7 +107,7 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert places_of("modal", tmp_path) == [((), 0, ""), ((), 0, "")]
+    assert places_of(True, tmp_path) == [((), 0, ""), ((), 0, "")]
 
 
 # -- rented places: the whole loop over the stand-in for Modal -------------------------------------------------------

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from autorl.judge import sandbox
@@ -192,6 +193,7 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
             cwd=PROJECT,
             capture_output=True,
             text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(msgspec.__file__).parent.parent)},
         )
         assert done.stdout.split() == ["mine", "False", "json"], done.stderr
     finally:

@@ -66,7 +66,9 @@ def test_stop_from_another_terminal_is_one_signal(long_run, forge):
 
 def test_a_second_loop_is_refused_by_pid_and_the_first_goes_on(long_run, forge):
     site, process = long_run
-    code, _, err = forge.run(site.repo, site.argv(), site.env)
+    argv = site.argv()
+    argv[argv.index("--budget") + 1] = "60"
+    code, _, err = forge.run(site.repo, argv, site.env)
     assert code == 2 and f"pid {process.pid}" in err
     assert not process.ended.is_set() and children_in(site.folder)
 

@@ -4,29 +4,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autorl.ledger import Attempt, Ledger
 from ground import ENV_ID, EPISODES, Site
 from unreliable import Quiet
 
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.records import Job, Progress, RunRecord
-from autorl.session import Bounds, Settings, open_session
+from autorl.records import Job, RunRecord
+from autorl.runners.base import Runs
+from autorl.session import Attempt, Bounds, SessionState, Settings, open_session
 
 BASELINE = "A = 0\nB = 0\nC = 0\n"
 WORTH = {"A": 14.0, "B": 9.0, "C": 11.0}
 PLACES = 3
 
 
-class Side:
-    """A records.Runner whose runs end together, in the order in which they were started.
+class Side(Runs):
+    """A runner whose runs end together, in the order in which they were started.
 
     A run scores 100 and what its lines are worth; the baseline's differ by up to 8.
     """
 
-    name, places = "scripted", PLACES
+    name, invents_scores = "side by side", True
 
     def __init__(self, apart: bool):
+        super().__init__(PLACES)
         self.apart = apart  # B and C crash together
         self.jobs: dict[str, Job] = {}
         self.polls = 0
@@ -57,17 +58,11 @@ class Side:
             told["control"] = {"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0}
         return RunRecord("ok", env_id=job.env_id, seed=job.seed, **told)
 
-    def progress(self, handle: str) -> Progress | None:
-        return None
-
-    def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        return False
-
     def cancel(self, handle: str) -> None:
         pass
 
 
-def researched(folder: Path, edits: dict[str, str], apart: bool = False) -> Ledger:
+def researched(folder: Path, edits: dict[str, str], apart: bool = False) -> SessionState:
     """Three ideas at once, each one replacement of a line; the first is kept."""
     ideas = [
         {"title": name, "edits": [{"search": f"{old}\n", "replace": f"{new}\n"}]}
@@ -81,14 +76,14 @@ def researched(folder: Path, edits: dict[str, str], apart: bool = False) -> Ledg
         Loop(session, Replay(site.ideas), Side(apart), bounds, screen).run()
     finally:
         session.close()
-    return site.ledger()
+    return site.state()
 
 
-def second(ledger: Ledger) -> list[Attempt]:
+def second(state: SessionState) -> list[Attempt]:
     """The attempts that make superseded ideas again."""
-    assert [a.title for a in ledger.attempts.values() if a.n and not a.again] == ["A", "B", "C"]
-    assert [ledger.attempts[n].state for n in (1, 2, 3)] == ["", "superseded", "superseded"]
-    return [a for a in ledger.attempts.values() if a.again]
+    assert [a.title for a in state.attempts.values() if a.n and not a.retry_of] == ["A", "B", "C"]
+    assert [state.attempts[n].outcome for n in (1, 2, 3)] == ["keep", "superseded", "superseded"]
+    return [a for a in state.attempts.values() if a.retry_of]
 
 
 @pytest.fixture
@@ -100,40 +95,40 @@ def fitting() -> dict[str, str]:
 def test_superseded_ideas_that_fit_are_made_again_in_one_attempt(
     tmp_path: Path, fitting: dict[str, str]
 ) -> None:
-    ledger = researched(tmp_path, fitting)
-    (both,) = second(ledger)
-    assert (both.again, both.title, both.parent) == ((2, 3), "B + C", 1)
+    state = researched(tmp_path, fitting)
+    (both,) = second(state)
+    assert (both.retry_of, both.title, both.parent) == ((2, 3), "B + C", 1)
     assert both.source == "A = 1\nB = 1\nC = 1\n"
     assert both.verdict is not None
     assert both.verdict.outcome == "keep"
-    assert ledger.tip == both.commit
+    assert state.tip == both.commit
 
 
 def test_ideas_that_do_not_fit_together_are_made_again_one_by_one(tmp_path: Path) -> None:
     edits = {"A = 0": "A = 1", "B = 0": "B = 1", "B = 0\nC = 0": "B = 0\nC = 1"}
-    ledger = researched(tmp_path, edits)
-    one, other, *_ = second(ledger)
-    assert (one.again, one.source) == ((2,), "A = 1\nB = 1\nC = 0\n")
-    assert (other.again, other.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
+    state = researched(tmp_path, edits)
+    one, other, *_ = second(state)
+    assert (one.retry_of, one.source) == ((2,), "A = 1\nB = 1\nC = 0\n")
+    assert (other.retry_of, other.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
 
 
 def test_an_idea_that_does_not_fit_any_more_is_refused_with_a_reason(tmp_path: Path) -> None:
     edits = {"A = 0": "A = 1", "A = 0\nB = 0": "A = 0\nB = 1", "C = 0": "C = 1"}
-    ledger = researched(tmp_path, edits)
-    (one,) = second(ledger)
-    assert (one.again, one.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
-    (refusal,) = ledger.refusals
-    assert refusal["again"] == [2]
-    assert "not in train.py" in refusal["reason"]
+    state = researched(tmp_path, edits)
+    (one,) = second(state)
+    assert (one.retry_of, one.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
+    (refusal,) = state.refusals
+    assert refusal.retry_of == (2,)
+    assert "not in train.py" in refusal.reason
 
 
 def test_ideas_that_crash_together_are_made_again_alone(
     tmp_path: Path, fitting: dict[str, str]
 ) -> None:
-    ledger = researched(tmp_path, fitting, apart=True)
-    both, *alone = second(ledger)
+    state = researched(tmp_path, fitting, apart=True)
+    both, *alone = second(state)
     assert both.verdict is not None
     assert both.verdict.outcome == "crash"
-    assert [a.again for a in alone] == [(2,), (3,)]
+    assert [a.retry_of for a in alone] == [(2,), (3,)]
     assert alone[0].verdict is not None
     assert alone[0].verdict.outcome == "keep"

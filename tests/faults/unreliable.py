@@ -23,6 +23,7 @@ from ground import ENV_ID, EPISODES, Site  # noqa: E402
 from autorl.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, Progress, RunRecord  # noqa: E402
+from autorl.runners.base import Runs  # noqa: E402
 from autorl.runners.scripted import ScriptedRunner  # noqa: E402
 from autorl.session import Bounds, Settings, open_session  # noqa: E402
 
@@ -49,13 +50,15 @@ def ideas() -> list[dict]:
     return rows
 
 
-class Unreliable:
+class Unreliable(Runs):
     """A interfaces.Runner: a scripted one behind a bad post office."""
 
     name = "scripted"
+    invents_scores = True
 
     def __init__(self, seed: int):
-        self.inner, self.places, self.rng = ScriptedRunner(PLACES), PLACES, random.Random(seed)
+        super().__init__(PLACES)
+        self.inner, self.rng = ScriptedRunner(PLACES), random.Random(seed)
         self.order: list[str] = []  # as started
         self.held: dict[str, tuple[RunRecord, float]] = {}  # done, but still in the post until then
         self.delivered: list[RunRecord] = []
@@ -97,9 +100,6 @@ class Unreliable:
 
     def progress(self, handle: str) -> Progress | None:
         return self.inner.progress(handle)
-
-    def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        return False
 
     def cancel(self, handle: str) -> None:
         self.held.pop(handle, None)
