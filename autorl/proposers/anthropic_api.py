@@ -33,9 +33,9 @@ OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above
 
 # The fields of the API's usage that are billed.
 BILLED = (
-    "input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens "
-    "cache_creation inference_geo"
-).split()
+    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+    "cache_creation", "inference_geo",
+)  # fmt: skip
 
 # What only a person can solve, by HTTP status: the API's name for it, what is wrong, what to do.
 HOPELESS = {
@@ -251,6 +251,7 @@ class Api:
         raise failure
 
     def _pause_if_hopeless(self, failure: anthropic.APIStatusError, said: str) -> None:
+        """Raise Paused when only a person can help; the error within a stream has status 200."""
         kind, status = failure.type or "", failure.status_code
         code = failure.error_code or ""
         if "credit balance" in said or any(
@@ -259,17 +260,14 @@ class Api:
             status = 402
         for hopeless, (name, wrong, remedy) in HOPELESS.items():
             if status == hopeless or kind == name:
-                break
-        else:
-            # An error within a stream has status 200: its kind tells.
-            if kind not in ("invalid_request_error", "request_too_large") and (
-                not 400 <= status < 500 or status in (408, 409, 425, 429)
-            ):
-                return
-            wrong, remedy = "The API refused the request", "choose another --model or update autoRL"
-            said = f"{status}: {said}"
-        wrong = wrong.format(model=self.model)
-        raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
+                wrong = wrong.format(model=self.model)
+                raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
+        passing = not 400 <= status < 500 or status in (408, 409, 425, 429)
+        if kind in ("invalid_request_error", "request_too_large") or not passing:
+            raise Paused(
+                f"The API refused the request ({status}: {said}); "
+                "choose another --model or update autoRL, then run the same command again."
+            )
 
     def _delay(self, attempt: int, told: float | None) -> float:
         """Seconds until the next attempt: exponential backoff, or as long as told.

@@ -37,8 +37,10 @@ from autorl.report import results_tsv
 from autorl.system.faults import effect
 from autorl.system.files import read_regular
 
-# Variables that are passed on where set.
-ENVIRONMENT = "PATH HOME USER LOGNAME SHELL LANG LC_ALL LC_CTYPE TERM TMPDIR TZ".split()
+ENVIRONMENT = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR",
+    "TZ",
+)  # fmt: skip
 MAX_SOURCE_BYTES = 1 * MIB  # of the train.py taken
 MAX_OUTPUT_BYTES = 64 * MIB  # printed before the command is stopped
 GRACE_SECONDS = 5.0  # between asking a process group to end and killing it

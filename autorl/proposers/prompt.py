@@ -24,9 +24,10 @@ MAX_DIFF, MAX_LOG, MAX_METRICS = 8_000, 4_000, 3_000  # characters of one experi
 
 # Shown first, in this order, where train.py reports them.
 DIAGNOSTICS = (
-    "approx_kl clipfrac explained_variance entropy policy_loss value_loss grad_norm policy_mu "
-    "policy_sigma sps episode_return episode_length learning_rate num_updates"
-).split()
+    "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_loss", "value_loss",
+    "grad_norm", "policy_mu", "policy_sigma", "sps", "episode_return", "episode_length",
+    "learning_rate", "num_updates",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------
