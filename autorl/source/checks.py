@@ -1,11 +1,11 @@
-"""The static look at a proposed train.py, before any run: a net, not a wall.
+"""The static check of a proposed train.py, before any run.
 
     why = vet(source, known_keys)   # "" or one sentence
     ast_key(source)                 # same key = same program: identical code is pooled
 
 It turns away what cannot run, what was measured already and the plainest ways to bring a result
-along. A determined author gets past it: the controls of the judge and a person reading the diff are
-behind it. Pure; runs nothing.
+along. A determined author can pass it; then the controls of the judge and a person who reads the
+diff remain. Pure; runs nothing.
 """
 
 import ast
