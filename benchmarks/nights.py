@@ -21,7 +21,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from autorl.proposers.constants import constants, rewrite
+from autorl.proposers.search_space import constants, rewrite
 from noops import TAG, repository, research, runs, verdicts
 
 from autorl.cli.status import print_evidence

@@ -1,4 +1,4 @@
-"""The Claude researcher through the real SDK, over real HTTP, against the scripted server; money in a real journal."""
+"""The Claude researcher: real SDK, real HTTP, the scripted server; money in a real journal."""
 
 import pytest
 from api_server import KEY, ApiServer, Message, propose, thinking, tool

@@ -42,7 +42,10 @@ def agent(tmp_path: Path):
     return make
 
 
-IMPROVE = "source = Path('train.py').read_text()\nPath('train.py').write_text(source.replace('3e-4', '1e-3'))\n"
+IMPROVE = """
+source = Path('train.py').read_text()
+Path('train.py').write_text(source.replace('3e-4', '1e-3'))
+"""
 
 
 def ask(proposer: CommandProposer, books: Books, **more):
@@ -60,13 +63,8 @@ def test_the_edited_file_is_the_proposal(agent, books, private_tmp):
 
 
 def test_the_idea_file_names_it(agent, books):
-    proposal = ask(
-        agent(
-            IMPROVE
-            + "Path('idea.md').write_text('# lr x3\\n\\napprox_kl is tiny\\nso the steps are timid\\n')\nprint('noise')\n"
-        ),
-        books,
-    )
+    idea = "# lr x3\n\napprox_kl is tiny\nso the steps are timid\n"
+    proposal = ask(agent(f"{IMPROVE}Path('idea.md').write_text({idea!r})\nprint('noise')\n"), books)
     assert (
         proposal.title == "lr x3"
         and proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
@@ -85,7 +83,8 @@ seen = Path({str(seen)!r}); seen.mkdir()
 (seen / 'listing').write_text('\\n'.join(sorted(str(p) for p in Path('.').rglob('*'))))
 (seen / 'history.tsv').write_text(Path('history.tsv').read_text())
 (seen / 'experiment').write_text(Path('experiments/6.txt').read_text())
-(seen / 'mode').write_text(oct(os.stat('evaluate.py').st_mode & 0o777) + ' ' + oct(os.stat('.').st_mode & 0o777))
+modes = [oct(os.stat(name).st_mode & 0o777) for name in ('evaluate.py', '.')]
+(seen / 'mode').write_text(' '.join(modes))
 (seen / 'where').write_text(os.getcwd())
 """
     ask(agent(look + IMPROVE), books)
@@ -120,7 +119,8 @@ def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
     monkeypatch.setenv("AGENT_KEY", "secret-2")
     monkeypatch.setenv("AUTORL_TIME_BUDGET", "3")
     seen = tmp_path / "environ"
-    dump = f"Path({str(seen)!r}).write_text('\\n'.join(f'{{k}}={{v}}' for k, v in os.environ.items()))\n"
+    lines = r"'\n'.join(f'{k}={v}' for k, v in os.environ.items())"
+    dump = f"Path({str(seen)!r}).write_text({lines})\n"
     ask(agent(dump + IMPROVE), books)
     assert (
         "secret" not in seen.read_text()
@@ -178,7 +178,12 @@ def test_only_train_py_is_taken(agent, books, tmp_path):
         if (tmp_path / "repo").exists()
         else {"evaluate.py": b"TIME_BUDGET = 720\n"}
     )
-    vandal = "os.chmod('evaluate.py', 0o644); Path('evaluate.py').write_text('cheat'); Path('extra.py').write_text('x'); Path('../beside.py').write_text('x')\n"
+    vandal = """
+os.chmod('evaluate.py', 0o644)
+Path('evaluate.py').write_text('cheat')
+Path('extra.py').write_text('x')
+Path('../beside.py').write_text('x')
+"""
     proposal = ask(agent(vandal + IMPROVE), books)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3")
     assert {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()} == before
@@ -276,7 +281,8 @@ def test_a_checkout_that_changed_meanwhile_is_reported(agent, books, tmp_path):
     checkout = Repository(repo)
     ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
     assert not any("checkout changed" in note for note in books.notes)
-    meddle = f"Path({str(repo / 'train.py')!r}).write_text('# mine now, and longer than it was before\\n' * 3)\n"
+    mine = "# mine now, and longer than it was before\n" * 3
+    meddle = f"Path({str(repo / 'train.py')!r}).write_text({mine!r})\n"
     proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
     assert (
         "mine now" not in proposal.source

@@ -1,4 +1,4 @@
-"""What the Claude researcher costs: every call priced, bounded before it is made, and never above the limit."""
+"""What the Claude researcher costs: every call priced, bounded before it is made, within limits."""
 
 import itertools
 import random

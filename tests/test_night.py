@@ -1,9 +1,10 @@
-"""Nights through the command line: a short one, and one of forty experiments with every fault an API may have.
+"""Sessions through the command line: a short one, and one of forty experiments and API faults.
 
-    PYTHONPATH=. python tests/test_night.py   # prints the night: summary, spend ledger, one conversation as sent and received
+    PYTHONPATH=. python tests/test_night.py   # prints summary, spend ledger, one conversation
 
-Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The process is killed
-with -9 while it waits for an answer, and paused by a refused key; the same command goes on each time.
+Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The
+process is killed with -9 while it waits for an answer, and paused by a refused key; the same
+command goes on each time.
 """
 
 import ast
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,14 @@ from researching import UNUSABLE, hand_price
 pytestmark = pytest.mark.timeout(1200)
 SCRIPT = re.compile(r"^SCRIPT = .*$", re.MULTILINE)
 SOON = {"retry-after": "0.05"}
+OVERLOADED = Status(529, "overloaded_error", headers=SOON)
+NO_KEY = Status(401, "authentication_error", "invalid x-api-key")
+BROKEN = [Status(500, headers=SOON), Status(503, headers=SOON), Status(502, "", headers=SOON)]
+LOOKS = [
+    Message([thinking("look"), tool("list_experiments", {"first": 1, "last": 9})]),
+    Message([tool("read_experiment", {"n": 4})]),
+    Message([tool("read_train_py", {})]),
+]
 
 
 def incumbent_of(body: dict[str, Any]) -> str:
@@ -99,17 +109,17 @@ class Night:
 
     def short(self) -> dict[int, list[Any]]:
         return {
-            1: [Status(529, "overloaded_error", headers=SOON), UNUSABLE["malformed input"]],
+            1: [OVERLOADED, UNUSABLE["malformed input"]],
             2: [lambda body: idea(2, body, cut_after=9), MISS],
             3: [self.kill],
-            4: [Status(401, "authentication_error", "invalid x-api-key")],
+            4: [NO_KEY],
         }
 
     def whole(self) -> dict[int, list[Any]]:
         return {
             2: [Status(429, "rate_limit_error", headers=SOON)] * 3,
-            4: [Status(529, "overloaded_error", headers=SOON)] * 5,
-            6: [Status(500, headers=SOON), Status(503, headers=SOON), Status(502, "", headers=SOON)],
+            4: [OVERLOADED] * 5,
+            6: BROKEN,
             8: [Drop()],
             10: [lambda body: idea(10, body, cut_after=9)],
             11: [self.kill],
@@ -125,12 +135,12 @@ class Night:
             22: [REFUSED["not Python"], REFUSED["unchanged"], REFUSED["equal but for a comment"]],
             23: [REFUSED["too large"], REFUSED["NUL"], REFUSED["CRLF"]],
             24: [REFUSED["BOM"], REFUSED["another path"]],
-            26: [Message([thinking("look"), tool("list_experiments", {"first": 1, "last": 9})]), Message([tool("read_experiment", {"n": 4})]), Message([tool("read_train_py", {})])],
-            27: [Status(401, "authentication_error", "invalid x-api-key")],  # pauses
-            29: [Message([broken_tool("propose_experiment", '{"title": 1}')]), Status(529, "overloaded_error", headers=SOON)],
+            26: LOOKS,
+            27: [NO_KEY],  # pauses
+            29: [Message([broken_tool("propose_experiment", '{"title": 1}')]), OVERLOADED],
             33: [Message([text("")], "end_turn"), Drop()],
             35: [self.kill, lambda body: idea(35, body, cut_after=3)],
-        }  # fmt: skip
+        }
 
     def kill(self, body: dict[str, Any]) -> Drop:
         """The loop dies while it waits for this answer."""
@@ -167,36 +177,13 @@ class Morning:
 
 def spend_the_night(folder: Path, experiments: int) -> Morning:
     """Run the loop until it is done, starting it again whenever it ended early."""
-    repo, night, sittings = (
-        make_repo(folder / "repo", TOYS / "train_scripted.py"),
-        Night(experiments),
-        [],
+    repo = make_repo(folder / "repo", TOYS / "train_scripted.py")
+    night, sittings = Night(experiments), []
+    options = (
+        "--tag night --env-id Pendulum-v1 --budget 20 --episodes 3 --runner scripted "
+        f"--proposer claude --experiments {experiments} --max-usd 60 --seed 5 --rigor bold"
     )
-    command = [
-        sys.executable,
-        "agent_loop.py",
-        "run",
-        "--tag",
-        "night",
-        "--env-id",
-        "Pendulum-v1",
-        "--budget",
-        "20",
-        "--episodes",
-        "3",
-    ]
-    command += [
-        "--runner",
-        "scripted",
-        "--proposer",
-        "claude",
-        "--experiments",
-        str(experiments),
-        "--max-usd",
-        "60",
-        "--seed",
-        "5",
-    ]
+    command = [sys.executable, "agent_loop.py", "run", *options.split()]
     with ApiServer(default=night.answer) as server:
         env = clean_env(folder) | {
             "ANTHROPIC_BASE_URL": server.url,
@@ -355,15 +342,14 @@ def summary(morning: Morning) -> str:
         f"{i:>7}  {code:>9}  {err.strip().splitlines()[-1] if err.strip() else ''}"
         for i, (code, err) in enumerate(morning.sittings, 1)
     ]
-    outcomes = [e["verdict"]["outcome"] for e in morning.of("verdict")]
-    lines.append(f"\nverdicts: { ({o: outcomes.count(o) for o in sorted(set(outcomes))}) }")
+    outcomes = Counter(e["verdict"]["outcome"] for e in morning.of("verdict"))
+    lines.append(f"\nverdicts: {dict(outcomes)}")
     lines.append(
-        f"API attempts: {len(morning.exchanges)}, replies sent whole: {sum(e.whole for e in morning.exchanges)}"
+        f"API attempts: {len(morning.exchanges)}, "
+        f"replies sent whole: {sum(e.whole for e in morning.exchanges)}"
     )
-    events = [e["event"] for e in morning.of("note")]
-    lines.append(
-        f"notes: { ({o: events.count(o) for o in sorted(set(events))}) }; ideas given up: {len(morning.of('refused'))}"
-    )
+    notes = Counter(e["event"] for e in morning.of("note"))
+    lines.append(f"notes: {dict(notes)}; ideas given up: {len(morning.of('refused'))}")
     money = morning.of("money")
     lines.append("\nspend ledger: settled by, calls, US dollars")
     settled = [e for e in money if e["op"] == "settle"]
@@ -381,15 +367,9 @@ def summary(morning: Morning) -> str:
     lines.append("\none conversation, as sent (texts cut at 1500 characters) and received:")
     for message in last.body["messages"]:
         for block in message["content"]:
-            said = (
-                block.get("text")
-                or block.get("content")
-                or block.get("thinking")
-                or json.dumps(block.get("input"))
-            )
-            lines.append(
-                f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}"
-            )
+            said = next(block[k] for k in ("text", "content", "thinking", "input") if k in block)
+            head = " ".join([message["role"], block["type"], block.get("name", "")]).strip()
+            lines.append(f"--- {head}\n{str(said)[:1500]}")
     lines += ["--- received", *(json.dumps(event) for event in last.events)]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The Claude researcher through a bad night of the API: what passes is waited out, what only a person can mend pauses."""
+"""The Claude researcher when the API fails: it waits, or pauses where only a person can help."""
 
 import itertools
 import re
@@ -120,7 +120,7 @@ def test_silence_counts_as_a_cut(server, books, claude):
         (Status(413, "request_too_large", "too large"), "413"),
     ],
 )
-def test_what_only_a_person_can_mend_pauses_at_once(fault, says, server, books, claude):
+def test_what_only_a_person_can_fix_pauses_at_once(fault, says, server, books, claude):
     server.add(fault, GOOD)
     with pytest.raises(Paused) as pause:
         claude(server).propose(history(), books.budget)

@@ -1,6 +1,6 @@
-"""Classical search and hybrid: constants found, edits exact, nothing tried twice, crashes never a number, better than chance."""
+"""Classical search and hybrid: nothing tried twice, no number for a crash, better than chance."""
 
-import itertools
+import json
 import math
 import os
 import random
@@ -9,172 +9,42 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from test_search_space import SOURCE
 
 from autorl.errors import ProposerError
 from autorl.proposers.gaussian_process import improvement
 from autorl.proposers.hybrid import HybridProposer
 from autorl.proposers.search import SearchProposer, _bounded, ledger, noise_variance
-from autorl.proposers.search_space import Dimension, constants, default_dimension, rewrite, show
-from autorl.records import History, Proposal, Row
+from autorl.proposers.search_space import constants
+from autorl.records import History, Proposal, Row, to_json
 from autorl.source.edits import apply_edits
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-SOURCE = '''"""Docstring with FAKE = 1 in it."""
-import evaluate
-LEARNING_RATE = 3e-4  # [1e-5, 1e-2] log; Adam
-LR = 3e-4
-NUM_EPOCHS: int = 10  # [1, 20]
-GAMMA = 0.99
-BATCH = 128  # {64, 128, 256}
-ENT_COEF = 0.0
-LOG_STD = -0.5
-WIDTH = 48
-SEED = 1
-EPS = 1e-8
-FLAG = True
-TARGET_KL = 0.02  # fixed
-A = B = 3.0
-PAIR = (1, 2)
-TWICE = 1.0
-TWICE = 2.0
-GROWN = 1.0
-GROWN *= 2
-# fixed: CLIP, OTHER
-CLIP = 0.2
-lower = 5.0
-def f():
-    INNER = 3.0
-'''
+Params = dict[int, tuple[tuple[str, float], ...]]
 
 
 def history(
-    source: str, rows: tuple[Row, ...] = (), params: dict[int, tuple[tuple[str, float], ...]] | None = None, incumbent: int = 0,
-    vet: Callable[[str], str] = lambda s: "", source_of: Callable[[int], str] | None = None, seed: int = 0,
-) -> History:  # fmt: skip
-    return History(
-        "Toy-v0",
-        60.0,
-        10,
-        "2 cores",
-        "",
-        source,
-        incumbent,
-        rows,
-        vet=vet,
-        params=params or {},
-        source_of=source_of,
-        seed=seed,
-    )
+    source: str,
+    rows: tuple[Row, ...] = (),
+    params: Params | None = None,
+    incumbent: int = 0,
+    **more: Any,
+) -> History:
+    facts = ("Toy-v0", 60.0, 10, "2 cores", "")
+    return History(*facts, source, incumbent, rows, params=params or {}, **more)
 
 
-def row(n: int, score: float | None, status: str = "discard", **more: object) -> Row:
-    return Row(n, f"{n:07x}", score, status, "", **more)  # type: ignore[arg-type]
+def row(n: int, score: float | None, status: str = "discard", **more: Any) -> Row:
+    return Row(n, f"{n:07x}", score, status, "", **more)
 
 
-# -- constants -------------------------------------------------------------------------------------------------------
-
-
-def test_constants_are_those_a_person_would_tune() -> None:
-    assert list(constants(SOURCE)) == [
-        "LEARNING_RATE",
-        "LR",
-        "NUM_EPOCHS",
-        "GAMMA",
-        "BATCH",
-        "ENT_COEF",
-        "LOG_STD",
-        "WIDTH",
-    ]
-
-
-def test_bounds_come_from_the_comment_else_from_name_and_value() -> None:
-    found = {name: c.dimension for name, c in constants(SOURCE).items()}
-    assert found["LEARNING_RATE"] == Dimension(1e-5, 1e-2, "log")
-    assert found["LR"] == Dimension(3e-4 / 4, 3e-4 * 4, "log")
-    assert found["NUM_EPOCHS"] == Dimension(1, 20, "linear", integer=True)
-    assert (
-        found["GAMMA"].scale == "log1m"
-        and found["GAMMA"].low == pytest.approx(0.96)
-        and found["GAMMA"].high == pytest.approx(0.9975)
-    )
-    assert found["BATCH"].choices == (64, 128, 256) and found["BATCH"].integer
-    assert (found["LOG_STD"].low, found["LOG_STD"].high) == (-1.5, 0.5)
-    assert found["WIDTH"] == Dimension(12, 192, "log", integer=True)
-
-
-@pytest.mark.parametrize(
-    "comment", ["# [3, 1]", "# [a, b] log", "# [0, 1] log", "# {64}", "# []", "# [1e-5 1e-2]"]
-)
-def test_a_comment_that_is_no_range_falls_back_to_the_default(comment: str) -> None:
-    assert constants(f"X = 0.5  {comment}\n")["X"].dimension == default_dimension("X", 0.5)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("GAMMA", 0.99), ("WIDTH", 64), ("LR", 3e-4), ("BONUS", 0.0), ("OFFSET", -2.0), ("N", 1)],
-)
-def test_defaults_hold_the_value_and_room_on_a_side(name: str, value: float) -> None:
-    dimension = default_dimension(name, value)
-    assert (
-        dimension is not None
-        and dimension.low <= value <= dimension.high
-        and dimension.low < dimension.high
-    )
-
-
-@pytest.mark.parametrize("value", [0, -3, 1e-8])
-def test_switches_and_guards_are_left_alone(value: float) -> None:
-    assert default_dimension("X", value) is None
-
-
-def test_every_value_stays_within_bounds_and_survives_being_written() -> None:
-    rng = random.Random(0)
-    for name, constant in constants(SOURCE).items():
-        low, high = constant.dimension.x_bounds
-        for x in [low, high, *(rng.uniform(low, high) for _ in range(200))]:
-            value = constant.dimension.to_value(x)
-            assert constant.dimension.low <= value <= constant.dimension.high, name
-            text = show(value, constant.dimension.integer)
-            assert float(text) == value and (
-                ("." in text or "e" in text) != constant.dimension.integer
-            ), (name, text)
-
-
-def test_not_python_has_no_constants() -> None:
-    assert constants("LR = = 3\n") == {} and constants("LR = 3e-4\n\x00") == {}
-
-
-# -- edits -----------------------------------------------------------------------------------------------------------
-
-LOOKALIKE = "ACTOR_LR = 3e-4\nLR = 3e-4\nif True:\n    LR2 = 1\n    LR = 3e-4\n\nLR3 = 3e-4 # α, [1e-5, 1e-2] log\r\nN = 8; M = 12\n"
-
-
-@pytest.mark.parametrize(
-    "source", [LOOKALIKE, LOOKALIKE * 1 + LOOKALIKE.replace("LR", "XR"), SOURCE, "A = 1.5"]
-)
-def test_edits_are_exact_unique_and_all_that_changes(source: str) -> None:
-    known = constants(source)
-    for count in range(1, min(3, len(known)) + 1):
-        for names in itertools.combinations(known, count):
-            changes = {n: known[n].dimension.high for n in names}
-            wanted, edits = rewrite(source, changes)
-            assert apply_edits(source, edits) == wanted
-            after = constants(wanted)
-            assert {n: c.value for n, c in after.items()} == {
-                n: changes.get(n, c.value) for n, c in known.items()
-            }
-            old, new = source.split("\n"), wanted.split("\n")
-            assert len(old) == len(new)
-            assert {i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b} <= {
-                known[n].line for n in names
-            }
-
-
-# -- proposals -------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------
+# Proposals
+# ---------------------------------------------------------------------------
 
 
 def play(
@@ -253,17 +123,17 @@ def test_the_same_ledger_gives_the_same_proposal_in_another_process() -> None:
     _, now = play(SOURCE, lambda v: -abs(math.log(v["LEARNING_RATE"] / 1e-3)), 12)
     here = SearchProposer(3).propose(now)
     again = SearchProposer(3).propose(now)
-    code = (
-        "import sys, json; from autorl.records import *; from autorl.proposers.search import SearchProposer\n"
-        "d = json.load(sys.stdin); rows = tuple(from_json(Row, r) for r in d['rows'])\n"
-        "params = {int(n): tuple((a, b) for a, b in p) for n, p in d['params'].items()}\n"
-        "h = History('Toy-v0', 60.0, 10, '', '', d['source'], d['incumbent'], rows, params=params)\n"
-        "print(SearchProposer(3).propose(h).title)"
-    )
-    import json
-
-    from autorl.records import to_json
-
+    code = """
+import json, sys
+from autorl.proposers.search import SearchProposer
+from autorl.records import History, Row, from_json
+d = json.load(sys.stdin)
+rows = tuple(from_json(Row, r) for r in d["rows"])
+params = {int(n): tuple((a, b) for a, b in p) for n, p in d["params"].items()}
+facts = ("Toy-v0", 60.0, 10, "", "")
+now = History(*facts, d["source"], d["incumbent"], rows, params=params)
+print(SearchProposer(3).propose(now).title)
+"""
     data = json.dumps(
         {
             "rows": to_json(list(now.rows)),
@@ -272,15 +142,23 @@ def test_the_same_ledger_gives_the_same_proposal_in_another_process() -> None:
             "incumbent": now.incumbent,
         }
     )
+    other = {"PYTHONHASHSEED": "77", "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
-        [sys.executable, "-c", code], input=data, capture_output=True, text=True, cwd=PROJECT, timeout=120,
-        env=os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        input=data,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        timeout=120,
+        env=os.environ | other,
+    )
     assert here is not None and here == again
     assert done.stdout.strip() == here.title, done.stderr
 
 
-# -- what it learns from ---------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------
+# What it learns from
+# ---------------------------------------------------------------------------
 
 
 def test_a_crash_is_like_the_worst_measured_score_and_never_zero() -> None:
@@ -411,7 +289,9 @@ def test_the_shipped_train_py_is_tunable_and_stays_python() -> None:
         compile(apply_edits(source, proposal.edits), "train.py", "exec")
 
 
-# -- hybrid ----------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------
+# Hybrid
+# ---------------------------------------------------------------------------
 
 
 class Scripted:

@@ -9,11 +9,13 @@ What it does not do: know what is asked or answered (claude.py), or the prices (
 """
 
 import contextlib
+import email.utils
 import functools
 import itertools
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,14 +34,10 @@ MAX_TOKENS = 32_000  # of one reply, thinking included
 OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above
 
 # The fields of the API's usage that are billed.
-BILLED = [
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "cache_creation",
-    "inference_geo",
-]
+BILLED = (
+    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+    "cache_creation", "inference_geo",
+)  # fmt: skip
 
 # What only a person can solve, by HTTP status: the API's name for it, what is wrong, what to do.
 HOPELESS = {
@@ -62,7 +60,6 @@ class Reply:
     stop_reason: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     opened: bool = False  # the API began to answer, so it may bill
-    complete: bool = False
     problem: str = ""  # why it cannot go into the conversation; its content is empty then
     usd: float = 0.0
     seconds: float = 0.0  # waiting for the API, outages not included
@@ -99,7 +96,6 @@ class Api:
         self.price = price_of(model)
         self.max_wait_seconds = max_wait_seconds
         self.backoff_seconds, self.backoff_cap_seconds = backoff_seconds, backoff_cap_seconds
-        self._random = random.Random()
         timeout = anthropic.Timeout(read_timeout, connect=min(30.0, read_timeout))
         try:
             self._client = client = anthropic.Anthropic(
@@ -133,21 +129,22 @@ class Api:
             except BaseException as error:
                 failure = error
             seconds = time.monotonic() - started
-            usd, settled = self._price_reply(reply, failure, worst)
-            told_usage = {"model": self.model, "seconds": round(seconds, 3), "settled": settled}
-            budget.settle(ticket, usd, {**reply.usage, **told_usage})
+            complete = failure is None and bool(reply.stop_reason)
+            usd, settled = self._price(reply, complete, failure, worst)
+            details = {"model": self.model, "seconds": round(seconds, 3), "settled": settled}
+            budget.settle(ticket, usd, {**reply.usage, **details})
             total_usd, total_seconds = total_usd + usd, total_seconds + seconds
-            if failure is None and reply.complete:
+            if complete:
                 break
-            trouble, told = self._diagnose(failure)
-            delay = self._delay(attempt, told)
+            trouble, asked = self._diagnose(failure)
+            delay = self._delay(attempt, asked)
             if waited + delay > self.max_wait_seconds:
                 raise Paused(
                     f"The API has not answered for {waited / HOURS:.1f} hours ({trouble}); "
                     "run the same command again when it does."
                 )
-            as_told = "" if told is None else " (as told)"
-            budget.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_told}")
+            as_asked = "" if asked is None else " (as the API asks)"
+            budget.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_asked}")
             self._wait(delay)
             waited += delay
         reply.usd, reply.seconds = total_usd, total_seconds
@@ -175,7 +172,6 @@ class Api:
                     reply.usage.update(_billed(event.usage))
                     if event.delta.stop_details is not None:
                         category = event.delta.stop_details.category
-        reply.complete = bool(reply.stop_reason)
         for _, block in sorted(blocks.items()):
             if "partial_json" in block:
                 try:
@@ -206,23 +202,21 @@ class Api:
         for block in reply.content:
             if block["type"] == "tool_use" and not isinstance(block["input"], dict):
                 why = f" ({block['input']})" if isinstance(block["input"], Exception) else ""
-                name = prompt.one_line(str(block["name"]), 60)
-                return (
-                    f"The input of your tool call {name} was not a JSON object{why}. Call it again."
-                )
+                what = f"The input of your tool call {prompt.one_line(block['name'], 60)}"
+                return f"{what} was not a JSON object{why}. Call it again."
             try:
                 json.dumps(block, ensure_ascii=False).encode()
             except (UnicodeEncodeError, RecursionError):
                 return "Your last reply held characters that are no Unicode text. Answer again."
         return ""
 
-    def _price_reply(
-        self, reply: Reply, failure: BaseException | None, worst: float
+    def _price(
+        self, reply: Reply, complete: bool, failure: BaseException | None, worst: float
     ) -> tuple[float, str]:
         """(US dollars, how they were found) for one attempt."""
         if self.price is None:
             return 0.0, "no price known"
-        if reply.complete:
+        if complete:
             return usage_usd(self.price, reply.usage), "usage"
         refused = isinstance(failure, anthropic.APIStatusError)
         if not reply.opened and (refused or _never_sent(failure)):
@@ -234,7 +228,7 @@ class Api:
         return min(worst, usage_usd(self.price, full)), "upper bound"
 
     def _diagnose(self, failure: BaseException | None) -> tuple[str, float | None]:
-        """(what went wrong, seconds told to wait) when waiting may help.
+        """(what went wrong, seconds that the API asks for) when waiting may help.
 
         Raises:
             Paused: only a person can help.
@@ -255,39 +249,33 @@ class Api:
         raise failure
 
     def _pause_if_hopeless(self, failure: anthropic.APIStatusError, said: str) -> None:
+        """Raise Paused when only a person can help; the error within a stream has status 200."""
         kind, status = failure.type or "", failure.status_code
-        code = failure.error_code or ""
-        if "credit balance" in said or any(
-            w in code for w in ("spend_limit", "billing", "on_hold")
-        ):
+        if re.search("spend_limit|billing|on_hold", failure.error_code or ""):
             status = 402
-        known = (
-            (wrong, remedy)
-            for hopeless, (name, wrong, remedy) in HOPELESS.items()
-            if status == hopeless or kind == name
-        )
-        if (found := next(known, None)) is None:
-            # An error within a stream has status 200: its kind tells.
-            if kind not in ("invalid_request_error", "request_too_large") and (
-                not 400 <= status < 500 or status in (408, 409, 425, 429)
-            ):
-                return
-            found = ("The API refused the request", "choose another --model or update autoRL")
-            said = f"{status}: {said}"
-        wrong, remedy = found
-        wrong = wrong.format(model=self.model)
-        raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
+        if "credit balance" in said:
+            status = 402
+        for hopeless, (name, wrong, remedy) in HOPELESS.items():
+            if status == hopeless or kind == name:
+                wrong = wrong.format(model=self.model)
+                raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
+        passing = not 400 <= status < 500 or status in (408, 409, 425, 429)
+        if kind in ("invalid_request_error", "request_too_large") or not passing:
+            raise Paused(
+                f"The API refused the request ({status}: {said}); "
+                "choose another --model or update autoRL, then run the same command again."
+            )
 
-    def _delay(self, attempt: int, told: float | None) -> float:
-        """Seconds until the next attempt: exponential backoff, or as long as told.
+    def _delay(self, attempt: int, asked: float | None) -> float:
+        """Seconds until the next attempt: exponential backoff, or what the API asks for.
 
-        With jitter, so that many clients do not come back at once; never sooner than told.
+        With jitter, so that many clients do not come back at once; never sooner than asked.
         """
         growth = 2.0 ** min(attempt - 1, 60)
-        if told is None:
+        if asked is None:
             longest = min(self.backoff_cap_seconds, self.backoff_seconds * growth)
-            return longest * self._random.uniform(0.5, 1.0)
-        return told + min(30.0, 0.1 * told + 0.05 * growth) * self._random.random()
+            return longest * random.uniform(0.5, 1.0)
+        return asked + min(30.0, 0.1 * asked + 0.05 * growth) * random.random()
 
     def _check_stop(self) -> None:
         if self.should_stop():
@@ -307,11 +295,14 @@ def _billed(usage: Any) -> dict[str, Any]:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds of retry-after-ms or retry-after, None without either."""
+    """Seconds of retry-after-ms or retry-after (a number or a date), None without either."""
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name, "")
         with contextlib.suppress(ValueError):
-            seconds = float(headers.get(name, "")) * scale
-            if 0 <= seconds < math.inf:
+            if value.endswith("GMT"):
+                date = email.utils.parsedate_to_datetime(value)
+                return max(0.0, date.timestamp() - time.time())
+            if 0 <= (seconds := float(value) * scale) < math.inf:
                 return seconds
     return None
 

@@ -1,15 +1,12 @@
 """The researcher on the Anthropic API: a short conversation with tools that ends in one proposal.
 
     export ANTHROPIC_API_KEY=...
-    uv run python agent_loop.py run                          # chosen by itself when a key is set
-    uv run python agent_loop.py run --model claude-opus-5-5 --max-usd 20
+    uv run python agent_loop.py run --max-usd 20      # claude is the default when a key is set
 
 Each proposal is a conversation of its own: the ledger, the incumbent's train.py and the task go in;
 the model may look at earlier experiments through tools; `propose_experiment` ends it. Edits that
-miss, or that the harness refuses, go back with the reason.
-
-What it does not do: run anything, touch a file, or let a reply change a setting. The text is built
-in prompt.py; calls, money and outages are in anthropic_api.py, prices in prices.py.
+miss, or that the harness refuses, go back with the reason. What it does not do: run anything, touch
+a file, or let a reply change a setting.
 """
 
 import dataclasses
@@ -25,7 +22,7 @@ from autorl.source.edits import apply_edits, edits_from
 
 DEFAULT_MODEL = "claude-opus-5-5"
 MAX_MISSES = 3  # refused proposals that are explained back
-MAX_LOOKS = 12  # looks before it is told to propose
+MAX_LOOKS = 12  # looks before it must propose
 
 
 def _text(description: str) -> dict[str, Any]:
@@ -134,11 +131,10 @@ class ClaudeProposer:
                     raise ProposerError(
                         f"The researcher looked {looks} times and proposed nothing."
                     )
+                answers = [_look(use, history) for use in uses]
                 if looks > MAX_LOOKS:
                     enough = "Enough looking: call propose_experiment now."
                     answers = [_error(use, enough) for use in uses]
-                else:
-                    answers = [_look(use, history) for use in uses]
             else:
                 try:
                     proposal = read_proposal(uses[0]["input"], history)
@@ -162,12 +158,10 @@ class ClaudeProposer:
         """The first request: everything up to the incumbent's train.py stays in the cache."""
         # An experiment outlives the five-minute cache.
         cached = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-        blocks, recent = prompt.ledger_blocks(history)
-        lasting = [*blocks, prompt.incumbent_text(history)]
-        opening: list[dict[str, Any]] = [{"type": "text", "text": text} for text in lasting]
-        opening[-1] |= cached
-        tail = f"{prompt.tail_text(history, recent)}\n\n{prompt.task_text(history)}"
-        opening.append({"type": "text", "text": tail})
+        opening: list[dict[str, Any]] = [
+            {"type": "text", "text": text} for text in prompt.opening_texts(history)
+        ]
+        opening[-2] |= cached
         request: dict[str, Any] = {
             "model": self.model,
             "max_tokens": MAX_TOKENS,
@@ -187,10 +181,7 @@ class ClaudeProposer:
 def _misuse(uses: list[dict[str, Any]]) -> str:
     """What is wrong with the tool calls of a reply, taken together; "" when nothing is."""
     if not uses:
-        return (
-            "Your reply had no tool call. "
-            "Act through a tool: call propose_experiment with one idea."
-        )
+        return "Your reply had no tool call. Call propose_experiment with one idea."
     if len(uses) > 1 and any(use["name"] == "propose_experiment" for use in uses):
         return (
             "Your reply called several tools at once. "

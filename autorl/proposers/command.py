@@ -1,19 +1,16 @@
 """Any coding agent as the researcher: a command that edits train.py in an exported copy.
 
-    uv run python agent_loop.py run --proposer command \\
-        --command 'claude -p --permission-mode acceptEdits'
     uv run python agent_loop.py run --proposer command --command 'codex exec -' \\
         --pass-env OPENAI_API_KEY
 
-For each proposal a fresh private folder is filled with train.py, program.md, evaluate.py (for
-reference), history.tsv, history.json and experiments/*.txt; the command runs there with the prompt
-on standard input. When it ends by itself, the text of train.py is the proposal and everything else
-in the folder is thrown away. A title may be left in idea.md (first line the title, the rest the
-reason) or as the first line of output.
+For each proposal a fresh private folder is filled with what the agent may read; the command runs
+there with the prompt on standard input. When it ends by itself, the text of train.py is the
+proposal and everything else in the folder is thrown away. A title may be left in idea.md (first
+line the title, the rest the reason) or as the first line of output.
 
-What it does not do: confine the command. It runs with the user's own rights, in its own process
-group, with an environment of a few named variables: keys reach it only through `pass_env`. Nor does
-it know what the command costs.
+What it does not do: know what the command costs, or confine it. The command runs with the user's
+own rights, in its own process group, with an environment of a few named variables: keys reach it
+only through `pass_env`.
 """
 
 import contextlib
@@ -37,20 +34,10 @@ from autorl.report import results_tsv
 from autorl.system.faults import effect
 from autorl.system.files import read_regular
 
-# Variables that are passed on where set.
-ENVIRONMENT = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TERM",
-    "TMPDIR",
+ENVIRONMENT = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR",
     "TZ",
-]
+)  # fmt: skip
 MAX_SOURCE_BYTES = 1 * MIB  # of the train.py taken
 MAX_OUTPUT_BYTES = 64 * MIB  # printed before the command is stopped
 GRACE_SECONDS = 5.0  # between asking a process group to end and killing it

@@ -16,29 +16,18 @@ from collections.abc import Iterable, Sequence
 from autorl.records import Experiment, History, Row, RunRecord
 
 BLOCK = 10  # experiments in a frozen block
-RECENT = 5  # at least so many stay out of the blocks and are told in full
+RECENT = 5  # at least so many stay out of the blocks and are shown in full
 FOLD = 50  # experiments folded into the digest at once
 UNFOLDED = 40  # frozen experiments that stay as one line each
 
 MAX_DIFF, MAX_LOG, MAX_METRICS = 8_000, 4_000, 3_000  # characters of one experiment's parts
 
 # Shown first, in this order, where train.py reports them.
-DIAGNOSTICS = [
-    "approx_kl",
-    "clipfrac",
-    "explained_variance",
-    "entropy",
-    "policy_loss",
-    "value_loss",
-    "grad_norm",
-    "policy_mu",
-    "policy_sigma",
-    "sps",
-    "episode_return",
-    "episode_length",
-    "learning_rate",
-    "num_updates",
-]
+DIAGNOSTICS = (
+    "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_loss", "value_loss",
+    "grad_norm", "policy_mu", "policy_sigma", "sps", "episode_return", "episode_length",
+    "learning_rate", "num_updates",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------
@@ -131,7 +120,7 @@ def session_text(history: History) -> str:
 
 
 def ledger_blocks(history: History) -> tuple[list[str], Sequence[Row]]:
-    """The frozen part of the ledger as blocks of text, and the rows told in full after it."""
+    """The frozen part of the ledger as blocks of text, and the rows shown in full after it."""
     rows = history.rows
     decided = next((i for i, row in enumerate(rows) if row.status == "running"), len(rows))
     frozen = max(0, (decided - RECENT) // BLOCK * BLOCK)
@@ -210,12 +199,12 @@ def diagnostics_line(record: RunRecord) -> str:
         parts.append(f"trained {seconds:.4g} s, {steps} steps, {updates} updates")
         if record.total_timesteps and seconds > 0:
             parts[-1] += f", {record.total_timesteps / seconds:.4g} steps/s"
-    told = record.diagnostics
-    names = [name for name in DIAGNOSTICS if name in told]
+    values = record.diagnostics
+    names = [name for name in DIAGNOSTICS if name in values]
     names += sorted(
-        n for n in told if n not in names and re.fullmatch(r"[\w./-]{1,32}", n, re.ASCII)
+        n for n in values if n not in names and re.fullmatch(r"[\w./-]{1,32}", n, re.ASCII)
     )
-    reported = [f"{n}={told[n]:.4g}" for n in names[:24] if isinstance(told[n], (int, float))]
+    reported = [f"{n}={values[n]:.4g}" for n in names[:24] if isinstance(values[n], (int, float))]
     if reported:
         parts.append("training says: " + " ".join(reported))
     if record.reason:
@@ -252,12 +241,18 @@ def experiment_text(experiment: Experiment) -> str:
 # ---------------------------------------------------------------------------
 
 
-def incumbent_text(history: History) -> str:
-    """The incumbent's file."""
-    return (
+def opening_texts(history: History) -> list[str]:
+    """The parts of the opening message; all but the last stay when only rows are added."""
+    blocks, recent = ledger_blocks(history)
+    incumbent = (
         f"The incumbent is experiment {history.incumbent}. "
         f"Its train.py, which your edits apply to:\n{fenced(history.train_source)}"
     )
+    task = (
+        f"# Your task\nPropose experiment {upcoming(history)}: one idea, with your reason for it. "
+        "Look first where it pays, then call propose_experiment once."
+    )
+    return [*blocks, incumbent, f"{tail_text(history, recent)}\n\n{task}"]
 
 
 def tail_text(history: History, recent: Sequence[Row]) -> str:
@@ -286,14 +281,6 @@ def experiment_of(history: History, n: int) -> Experiment | None:
     with contextlib.suppress(LookupError, ValueError, OSError):
         return history.experiment(n) if history.experiment is not None and history.rows else None
     return None
-
-
-def task_text(history: History) -> str:
-    """The task for a researcher that acts through tools."""
-    return (
-        f"# Your task\nPropose experiment {upcoming(history)}: one idea, with your reason for it. "
-        "Look first where it pays, then call propose_experiment once."
-    )
 
 
 def upcoming(history: History) -> int:

@@ -27,7 +27,7 @@ class Replay:
     """The rows of `path` from number `consumed` on.
 
     Raises:
-        UserError: the file cannot be read, or a row (its number is told) is no proposal.
+        UserError: the file cannot be read, or a row is no proposal; its number is given.
     """
 
     name = "replay"

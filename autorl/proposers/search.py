@@ -2,16 +2,13 @@
 
     uv run python agent_loop.py run --proposer search
 
-What a constant is and where it may go: search_space.py. Every proposal changes one to three
-constants of the *incumbent*, as exact edits. A pool of settings is drawn, in part by Optuna's
-multivariate TPE (Bergstra et al. 2011; https://arxiv.org/abs/2304.11127), in part around the
-incumbent and anywhere within the bounds; a small Gaussian process that knows how noisy a run is
-picks the one with the largest expected improvement (gaussian_process.py). Both are warm-started
-from the ledger: what every earlier attempt set, by whomever, and its score.
-
-State lives in the ledger alone: the same history gives the same proposal, in any process. A crashed
-attempt ranks with the worst measured one and has no score of its own; a running one is only
-remembered, so that it is not repeated.
+Every proposal changes one to three constants of the *incumbent*, as exact edits. A pool of settings
+is drawn, in part by Optuna's multivariate TPE (Bergstra et al. 2011;
+https://arxiv.org/abs/2304.11127), in part around the incumbent and anywhere within the bounds; a
+small Gaussian process picks the one with the largest expected improvement. Both are warm-started
+from the ledger: what every earlier attempt set, by whomever, and its score. State lives in the
+ledger alone: the same history gives the same proposal, in any process. A crashed attempt ranks with
+the worst measured one; a running one is only remembered, so that it is not repeated.
 
 What it does not do: change structure, or propose a set of values twice. `benchmarks/search.py`
 compares it with chance.
@@ -171,15 +168,15 @@ def candidates(
         effects = ["Unknown."] * len(pool)
     else:
         pool = np.vstack([pool, _draw_tpe(known, trials, here, rng)])
-        told = [t for t in trials if t.score is not None or t.crashed]
-        scores = _bounded([t.score for t in told])
-        runs = np.array([t.runs for t in told], float)
-        points = np.array([_units(known, t.values) for t in told])
+        modelled = [t for t in trials if t.score is not None or t.crashed]
+        scores = _bounded([t.score for t in modelled])
+        runs = np.array([t.runs for t in modelled], float)
+        points = np.array([_units(known, t.values) for t in modelled])
         expected, difference, deviation = improvement(points, scores, runs, noise, pool, here)
         order = np.argsort(-expected, kind="stable")
         why = (
             f"Of {len(pool)} settings near and far this has the largest expected improvement, "
-            f"by a model of {len(told)} attempts, of"
+            f"by a model of {len(modelled)} attempts, of"
         )
         effects = [
             f"{d:+.3g} ± {s:.2g} in avg_return against the incumbent, by that model."
