@@ -21,10 +21,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
-from autorl.proposers.search_space import constants, rewrite
 from noops import TAG, repository, research, runs, verdicts
 
 from autorl.cli.status import print_evidence
+from autorl.proposers.search_space import constants, rewrite
 
 ENV_ID = "InvertedDoublePendulum-v5"
 BAD = {"LEARNING_RATE": 2e-5, "UPDATE_EPOCHS": 1, "NUM_STEPS": 256}

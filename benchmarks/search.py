@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import run_statistics
-from autorl.proposers.search_space import Constant, constants, rewrite
 
 from autorl import decision
 from autorl.proposers.search import SearchProposer
+from autorl.proposers.search_space import Constant, constants, rewrite
 from autorl.records import Edit, History, Proposal, Row
 
 SOURCE = """
