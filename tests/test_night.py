@@ -181,7 +181,7 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
     night, sittings = Night(experiments), []
     options = (
         "--tag night --env-id Pendulum-v1 --budget 20 --episodes 3 --runner scripted "
-        f"--proposer claude --experiments {experiments} --max-usd 60 --seed 5 --rigor bold"
+        f"--proposer claude --experiments {experiments} --max-usd 60 --seed 5"
     )
     command = [sys.executable, "agent_loop.py", "run", *options.split()]
     with ApiServer(default=night.answer) as server:
