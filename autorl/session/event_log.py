@@ -76,30 +76,33 @@ class EventLog:
                 raise UserError(
                     f"There is no session at {path.parent}: start one with the command `run`."
                 )
-            event, line = log._line(first)
+            known, line = log._line(first)
             if data:
                 log._keep_copy(data)
             atomic_write(path, line)
             log._length, log.count = len(line), 1
             log._open_file()
-            return log, [event]  # type: ignore[list-item]
+            return log, [known]
         log._open_file()
         if len(data) > length:
             log._cut(data[length:])
         return log, events
 
-    def append(self, event: Event) -> Event:
+    def append(self, event: Event) -> AnyEvent:
         """Write one event; when this returns it is on the disk, when it raises there is no trace of it.
 
         Returns:
-            The event with its `seq` and `at`.
+            The event with its `seq` and `at`, as it will be read back: NaN is None, a tuple in
+            plain data is a list.
 
         Raises:
+            TypeError, ValueError: it holds what could not be read back, for example NaN where there
+                must be a number.
             Paused: the disk is full (after two more tries), failing or read-only, or somebody else changed the file.
         """
         if self._broken:
             raise Paused(self._broken)
-        event, line = self._line(event)
+        known, line = self._line(event)
         self._unchanged_by_others()
         try:
             retry_when_full(lambda: effect("journal append", lambda: self._write(line)))
@@ -108,7 +111,7 @@ class EventLog:
             raise Paused(self._broken) from error
         self._length += len(line)
         self.count += 1
-        return event
+        return known
 
     def close(self) -> None:
         """Close the file."""
@@ -116,14 +119,15 @@ class EventLog:
             os.close(self._fd)
             self._fd = None
 
-    def _line(self, event: Event) -> tuple[Event, bytes]:
+    def _line(self, event: Event) -> tuple[AnyEvent, bytes]:
+        """The event as a reader will see it, and its line; what nobody could read is refused here."""
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = msgspec.structs.replace(event, seq=self.count, at=at)
         try:
-            return event, encode(event)
+            line = encode(event)
         except UnicodeEncodeError:  # a lone surrogate, from a model's reply for example
-            event = msgspec.convert(_valid_text(msgspec.to_builtins(event)), type(event))
-            return event, encode(event)
+            line = encode(_valid_text(msgspec.to_builtins(event)))
+        return _decoder.decode(line), line
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
@@ -201,8 +205,10 @@ class EventLog:
 # ---------------------------------------------------------------------------
 
 
-def encode(event: Event) -> bytes:
-    """One event as its line: version first, checksum last, newline. NaN and infinity become null: a missing value is missing."""
+def encode(event: Event | dict[str, Any]) -> bytes:
+    """One event, or what `msgspec.to_builtins` made of it, as its line: version first, checksum
+    last, newline. NaN and infinity become null: a missing value is missing.
+    """
     body = b'{"v":%d,' % SCHEMA_VERSION + _encoder.encode(event)[1:]
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
 
