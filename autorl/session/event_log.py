@@ -315,7 +315,9 @@ class Follower:
         except OSError as error:
             raise UserError(f"Cannot read {self.path}: {error.strerror}.") from error
         if not self._count and version(data) != SCHEMA_VERSION:
-            return _understood(data)
+            whole = data[: data.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            return _understood(whole)
         events, length = parse(data, self.path, self._count)
         self._inode, self._offset, self._count = (
             info.st_ino,
