@@ -76,3 +76,30 @@ def test_failure_can_last_for_a_count_or_for_ever(tmp_path):
 def test_without_the_variables_nothing_is_touched(tmp_path):
     assert run(tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["effect1", "effect2", "effect3"]
+
+
+def write(view: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """atomic_write of `new` in a process of its own."""
+    code = f"from autorl.system.files import *\natomic_write(Path({str(view)!r}), b'new')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_killed_atomic_write_leaves_the_old_file_or_the_new_one_whole(tmp_path):
+    view = tmp_path / "results.tsv"
+    view.write_bytes(b"old")
+    view.chmod(0o640)
+    assert write(view, AUTORL_KILL_AT="1").returncode == -signal.SIGKILL
+    assert view.read_bytes() == b"old"
+    assert write(view, AUTORL_KILL_AT="1:after").returncode == -signal.SIGKILL
+    assert view.read_bytes() == b"new" and view.stat().st_mode & 0o777 == 0o640
+
+
+def test_atomic_write_on_a_full_disk_keeps_the_old_file_and_clears_leftovers(tmp_path):
+    view = tmp_path / "results.tsv"
+    view.write_bytes(b"old")
+    (tmp_path / f".results.tsv.{2**22 + 1}.tmp").write_bytes(b"half, of a writer that is dead")
+    done = write(view, AUTORL_FAIL_AT="1:ENOSPC:ever")
+    assert "Paused" in done.stderr and "the disk is full" in done.stderr
+    assert view.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["results.tsv"]

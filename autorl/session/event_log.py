@@ -80,32 +80,35 @@ class EventLog:
                 raise UserError(
                     f"There is no session at {path.parent}: start one with the command `run`."
                 )
-            event, line = log._line(first)
+            known, line = log._line(first)
             if data:
                 log._keep_copy(data)
             atomic_write(path, line)
             log._length, log.count = len(line), 1
             log._open_file()
-            return log, [event]  # type: ignore[list-item]
+            return log, [known]
         log._open_file()
         if len(data) > length:
             log._cut(data[length:])
         return log, events
 
-    def append(self, event: Event) -> Event:
+    def append(self, event: Event) -> AnyEvent:
         """Write one event; when this returns it is on the disk, when it raises there is no trace of
         it.
 
         Returns:
-            The event with its `seq` and `at`.
+            The event with its `seq` and `at`, as it will be read back: NaN is None, a tuple in
+            plain data is a list.
 
         Raises:
+            TypeError, ValueError: it holds what could not be read back, for example NaN where there
+                must be a number.
             Paused: the disk is full (after two more tries), failing or read-only, or somebody else
                 changed the file.
         """
         if self._broken:
             raise Paused(self._broken)
-        event, line = self._line(event)
+        known, line = self._line(event)
         self._unchanged_by_others()
         try:
             retry_when_full(lambda: effect("journal append", lambda: self._write(line)))
@@ -114,7 +117,7 @@ class EventLog:
             raise Paused(self._broken) from error
         self._length += len(line)
         self.count += 1
-        return event
+        return known
 
     def close(self) -> None:
         """Close the file."""
@@ -122,17 +125,17 @@ class EventLog:
             os.close(self._fd)
             self._fd = None
 
-    def _line(self, event: Event) -> tuple[Event, bytes]:
+    def _line(self, event: Event) -> tuple[AnyEvent, bytes]:
+        """The event as a reader will see it, and its line; what nobody could read is refused here."""
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = msgspec.structs.replace(event, seq=self.count, at=at)
         try:
-            return event, encode(event)
+            line = encode(event)
         except UnicodeEncodeError:  # a lone surrogate, from a model's reply for example
-            event = msgspec.convert(_valid_text(msgspec.to_builtins(event)), type(event))
-            return event, encode(event)
+            line = encode(_valid_text(msgspec.to_builtins(event)))
+        return _decoder.decode(line), line
 
-    # -- the file ----------------------------------------------------------------------------------
-    # ------------------
+    # -- the file ----------------------------------------------------------------------------
 
     def _open_file(self) -> None:
         try:
@@ -174,10 +177,7 @@ class EventLog:
         except OSError:
             same = False
         if not same:
-            self._broken = (
-                f"{self.path} was moved, deleted or written by somebody else while the loop was "
-                "using it: put it back as it was, then run the same command."
-            )
+            self._broken = f"{self.path} was moved, deleted or written by somebody else while the loop was using it: put it back as it was, then run the same command."
             raise Paused(self._broken)
 
     def _keep_copy(self, tail: bytes) -> None:
@@ -187,10 +187,8 @@ class EventLog:
             number += 1
             copy = self.path.with_name(f"{self.path.name}.torn-{self.count}.{number}")
         atomic_write(copy, tail)
-        self.recovered = (
-            f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as "
-            f"{copy.name}; {self.count} events are whole."
-        )
+        whole = f"{self.count} events are whole"
+        self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {whole}."
 
     def _cut(self, tail: bytes) -> None:
         """Copy a torn tail beside the journal, then cut it."""
@@ -213,10 +211,9 @@ class EventLog:
 # ---------------------------------------------------------------------------
 
 
-def encode(event: Event) -> bytes:
-    """One event as its line: version first, checksum last, newline.
-
-    NaN and infinity become null: a missing value is missing.
+def encode(event: Event | dict[str, Any]) -> bytes:
+    """One event, or what `msgspec.to_builtins` made of it, as its line: version first, checksum
+    last, newline. NaN and infinity become null: a missing value is missing.
     """
     body = b'{"v":%d,' % SCHEMA_VERSION + _encoder.encode(event)[1:]
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
@@ -278,7 +275,9 @@ def _damaged(number: int, path: Path, what: str) -> UserError:
 
 
 def version(data: bytes) -> int:
-    """The version of a log that begins with these bytes; this one's where they do not say."""
+    """The version of a log that begins with these bytes; this one's when there is nothing to read
+    it from.
+    """
     match = re.match(rb'{"v":(\d{1,9}),', data)
     return int(match[1]) if match else SCHEMA_VERSION
 
@@ -302,7 +301,9 @@ def _refuse_other_version(data: bytes, path: Path) -> None:
 
 
 class Follower:
-    """A log that another process may be writing, read on from where it was left."""
+    """A log that another process may be writing, read on from where it was left; a half line is
+    left alone.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -330,7 +331,9 @@ class Follower:
         except OSError as error:
             raise UserError(f"Cannot read {self.path}: {error.strerror}.") from error
         if not self._count and version(data) != SCHEMA_VERSION:
-            return _understood(data)
+            whole = data[: data.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            return _understood(whole)
         events, length = parse(data, self.path, self._count)
         self._inode, self._offset, self._count = (
             info.st_ino,

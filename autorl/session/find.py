@@ -3,6 +3,7 @@
 Reads without a lock and repairs nothing.
 """
 
+import contextlib
 import datetime
 import re
 from collections.abc import Iterable
@@ -31,10 +32,15 @@ def journals(root: Path) -> list[Path]:
 
 
 def fold(events: Iterable[Event], state: SessionState | None = None) -> SessionState:
-    """What a session knows after these events."""
+    """What a session knows after these events, for showing it.
+
+    A log of another version may hold events about something in it that was not understood: they are
+    left out.
+    """
     state = state or SessionState()
     for event in events:
-        state.apply(event)
+        with contextlib.suppress(KeyError):
+            state.apply(event)
     return state
 
 
