@@ -228,11 +228,10 @@ def null(sessions: int) -> None:
             for seed, session in enumerate(done):
                 if session.champion:
                     claims += 1
-                    nature = Nature(
-                        what, 1_000_000 + seed
-                    )  # every attempt is as good as the baseline
-                    arms = [[nature.run(0) for _ in range(5)] for _ in range(2)]
-                    shown += evidence.claim(*arms).shown
+                    nature = Nature(what, 1_000_000 + seed)  # fresh noise
+                    nature.arms[1] = session.arm
+                    runs = [[nature.run(arm) for _ in range(5)] for arm in (0, 1)]
+                    shown += evidence.claim(*runs).shown
             low, high = run_statistics.wilson(shown, len(done))
             rate = f"{100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %"
             print(f"{world:<22} {len(done):>8} {claims:>7} {shown:>6} {rate}", flush=True)

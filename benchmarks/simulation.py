@@ -336,6 +336,7 @@ class Session:
 
     gain: dict[int, float] = field(default_factory=dict)  # sd
     champion: int = 0
+    arm: Arm = ()  # the champion's
     ideas: int = 0
     keeps: int = 0
     taken_back: int = 0
@@ -385,6 +386,7 @@ def adaptive(
                 if runs in budgets:
                     out.gain[runs] = nature.gain(champion(state))
     out.champion = champion(state)
+    out.arm = nature.arms[out.champion]
     for budget in budgets:  # a search that stopped has nothing more to gain
         out.gain.setdefault(budget, nature.gain(out.champion))
     return out
@@ -445,5 +447,5 @@ def peer(rule: Peer, nature: Nature, budgets: tuple[int, ...] = BUDGETS) -> Sess
         out.keeps += rule.tip != tip
         if runs in budgets:
             out.gain[runs] = nature.gain(rule.tip)
-    out.champion = rule.tip
+    out.champion, out.arm = rule.tip, nature.arms[rule.tip]
     return out

@@ -31,7 +31,7 @@ from autorl.session.event_log import EventLog, Follower, encode
 ROOT = Path(__file__).parents[1]
 TEXT = "tab\t newline\n\r \u2028\u2029 \0 \x1b[31m emoji 🙂 =1+1"
 FIRST = e.Created(env_id="Toy-v0", tag="t", settings={"a": [1]}, root_seed=1, base="",
-    baseline=e.Baseline(TEXT, "k", 3))  # fmt: skip
+    baseline=e.Baseline(TEXT, "k"))  # fmt: skip
 RECORD = RunRecord("ok", avg_return=0.1 + 0.2, returns=(1e300, -0.0), diagnostics={"kl": 1e-9},
     machine=MachineShare(cpu_share=0.9), log_tail=TEXT, control={"a": [1, None, "x"]})  # fmt: skip
 REST = (
@@ -53,7 +53,7 @@ import sys
 from pathlib import Path
 from autorl.session.event_log import *
 from autorl.session.events import *
-baseline, path = Baseline("", "", 0), Path(sys.argv[1])
+baseline, path = Baseline("", ""), Path(sys.argv[1])
 first = Created(env_id="", tag="t", settings={}, root_seed=1, base="", baseline=baseline)
 """
 

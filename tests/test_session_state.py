@@ -41,7 +41,7 @@ from autorl.session.state import CONFIRM_SEEDS, seed_for
 
 ROOT = Path(__file__).parents[1]
 FIRST = e.Created(
-    env_id="Toy-v0", tag="t", settings={}, root_seed=5, base="", baseline=e.Baseline("", "", 0)
+    env_id="Toy-v0", tag="t", settings={}, root_seed=5, base="", baseline=e.Baseline("", "")
 )
 SETTINGS = Settings("Pendulum-v1", 5.0, 3, "off", "scripted")
 
