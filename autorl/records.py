@@ -167,7 +167,7 @@ class RunRecord:
 
     @property
     def scored(self) -> bool:
-        """True when there is a finite score to compare (bool is not a number)."""
+        """True when there is a score to compare: finite, and no overflow away (bool is none)."""
         return (
             self.status == "ok"
             and type(self.avg_return) is float

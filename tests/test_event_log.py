@@ -35,7 +35,7 @@ FIRST = e.Created(env_id="Toy-v0", tag="t", settings={"a": [1]}, root_seed=1, ba
 RECORD = RunRecord("ok", avg_return=0.1 + 0.2, returns=(1e300, -0.0), diagnostics={"kl": 1e-9},
     machine=MachineShare(cpu_share=0.9), log_tail=TEXT, control={"a": [1, None, "x"]})  # fmt: skip
 REST = (
-    e.Attempted(n=1, parent=0, source=TEXT, title=TEXT, key="k", nodes=3, params=(("LR", 1 / 3),),
+    e.Attempted(n=1, parent=0, source=TEXT, title=TEXT, key="k", params=(("LR", 1 / 3),),
         edits=(Edit("a", "b"),), retry_of=(4, 2)),
     e.Pinned(n=1, commit="c"), e.Refused(title=TEXT, reason="r", proposer="p", retry_of=(3,)),
     e.RunStarted(run=1, attempt=1, purpose="candidate", kind="measure", seed_index=0, seed=2**31,
@@ -156,7 +156,7 @@ def test_a_lone_surrogate_is_written_as_valid_text(path):
     bad = {"title": "a \ud800 b", "edits": (Edit("\ud83d", "b"),)}
     told = [
         log.append(e.Money(ticket="m", op="settle", usd=0.5, usage={"\udfff": ["\ud800 🙂"]})),
-        log.append(e.Attempted(n=1, parent=0, source="", key="k", nodes=1, **bad)),
+        log.append(e.Attempted(n=1, parent=0, source="", key="k", **bad)),
         log.append(e.Note(event="n", detail="whole")),
     ]
     assert told == Follower(path).new()[1:] and told[0].usage == {"?": ["? 🙂"]}

@@ -47,7 +47,7 @@ SETTINGS = Settings("Pendulum-v1", 5.0, 3, "off", "scripted")
 
 
 def attempt(n: int, parent: int | None, **more: Any) -> e.Attempted:
-    return e.Attempted(n=n, parent=parent, source="", title="idea", key=str(n), nodes=3, **more)
+    return e.Attempted(n=n, parent=parent, source="", title="idea", key=str(n), **more)
 
 
 def run(n: int, of: int, index: int, score: float | None, status: Any = "ok", **more: Any):
@@ -132,7 +132,7 @@ def test_superseded_ideas_wait_until_they_are_made_again_or_refused():
     )
     state.apply(attempt(4, 0, retry_of=(1,), seq=20))
     state.apply(e.Refused(title="", reason="", proposer="", retry_of=(3,), seq=21))
-    assert [a.n for a in state.waiting_retries()] == [2]
+    assert [a.n for a in state.waiting_retries(4)] == [2]
     assert [r.seq for r in state.recent_refusals()] == [21]
     state.apply(e.Opened(pid=1, seq=22))
     assert state.recent_refusals() == []
@@ -283,7 +283,7 @@ def test_what_people_read_is_on_the_disk_and_not_in_memory(books):
     [
         (1, decision.VERSION, "restore journal.jsonl from a copy"),
         (3, decision.VERSION, "restore journal.jsonl from a copy"),
-        (2, 1, "begun by autoRL 0.1.9 with rules of version 1: continue it with that"),
+        (2, 1, "continue it with autoRL 0.1.9, whose rules have version 1"),
     ],
 )
 def test_a_verdict_that_does_not_follow_is_refused_by_its_number(copy, number, rules, cure):

@@ -162,7 +162,6 @@ class ActiveRuns:
             self._end(run, record)
 
     # -- inside ------------------------------------------------------------------------------------
-    # ------------------
 
     def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
         s, cores = self.session.settings, self.cores[place]

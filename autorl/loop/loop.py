@@ -102,7 +102,6 @@ class Loop:
             self.console.say(f"{event.event}: {event.detail}")
 
     # -- the order ---------------------------------------------------------------------------------
-    # ------------------
 
     def run(self) -> int:
         """Research.
@@ -241,7 +240,6 @@ class Loop:
             self.console.say(f"The session is {why}: the incumbent is calibrated again.")
 
     # -- verdicts ----------------------------------------------------------------------------------
-    # ------------------
 
     def _settle(self) -> None:
         """Verdict -> log -> branch -> note; each step is made again if a kill came between."""

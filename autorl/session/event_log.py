@@ -135,7 +135,7 @@ class EventLog:
             line = encode(_valid_text(msgspec.to_builtins(event)))
         return _decoder.decode(line), line
 
-    # -- the file ----------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------
 
     def _open_file(self) -> None:
         try:
@@ -177,7 +177,10 @@ class EventLog:
         except OSError:
             same = False
         if not same:
-            self._broken = f"{self.path} was moved, deleted or written by somebody else while the loop was using it: put it back as it was, then run the same command."
+            self._broken = (
+                f"{self.path} was moved, deleted or written by somebody else while the loop was "
+                "using it: put it back as it was, then run the same command."
+            )
             raise Paused(self._broken)
 
     def _keep_copy(self, tail: bytes) -> None:
@@ -187,8 +190,10 @@ class EventLog:
             number += 1
             copy = self.path.with_name(f"{self.path.name}.torn-{self.count}.{number}")
         atomic_write(copy, tail)
-        whole = f"{self.count} events are whole"
-        self.recovered = f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as {copy.name}; {whole}."
+        self.recovered = (
+            f"The last line of {self.path.name} was torn ({len(tail)} bytes): cut, and kept as "
+            f"{copy.name}; {self.count} events are whole."
+        )
 
     def _cut(self, tail: bytes) -> None:
         """Copy a torn tail beside the journal, then cut it."""
@@ -275,9 +280,7 @@ def _damaged(number: int, path: Path, what: str) -> UserError:
 
 
 def version(data: bytes) -> int:
-    """The version of a log that begins with these bytes; this one's when there is nothing to read
-    it from.
-    """
+    """The version of a log that begins with these bytes; this one's where they do not say."""
     match = re.match(rb'{"v":(\d{1,9}),', data)
     return int(match[1]) if match else SCHEMA_VERSION
 
@@ -301,9 +304,7 @@ def _refuse_other_version(data: bytes, path: Path) -> None:
 
 
 class Follower:
-    """A log that another process may be writing, read on from where it was left; a half line is
-    left alone.
-    """
+    """A log that another process may be writing, read on from where it was left."""
 
     def __init__(self, path: Path):
         self.path = path

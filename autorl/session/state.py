@@ -140,7 +140,6 @@ class SessionState:
         return self.created
 
     # -- events ------------------------------------------------------------------------------------
-    # ------------------
 
     @functools.singledispatchmethod
     def apply(self, event: Event) -> None:
@@ -242,7 +241,6 @@ class SessionState:
         self.finished, self.ended = event.finished, event.why
 
     # -- questions ---------------------------------------------------------------------------------
-    # ------------------
 
     def incumbent(self) -> Attempt | None:
         """The attempt that the research branch stands at."""
