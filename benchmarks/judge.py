@@ -3,10 +3,11 @@
     uv run python benchmarks/judge.py                        # HalfCheetah-v5 and Pendulum-v1, 100 episodes
     uv run python benchmarks/judge.py Swimmer-v5 --episodes 20
 
-The ceiling comes from one process on one core in the same run: t_env is one step of the environment, t_inference one
-row's share of one batch as the judge asks for it. Start-up (imports, making environments) is given apart. What this
-file does not do: train. The policy is a fresh 64x64 network; environments whose episodes it ends early would not be
-full-length, so choose ones that only end by their time limit.
+The ceiling comes from one process on one core in the same run: t_env is one step of the
+environment, t_inference one row's share of one batch as the judge asks for it. Start-up (imports,
+making environments) is given apart. What this file does not do: train. The policy is a fresh 64x64
+network; environments whose episodes it ends early would not be full-length, so choose ones that
+only end by their time limit.
 """
 
 import argparse
@@ -89,8 +90,17 @@ def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )
-        server = subprocess.Popen([sys.executable, "-P", "-c", f"import policy_server; policy_server.serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
-                                  env=environment, cwd=folder)  # fmt: skip
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                f"import policy_server; policy_server.serve({envs.policy_fds})",
+            ],
+            pass_fds=envs.policy_fds,
+            env=environment,
+            cwd=folder,
+        )
         try:
             played = envs.play(lambda: None)
         finally:

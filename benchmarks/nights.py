@@ -3,9 +3,10 @@
     uv run python benchmarks/nights.py                    # 3 nights of 20 experiments, about 7 minutes each on 2 cores
     uv run python benchmarks/nights.py --nights 1 --experiments 8 --first-seed 4
 
-A night is `agent_loop.py run --proposer search` in a repository of its own, runs of 12 s, two at once where there are two
-cores, and the claim on fresh seeds at its end. What was bad is known here and not to the search. Results are appended to
-results/benchmarks/nights.json. What it does not show: what a night with full runs finds.
+A night is `agent_loop.py run --proposer search` in a repository of its own, runs of 12 s, two at
+once where there are two cores, and the claim on fresh seeds at its end. What was bad is known here
+and not to the search. Results are appended to results/benchmarks/nights.json. What it does not
+show: what a night with full runs finds.
 """
 
 import argparse
@@ -43,9 +44,23 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
         repo = repository(Path(temporary) / "repo", bad)
         began = time.monotonic()
         events = research(
-            repo, ENV_ID, "--budget", "12", "--episodes", "50", "--proposer", "search", "--experiments", str(experiments),
-            "--confirm-runs", str(confirm_runs), "--slots", str(min(2, os.cpu_count() or 1)), "--seed", str(seed),
-        )  # fmt: skip
+            repo,
+            ENV_ID,
+            "--budget",
+            "12",
+            "--episodes",
+            "50",
+            "--proposer",
+            "search",
+            "--experiments",
+            str(experiments),
+            "--confirm-runs",
+            str(confirm_runs),
+            "--slots",
+            str(min(2, os.cpu_count() or 1)),
+            "--seed",
+            str(seed),
+        )
         minutes = (time.monotonic() - began) / 60
         tip = subprocess.run(
             ["git", "show", f"autoresearch/{TAG}:train.py"],
@@ -59,11 +74,18 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
     claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]
     return {
-        "seed": seed, "minutes": minutes, "runs": runs(events), "baseline": base["mean"], "sd": base["sd"],
-        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))}, "claim": claims[-1]["claim"] if claims else None,
-        "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]] if claims else [],
+        "seed": seed,
+        "minutes": minutes,
+        "runs": runs(events),
+        "baseline": base["mean"],
+        "sd": base["sd"],
+        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))},
+        "claim": claims[-1]["claim"] if claims else None,
+        "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]]
+        if claims
+        else [],
         "changed": {k: [values(bad)[k], v] for k, v in values(tip).items() if v != values(bad)[k]},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

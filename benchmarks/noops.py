@@ -3,9 +3,10 @@
     uv run python benchmarks/noops.py aa [CANDIDATES]         how many of 40 no-op edits are kept, and what the claim says
     uv run python benchmarks/noops.py planted [SESSIONS]      a crippled constant and its known fix among nulls: is it kept?
 
-Every run is a real measured run through agent_loop.py in a repository of its own (tests/toys/train_es.py on
-InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so their syntax trees differ and their behaviour
-does not; seeds differ from run to run, so their scores do. What it does not do: simulate (benchmarks/decision.py).
+Every run is a real measured run through agent_loop.py in a repository of its own
+(tests/toys/train_es.py on InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so
+their syntax trees differ and their behaviour does not; seeds differ from run to run, so their
+scores do. What it does not do: simulate (benchmarks/decision.py).
 """
 
 import argparse
@@ -100,9 +101,25 @@ def session(
             }
         (Path(temporary) / "ideas.jsonl").write_text("\n".join(json.dumps(idea) for idea in ideas))
         return research(
-            repo, ENV_ID, "--budget", "20", "--episodes", "20", "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"),
-            "--experiments", str(candidates), "--confirm-runs", str(confirm_runs), "--slots", str(slots), "--seed", str(seed),
-        )  # fmt: skip
+            repo,
+            ENV_ID,
+            "--budget",
+            "20",
+            "--episodes",
+            "20",
+            "--proposer",
+            "replay",
+            "--replay",
+            str(Path(temporary) / "ideas.jsonl"),
+            "--experiments",
+            str(candidates),
+            "--confirm-runs",
+            str(confirm_runs),
+            "--slots",
+            str(slots),
+            "--seed",
+            str(seed),
+        )
 
 
 def verdicts(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,10 +3,11 @@
     uv run python benchmarks/returns.py --envs BipedalWalker-v3,Hopper-v5 --seeds 2    # 720 s a run, one after another
     uv run python benchmarks/returns.py --table                                        # only print what is there
 
-Each run's record is appended to results/benchmarks/returns.jsonl as soon as it ends; a pair of environment and seed that
-this very train.py (by hash, at this budget) has already run is skipped, so the command may be stopped and started again.
-The table goes to standard output and, as data, to results/benchmarks/returns.json. Its column overhead is the share of a run
-that was neither training nor evaluation.
+Each run's record is appended to results/benchmarks/returns.jsonl as soon as it ends; a pair of
+environment and seed that this very train.py (by hash, at this budget) has already run is skipped,
+so the command may be stopped and started again. The table goes to standard output and, as data, to
+results/benchmarks/returns.json. Its column overhead is the share of a run that was neither training
+nor evaluation.
 
 What it does not do: start two runs at once, or make the machine quiet: give it the cores to itself.
 """
@@ -72,19 +73,37 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if r.total_timesteps and r.training_seconds
         ]
         memory = [r.peak_memory_bytes for r in scored if r.peak_memory_bytes]
-        outside = [1 - (r.training_seconds + r.evaluation_seconds) / r.total_seconds for r in scored
-                   if r.training_seconds and r.evaluation_seconds and r.total_seconds]  # fmt: skip
-        table.append({
-            "train": train, "time_budget": budget, "env_id": env_id, "runs": len(records), "scored": len(scored), "means": means,
-            "mean": stats.mean(means) if means else None,
-            "iqm": stats.iqm([x for r in scored for x in r.returns]) if scored else None,
-            "low": None if half is None else stats.mean(means) - half, "high": None if half is None else stats.mean(means) + half,
-            "worst_episode": min((r.min_return for r in scored if r.min_return is not None), default=None),
-            "steps": stats.mean(steps) if steps else None, "steps_per_second": stats.mean(rates) if rates else None,
-            "peak_memory_bytes": max(memory, default=None), "outside_share": max(outside, default=None),
-            "cpu_share": min((r.machine.cpu_share for r in scored if r.machine.cpu_share is not None), default=None),
-            "crashes": [r.reason for r in records if r.avg_return is None],
-        })  # fmt: skip
+        outside = [
+            1 - (r.training_seconds + r.evaluation_seconds) / r.total_seconds
+            for r in scored
+            if r.training_seconds and r.evaluation_seconds and r.total_seconds
+        ]
+        table.append(
+            {
+                "train": train,
+                "time_budget": budget,
+                "env_id": env_id,
+                "runs": len(records),
+                "scored": len(scored),
+                "means": means,
+                "mean": stats.mean(means) if means else None,
+                "iqm": stats.iqm([x for r in scored for x in r.returns]) if scored else None,
+                "low": None if half is None else stats.mean(means) - half,
+                "high": None if half is None else stats.mean(means) + half,
+                "worst_episode": min(
+                    (r.min_return for r in scored if r.min_return is not None), default=None
+                ),
+                "steps": stats.mean(steps) if steps else None,
+                "steps_per_second": stats.mean(rates) if rates else None,
+                "peak_memory_bytes": max(memory, default=None),
+                "outside_share": max(outside, default=None),
+                "cpu_share": min(
+                    (r.machine.cpu_share for r in scored if r.machine.cpu_share is not None),
+                    default=None,
+                ),
+                "crashes": [r.reason for r in records if r.avg_return is None],
+            }
+        )
     return table
 
 
@@ -147,8 +166,11 @@ def main() -> int:
         for env_id in options.envs.split(",")
     ]
     for env_id, seed in [] if options.table else wanted:
-        done = {(r["train"], r["record"]["env_id"], r["record"]["seed"], r["record"]["time_budget"])
-                for r in read(log) if r["record"]["status"] != "interrupted"}  # fmt: skip
+        done = {
+            (r["train"], r["record"]["env_id"], r["record"]["seed"], r["record"]["time_budget"])
+            for r in read(log)
+            if r["record"]["status"] != "interrupted"
+        }
         if (key(source), env_id, seed, options.budget) in done:
             continue
         print(

@@ -1,7 +1,7 @@
 """Statistics of many measured runs that only benchmarks need: spread, skewness, seed correlation, proportions.
 
-Thin faces of scipy.stats that return None where the figure is undefined. What it does not do: decide or claim anything
-(autorl/confirm/ does).
+Thin faces of scipy.stats that return None where the figure is undefined. What it does not do:
+decide or claim anything (autorl/confirm/ does).
 """
 
 import math
@@ -46,7 +46,8 @@ def seed_correlation(
 ) -> tuple[float, float, float] | None:
     """Pearson's r of two programs' scores on the same seeds, with its 95 % interval (Fisher 1921).
 
-    None with fewer than 4 pairs or when one side has no spread. Pairing on seeds pays when the low end is well above 0.
+    None with fewer than 4 pairs or when one side has no spread. Pairing on seeds pays when the low
+    end is well above 0.
     """
     if len(first) != len(second):
         raise ValueError(f"seed_correlation needs pairs: {len(first)} scores against {len(second)}")

@@ -3,9 +3,11 @@
     uv run python benchmarks/sandbox.py                       # start-up only and 3 pairs of 20 s of training
     uv run python benchmarks/sandbox.py --pairs 5 --budget 60
 
-On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece of work (EnvPool
-steps, network updates, plain Python) are compared first. Runs outside and inside take turns, outside first in one pair and inside first in the next, so that a drift of the
-machine touches both; the ratio is of the medians. What this file does not do: vary anything but the sandbox.
+On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece
+of work (EnvPool steps, network updates, plain Python) are compared first. Runs outside and inside
+take turns, outside first in one pair and inside first in the next, so that a drift of the machine
+touches both; the ratio is of the medians. What this file does not do: vary anything but the
+sandbox.
 """
 
 import argparse

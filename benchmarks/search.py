@@ -3,10 +3,11 @@
     uv run python benchmarks/search.py                      # 200 nights of 30 and of 60 runs, about 6 minutes on 2 cores
     uv run python benchmarks/search.py --nights 20 --runs 30
 
-A night: a train.py of ten constants with stated bounds, whose true score is a bowl in them. Where the bottom lies, how
-far off the start is and how much each constant matters are drawn anew every night; every run adds noise of standard
-deviation s = 1. The budget is *runs*, calibration, replicates and anchor checks included. Both sides of a comparison
-see the same nights. What it measures is the true score of the incumbent at the end, less that of the baseline, in s.
+A night: a train.py of ten constants with stated bounds, whose true score is a bowl in them. Where
+the bottom lies, how far off the start is and how much each constant matters are drawn anew every
+night; every run adds noise of standard deviation s = 1. The budget is *runs*, calibration,
+replicates and anchor checks included. Both sides of a comparison see the same nights. What it
+measures is the true score of the incumbent at the end, less that of the baseline, in s.
 
 What it does not show: how search does on a real algorithm, whose landscape is no bowl.
 """
@@ -140,9 +141,18 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
                 for n, s in scores.items()
             )
             history = History(
-                "Bowl-v0", 720.0, 100, "", "", sources[state.incumbent], state.incumbent, rows,
-                source_of=sources.__getitem__, params={n: tuple(p.items()) for n, p in params.items()}, seed=number,
-            )  # fmt: skip
+                "Bowl-v0",
+                720.0,
+                100,
+                "",
+                "",
+                sources[state.incumbent],
+                state.incumbent,
+                rows,
+                source_of=sources.__getitem__,
+                params={n: tuple(p.items()) for n, p in params.items()},
+                seed=number,
+            )
             proposal = proposer.propose(history, None)  # type: ignore[attr-defined]
             if proposal is None:
                 break

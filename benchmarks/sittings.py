@@ -67,7 +67,7 @@ class Sittings:
         self.all_crash = False
         self.number, self.sittings, self.kills, self.billed = 0, 0, 0, 0.0
 
-    # -- the researcher ----------------------------------------------------------------------------------------------
+    # -- the researcher ----------------------------------------------------------------------------
 
     def answer(self, body: dict[str, Any]) -> Message:
         """A little better or worse than the incumbent; some ideas break."""
@@ -87,7 +87,7 @@ class Sittings:
         }
         return propose(title, line, f"SCRIPT = {idea!r}")
 
-    # -- sittings ----------------------------------------------------------------------------------------------------
+    # -- sittings ----------------------------------------------------------------------------------
 
     def argv(self) -> list[str]:
         argv = self.site.argv("--slots", "2")

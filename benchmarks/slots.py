@@ -4,10 +4,11 @@
     uv run python benchmarks/slots.py --table               # only print what is there
     uv run python benchmarks/decision.py noise results/benchmarks/slots.json     # s, skewness, seed correlation
 
-The runs are those of `agent_loop.py run --slots N`: the judge in its sandbox, each run bound to its own cores. The two files
-are train.py and train.py with half its learning rate; side by side run the two files on one seed. Alone: train.py, one run at a
-time, the other cores idle. Each record is in results/benchmarks/slots.json as soon as the run ends, and what is there is not
-measured again while train.py stays the same. Give it the machine to itself.
+The runs are those of `agent_loop.py run --slots N`: the judge in its sandbox, each run bound to its
+own cores. The two files are train.py and train.py with half its learning rate; side by side run the
+two files on one seed. Alone: train.py, one run at a time, the other cores idle. Each record is in
+results/benchmarks/slots.json as soon as the run ends, and what is there is not measured again while
+train.py stays the same. Give it the machine to itself.
 """
 
 import argparse
@@ -63,12 +64,24 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
                     if r.total_timesteps and r.training_seconds
                     else None
                 )
-                rows.append({
-                    "train": hashlib.sha256(job.train_source.encode()).hexdigest()[:12], "env_id": job.env_id, "budget": job.time_budget,
-                    "file": file, "where": where, "seed": job.seed, "avg_return": r.avg_return, "std_return": r.std_return,
-                    "episodes": len(r.returns), "steps": r.total_timesteps, "steps_per_second": rate, "cpu_share": r.machine.cpu_share,
-                    "status": r.status, "reason": r.reason,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "train": hashlib.sha256(job.train_source.encode()).hexdigest()[:12],
+                        "env_id": job.env_id,
+                        "budget": job.time_budget,
+                        "file": file,
+                        "where": where,
+                        "seed": job.seed,
+                        "avg_return": r.avg_return,
+                        "std_return": r.std_return,
+                        "episodes": len(r.returns),
+                        "steps": r.total_timesteps,
+                        "steps_per_second": rate,
+                        "cpu_share": r.machine.cpu_share,
+                        "status": r.status,
+                        "reason": r.reason,
+                    }
+                )
                 out.write_text(json.dumps(rows, indent=1) + "\n")
                 print(
                     f"{time.strftime('%H:%M:%S')}  {where:<6} {file:<24} seed {job.seed:>3}: {r.avg_return}  {rate or 0:,.0f} steps/s  {r.reason}",

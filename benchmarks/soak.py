@@ -2,13 +2,14 @@
 
     uv run python benchmarks/soak.py --minutes 60 --seed 1       # prints a table; exit code 1 on any broken invariant
 
-The researcher is the claude one over real HTTP against the scripted server of the tests; runs are the scripted runner's
-(real child processes, no training); git, journal, locks, signals and kills are real. After each fault the loop is
-started again, must decide at least one more experiment, is stopped, and I1-I8 (tests/faults/ground.py) are checked.
-The last tenth of the time is calm: resident memory and open descriptors of one sitting are sampled and their slopes printed.
+The researcher is the claude one over real HTTP against the scripted server of the tests; runs are
+the scripted runner's (real child processes, no training); git, journal, locks, signals and kills
+are real. After each fault the loop is started again, must decide at least one more experiment, is
+stopped, and I1-I8 (tests/faults/ground.py) are checked. The last tenth of the time is calm:
+resident memory and open descriptors of one sitting are sampled and their slopes printed.
 
-What it does not do: the faults that need a real judge (row 22), a second machine (31) or another clock (14): they have
-tests of their own.
+What it does not do: the faults that need a real judge (row 22), a second machine (31) or another
+clock (14): they have tests of their own.
 """
 
 import argparse
@@ -65,7 +66,9 @@ class Soak(Faults):
         while time.monotonic() - began < seconds:
             if not due:
                 due = self.rng.sample(self.all_faults(), len(self.all_faults()))
-                self.say(f"{(time.monotonic() - began) / MINUTES:5.1f} min: {self.sittings} sittings, {self.tail.look()['attempt']} experiments, {sum(f.injected for f in self.faults.values())} faults")  # fmt: skip
+                self.say(
+                    f"{(time.monotonic() - began) / MINUTES:5.1f} min: {self.sittings} sittings, {self.tail.look()['attempt']} experiments, {sum(f.injected for f in self.faults.values())} faults"
+                )
             row, what, breaks = due.pop()()
             self.count(row, what, breaks + self.check(ended=False) + self.recover())
 
@@ -95,10 +98,16 @@ class Soak(Faults):
         x = [s[0] for s in samples]
         half = len(samples) // 2
         return {
-            "seconds": seconds, "experiments": x[-1] - x[0], "first_kB": samples[0][1], "last_kB": samples[-1][1],
-            "kB_per_100": 100 * _slope(x, [s[1] for s in samples]), "kB_per_100_second_half": 100 * _slope(x[half:], [s[1] for s in samples[half:]]),
-            "first_fds": samples[0][2], "last_fds": samples[-1][2], "fds_per_100": 100 * _slope(x, [s[2] for s in samples]),
-        }  # fmt: skip
+            "seconds": seconds,
+            "experiments": x[-1] - x[0],
+            "first_kB": samples[0][1],
+            "last_kB": samples[-1][1],
+            "kB_per_100": 100 * _slope(x, [s[1] for s in samples]),
+            "kB_per_100_second_half": 100 * _slope(x[half:], [s[1] for s in samples[half:]]),
+            "first_fds": samples[0][2],
+            "last_fds": samples[-1][2],
+            "fds_per_100": 100 * _slope(x, [s[2] for s in samples]),
+        }
 
 
 def _slope(x: list[int], y: list[float]) -> float:

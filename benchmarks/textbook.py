@@ -2,8 +2,9 @@
 
     uv run python benchmarks/textbook.py --env-id BipedalWalker-v3 --seconds 20
 
-The settings people start from: 4 synchronous Gymnasium environments, rollouts of 128 steps, minibatches of 128, 4 epochs,
-two hidden tanh layers of 64, one Adam. Prints steps per second after the first update.
+The settings people start from: 4 synchronous Gymnasium environments, rollouts of 128 steps,
+minibatches of 128, 4 epochs, two hidden tanh layers of 64, one Adam. Prints steps per second after
+the first update.
 
 What it does not do: evaluate, save, or anneal anything; its one output is a rate.
 """

@@ -9,8 +9,9 @@
     textbook   benchmarks/textbook.py, the better of 1 and 2 torch threads
     sb3        Stable-Baselines3's PPO with VecNormalize at train.py's settings, the better of 1 and 2 torch threads
 
-Every figure is the median of interleaved repeats, each in a fresh process, start-up and the first update left out. Written
-to results/benchmarks/throughput.json. Give it the machine to itself. What it does not do: look at what is learned.
+Every figure is the median of interleaved repeats, each in a fresh process, start-up and the first
+update left out. Written to results/benchmarks/throughput.json. Give it the machine to itself. What
+it does not do: look at what is learned.
 """
 
 import argparse
@@ -141,10 +142,23 @@ def sb3(env_id: str, seconds: float, threads: int) -> float:
 
     envs = VecNormalize(make_vec_env(env_id, n_envs=ours.NUM_ENVS, seed=1), gamma=ours.GAMMA)
     model = PPO(
-        "MlpPolicy", envs, learning_rate=ours.LEARNING_RATE, n_steps=ours.NUM_STEPS, batch_size=ours.MINIBATCH_SIZE, n_epochs=ours.UPDATE_EPOCHS,
-        gamma=ours.GAMMA, gae_lambda=ours.GAE_LAMBDA, clip_range=ours.CLIP_COEF, max_grad_norm=ours.MAX_GRAD_NORM,
-        policy_kwargs={"net_arch": {"pi": [ours.HIDDEN] * 2, "vf": [ours.HIDDEN] * 2}, "activation_fn": torch.nn.SiLU}, seed=1, device="cpu",
-    )  # fmt: skip
+        "MlpPolicy",
+        envs,
+        learning_rate=ours.LEARNING_RATE,
+        n_steps=ours.NUM_STEPS,
+        batch_size=ours.MINIBATCH_SIZE,
+        n_epochs=ours.UPDATE_EPOCHS,
+        gamma=ours.GAMMA,
+        gae_lambda=ours.GAE_LAMBDA,
+        clip_range=ours.CLIP_COEF,
+        max_grad_norm=ours.MAX_GRAD_NORM,
+        policy_kwargs={
+            "net_arch": {"pi": [ours.HIDDEN] * 2, "vf": [ours.HIDDEN] * 2},
+            "activation_fn": torch.nn.SiLU,
+        },
+        seed=1,
+        device="cpu",
+    )
     clock = Clock()
     model.learn(10**9, callback=clock)
     (t0, n0), (t1, n1) = clock.marks[1], clock.marks[-1]
@@ -224,9 +238,13 @@ def main() -> int:
     for env_id in [] if options.table else options.envs.split(","):
         rates = measure(env_id, options.repeats, options.seconds)
         table[env_id] = {
-            "date": time.strftime("%Y-%m-%d %H:%M"), "repeats": options.repeats, "seconds": options.seconds, "cores": len(os.sched_getaffinity(0)),
-            "median": {name: statistics.median(values) for name, values in rates.items()}, "rates": rates,
-        }  # fmt: skip
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+            "repeats": options.repeats,
+            "seconds": options.seconds,
+            "cores": len(os.sched_getaffinity(0)),
+            "median": {name: statistics.median(values) for name, values in rates.items()},
+            "rates": rates,
+        }
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(table, indent=1) + "\n")
     print(show(table))

@@ -3,10 +3,11 @@
     with ApiServer([Message([tool("propose_experiment", {...})]), Status(529, "overloaded_error")]) as server:
         anthropic.Anthropic(api_key=KEY, base_url=server.url, max_retries=0)
 
-Each request takes the next step of the script; a step may be a function of the request, and `default` answers when the
-script is spent. Every request is recorded, and so is what the server would bill. It counts a token for every four bytes
-and keeps a prompt cache as the real one does: by exact prefix, up to the marked breakpoints. It is not the API: it does
-not check what a request means, and its cache never expires.
+Each request takes the next step of the script; a step may be a function of the request, and
+`default` answers when the script is spent. Every request is recorded, and so is what the server
+would bill. It counts a token for every four bytes and keeps a prompt cache as the real one does: by
+exact prefix, up to the marked breakpoints. It is not the API: it does not check what a request
+means, and its cache never expires.
 
     python tests/api_server.py          # serves one canned proposal on a free port, for a look by hand
 """

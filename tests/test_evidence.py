@@ -21,7 +21,7 @@ def draws(seed: int, n: int) -> list[float]:
     return [rng.gauss(-50.0, 20.0) for _ in range(n)]
 
 
-# -- by hand -----------------------------------------------------------------------------------------------------------
+# -- by hand ---------------------------------------------------------------------------------------
 
 
 def test_mean_and_variance_by_hand() -> None:
@@ -74,7 +74,7 @@ def test_welch_by_hand() -> None:
     assert (found.low + found.high) / 2 == pytest.approx(3.2)
 
 
-# -- against scipy -----------------------------------------------------------------------------------------------------
+# -- against scipy ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -117,7 +117,7 @@ def test_seed_correlation_of_unpaired_or_flat_scores() -> None:
     assert run_statistics.seed_correlation(A, A) == (1.0, 1.0, 1.0)
 
 
-# -- against rliable ---------------------------------------------------------------------------------------------------
+# -- against rliable -------------------------------------------------------------------------------
 
 
 def test_rliable_agrees() -> None:
@@ -133,7 +133,7 @@ def test_rliable_agrees() -> None:
         assert stats.probability_of_improvement(a, b) == pytest.approx(theirs)
 
 
-# -- the claim ---------------------------------------------------------------------------------------------------------
+# -- the claim -------------------------------------------------------------------------------------
 
 
 def test_a_clear_gain_is_shown_with_every_number() -> None:

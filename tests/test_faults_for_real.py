@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.timeout(3600)
 
 
-# -- through the real judge ------------------------------------------------------------------------------------------
+# -- through the real judge ------------------------------------------------------------------------
 
 
 def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_is_repeated(
@@ -122,7 +122,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     )
 
 
-# -- a real read-only and a real full file system --------------------------------------------------------------------
+# -- a real read-only and a real full file system --------------------------------------------------
 
 
 def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:

@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python tests/test_night.py   # prints the night: summary, spend ledger, one conversation as sent and received
 
-Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The process is killed
-with -9 while it waits for an answer, and paused by a refused key; the same command goes on each time.
+Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The
+process is killed with -9 while it waits for an answer, and paused by a refused key; the same
+command goes on each time.
 """
 
 import ast

@@ -112,7 +112,7 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
     assert places_of("modal", tmp_path) == [((), 0, ""), ((), 0, "")]
 
 
-# -- rented places: the whole loop over the stand-in for Modal -------------------------------------------------------
+# -- rented places: the whole loop over the stand-in for Modal -------------------------------------
 
 
 class Cloud(StandIn):
@@ -124,9 +124,19 @@ class Cloud(StandIn):
         job: Job = from_json(Job, args[0])
         returns = scores(read_script(job.train_source), job.seed, EPISODES)
         record = RunRecord(
-            "ok", avg_return=sum(returns) / EPISODES, returns=returns, lengths=(1,) * EPISODES, eval_seeds=tuple(range(EPISODES)), env_id=job.env_id,
-            seed=job.seed, isolation="modal", cost_usd=self.cost, control={"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0} if job.kind != "measure" else {},
-        )  # fmt: skip
+            "ok",
+            avg_return=sum(returns) / EPISODES,
+            returns=returns,
+            lengths=(1,) * EPISODES,
+            eval_seeds=tuple(range(EPISODES)),
+            env_id=job.env_id,
+            seed=job.seed,
+            isolation="modal",
+            cost_usd=self.cost,
+            control={"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0}
+            if job.kind != "measure"
+            else {},
+        )
         self.script = lambda n: [
             *[TimeoutError()] * (3 + 5 * (n % 3)),
             {"record": to_json(record), "files": {}},

@@ -107,8 +107,19 @@ def test_it_sees_what_it_needs(server, books, claude):
             refusals=(("bigger net", "It is the same code as experiment 7."),),
         )
     ).decode()
-    for wanted in ("BipedalWalker-v3", "720 s", "2 cores, no GPU", "solved at a mean return of 300", "experiment 114", "explained_variance=0.43",
-                   "same code as experiment 7", "dead ends", "Crashed: #4", "Propose experiment 120", "Simpler is better"):  # fmt: skip
+    for wanted in (
+        "BipedalWalker-v3",
+        "720 s",
+        "2 cores, no GPU",
+        "solved at a mean return of 300",
+        "experiment 114",
+        "explained_variance=0.43",
+        "same code as experiment 7",
+        "dead ends",
+        "Crashed: #4",
+        "Propose experiment 120",
+        "Simpler is better",
+    ):
         assert wanted in said, wanted
     assert all(f"#{n} keep" in said for n in range(0, 120, 6))  # every kept row
 

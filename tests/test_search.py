@@ -52,9 +52,14 @@ def f():
 
 
 def history(
-    source: str, rows: tuple[Row, ...] = (), params: dict[int, tuple[tuple[str, float], ...]] | None = None, incumbent: int = 0,
-    vet: Callable[[str], str] = lambda s: "", source_of: Callable[[int], str] | None = None, seed: int = 0,
-) -> History:  # fmt: skip
+    source: str,
+    rows: tuple[Row, ...] = (),
+    params: dict[int, tuple[tuple[str, float], ...]] | None = None,
+    incumbent: int = 0,
+    vet: Callable[[str], str] = lambda s: "",
+    source_of: Callable[[int], str] | None = None,
+    seed: int = 0,
+) -> History:
     return History(
         "Toy-v0",
         60.0,
@@ -75,7 +80,7 @@ def row(n: int, score: float | None, status: str = "discard", **more: object) ->
     return Row(n, f"{n:07x}", score, status, "", **more)  # type: ignore[arg-type]
 
 
-# -- constants -------------------------------------------------------------------------------------------------------
+# -- constants -------------------------------------------------------------------------------------
 
 
 def test_constants_are_those_a_person_would_tune() -> None:
@@ -148,7 +153,7 @@ def test_not_python_has_no_constants() -> None:
     assert constants("LR = = 3\n") == {} and constants("LR = 3e-4\n\x00") == {}
 
 
-# -- edits -----------------------------------------------------------------------------------------------------------
+# -- edits -----------------------------------------------------------------------------------------
 
 LOOKALIKE = "ACTOR_LR = 3e-4\nLR = 3e-4\nif True:\n    LR2 = 1\n    LR = 3e-4\n\nLR3 = 3e-4 # α, [1e-5, 1e-2] log\r\nN = 8; M = 12\n"
 
@@ -174,7 +179,7 @@ def test_edits_are_exact_unique_and_all_that_changes(source: str) -> None:
             }
 
 
-# -- proposals -------------------------------------------------------------------------------------------------------
+# -- proposals -------------------------------------------------------------------------------------
 
 
 def play(
@@ -273,14 +278,20 @@ def test_the_same_ledger_gives_the_same_proposal_in_another_process() -> None:
         }
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input=data, capture_output=True, text=True, cwd=PROJECT, timeout=120,
-        env=os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        input=data,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        timeout=120,
+        env=os.environ
+        | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8"},
+    )
     assert here is not None and here == again
     assert done.stdout.strip() == here.title, done.stderr
 
 
-# -- what it learns from ---------------------------------------------------------------------------------------------
+# -- what it learns from ---------------------------------------------------------------------------
 
 
 def test_a_crash_is_like_the_worst_measured_score_and_never_zero() -> None:
@@ -411,7 +422,7 @@ def test_the_shipped_train_py_is_tunable_and_stays_python() -> None:
         compile(apply_edits(source, proposal.edits), "train.py", "exec")
 
 
-# -- hybrid ----------------------------------------------------------------------------------------------------------
+# -- hybrid ----------------------------------------------------------------------------------------
 
 
 class Scripted:

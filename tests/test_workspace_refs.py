@@ -30,7 +30,7 @@ def repo(tmp_path):
     return new_repository(tmp_path / "repo")
 
 
-# -- refs ------------------------------------------------------------------------------------------------------------
+# -- refs ------------------------------------------------------------------------------------------
 
 
 def test_a_pin_is_made_once_and_never_moved(repo):
@@ -55,7 +55,14 @@ def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
     a, b = (workspace.commit(f"a = {i}\n", base, "Idea") for i in (1, 2))
     workspace.move_branch("demo", a, None)
     mine = workspace.commit("mine = 1\n", a, "The user's own")
-    git(repo, *{"commits": ("update-ref", "refs/heads/autoresearch/demo", mine), "deletes": ("branch", "-D", "autoresearch/demo"), "resets": ("branch", "-f", "autoresearch/demo", base)}[deed])  # fmt: skip
+    git(
+        repo,
+        *{
+            "commits": ("update-ref", "refs/heads/autoresearch/demo", mine),
+            "deletes": ("branch", "-D", "autoresearch/demo"),
+            "resets": ("branch", "-f", "autoresearch/demo", base),
+        }[deed],
+    )
     there = workspace.branch("demo")
     with pytest.raises(
         Paused,
@@ -176,7 +183,7 @@ def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
     assert workspace.branch("demo") == shas[-1] and len(workspace.pinned("demo")) == 20
 
 
-# -- stale locks -----------------------------------------------------------------------------------------------------
+# -- stale locks -----------------------------------------------------------------------------------
 
 
 def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
@@ -223,7 +230,7 @@ def test_without_stale_locks_there_is_no_wait(repo):
     assert workspace.clear_stale_locks("demo") == [] and time.monotonic() - start < 0.5
 
 
-# -- kills and disks -------------------------------------------------------------------------------------------------
+# -- kills and disks -------------------------------------------------------------------------------
 
 EXPERIMENT = """
 import sys

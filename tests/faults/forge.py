@@ -3,8 +3,8 @@
     forge = Forge()
     rc, out, err = forge.run(repo, ["run", "--tag", "t", ...], {"AUTORL_KILL_AT": "17"})
 
-Each loop is a process of its own, killed by a real SIGKILL; only the second of imports is shared. What it does not do:
-run the judge (whose place on disk follows from its own file).
+Each loop is a process of its own, killed by a real SIGKILL; only the second of imports is shared.
+What it does not do: run the judge (whose place on disk follows from its own file).
 """
 
 import json

@@ -4,9 +4,10 @@
     site.env / site.argv(...)                 # how to start the loop on it
     breaks = site.broken_invariants()         # [] or sentences
 
-I1 the branch stands at the last keep that was not taken back. I2 each run is counted exactly once. I3 no score without a complete
-record. I4 the user's files and branch are untouched. I5 no child is alive. I6 results.tsv has constant columns and
-equals the journal. I7 money is never under-counted. I8 the loop ended well, or with a reason (checked on its exit).
+I1 the branch stands at the last keep that was not taken back. I2 each run is counted exactly once.
+I3 no score without a complete record. I4 the user's files and branch are untouched. I5 no child is
+alive. I6 results.tsv has constant columns and equals the journal. I7 money is never under-counted.
+I8 the loop ended well, or with a reason (checked on its exit).
 """
 
 import hashlib
@@ -99,11 +100,31 @@ class Site:
 
     def argv(self, *more: str) -> list[str]:
         return [
-            "run", "--tag", self.tag, "--runner", "scripted", "--proposer", "replay", "--replay", str(self.ideas), "--seed", "1", "--env-id", ENV_ID,
-            "--budget", "1", "--episodes", str(EPISODES), "--confirm-runs", "0", "--sandbox", "off", *more,
-        ]  # fmt: skip
+            "run",
+            "--tag",
+            self.tag,
+            "--runner",
+            "scripted",
+            "--proposer",
+            "replay",
+            "--replay",
+            str(self.ideas),
+            "--seed",
+            "1",
+            "--env-id",
+            ENV_ID,
+            "--budget",
+            "1",
+            "--episodes",
+            str(EPISODES),
+            "--confirm-runs",
+            "0",
+            "--sandbox",
+            "off",
+            *more,
+        ]
 
-    # -- looking -----------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def events(self) -> list[dict[str, Any]]:
         """The journal's events as plain data, each with its type and its defaults."""
@@ -185,7 +206,7 @@ class Site:
             for r in self.state().runs.values()
         )
 
-    # -- invariants --------------------------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------
 
     def broken_invariants(self, ended: bool = True) -> list[str]:
         """Sentences about what does not hold, between two sittings. `ended`: the last sitting came to its own end."""

@@ -4,7 +4,8 @@
     uv run python tests/faults/sweep.py --every 10       # a sample
     uv run python tests/faults/sweep.py --fail ENOSPC ENOSPC:ever EIO:ever
 
-The loop, git, journal, locks and kills are real; runs are the scripted runner's, whose returns follow from commit and seed.
+The loop, git, journal, locks and kills are real; runs are the scripted runner's, whose returns
+follow from commit and seed.
 """
 
 import argparse

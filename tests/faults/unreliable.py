@@ -2,9 +2,9 @@
 
     uv run python tests/faults/unreliable.py [SEED]     # prints the table
 
-The loop, git, journal and decisions are real; the runs are scripted children. Between them and the loop stands a runner
-that holds results back, hands one run's result out again as another's, and loses some. What it does not do: kill the
-loop (tests/faults/sweep.py).
+The loop, git, journal and decisions are real; the runs are scripted children. Between them and the
+loop stands a runner that holds results back, hands one run's result out again as another's, and
+loses some. What it does not do: kill the loop (tests/faults/sweep.py).
 """
 
 import random
