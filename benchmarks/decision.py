@@ -227,9 +227,8 @@ def null(sessions: int) -> None:
             for seed, session in enumerate(done):
                 if session.champion:
                     claims += 1
-                    nature = Nature(
-                        what, 1_000_000 + seed
-                    )  # every attempt is as good as the baseline
+                    # every attempt is as good as the baseline
+                    nature = Nature(what, 1_000_000 + seed)
                     arms = [[nature.run(0) for _ in range(5)] for _ in range(2)]
                     shown += evidence.claim(*arms).shown
             low, high = evidence.wilson(shown, len(done))
@@ -304,9 +303,8 @@ def noise(path: Path) -> None:
     `path`: a JSON list of {"file", "seed", "avg_return", "std_return", "episodes"}; runs of two
     files on the same seeds.
     """
-    rows = [
-        r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"
-    ]  # benchmarks/slots.py also has runs alone
+    # benchmarks/slots.py also has runs alone
+    rows = [r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"]
     files = sorted({r["file"] for r in rows})
     arms = {
         f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None}

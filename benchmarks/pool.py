@@ -1,7 +1,7 @@
 """What the pool costs: the real loop over many simulated places.
 
-    uv run python benchmarks/pool.py                          # 64 places, runs of 30 s, until 600 runs are done: 6 minutes
-    uv run python benchmarks/pool.py --seconds 720 --runs 256 # runs as long as real ones: an hour
+    uv run python benchmarks/pool.py    # 64 places, runs of 30 s, 600 runs: 6 minutes
+    uv run python benchmarks/pool.py --seconds 720 --runs 256   # runs as long as real ones: an hour
 
 A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals
 are real. Printed: the CPU time of the loop and of git as a share of wall-clock, and the share of
@@ -45,7 +45,7 @@ class Simulated:
     def start(self, job: Job, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         now = time.monotonic()
-        # runs of one age would all end at once: the first ones are spread out as they would be after a while
+        # runs of one age would all end at once: the first ones are spread out
         share = 1.0 if self.full_since else (len(self.jobs) + 1) / self.places
         self.jobs[str(folder)] = job, now + self.seconds * share
         if self.ends and self.full_since:

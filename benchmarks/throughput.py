@@ -1,13 +1,16 @@
-"""Environment steps per second: train.py against the machine's limit, a textbook loop and Stable-Baselines3.
+"""Environment steps per second: train.py, the machine's limit, textbook PPO, Stable-Baselines3.
 
-    uv run --group bench python benchmarks/throughput.py                        # five environments, about 12 minutes
-    uv run --group bench python benchmarks/throughput.py --envs Hopper-v5       # one of them; the table shows the others' last figures
-    uv run python benchmarks/throughput.py --table                              # only print what is there
+    uv run --group bench python benchmarks/throughput.py   # five environments, about 12 minutes
+    uv run --group bench python benchmarks/throughput.py --envs Hopper-v5   # one of them; the table
+                                                           # shows the others' last figures
+    uv run python benchmarks/throughput.py --table         # only print what is there
 
-    limit      EnvPool alone with random actions on all cores: the best of one pool, two pools and an asynchronous one
+    limit      EnvPool alone with random actions on all cores: the best of one pool, two pools
+               and an asynchronous one
     train.py   as it stands, with the constants it ships with; rollouts, updates, metrics and all
     textbook   benchmarks/textbook.py, the better of 1 and 2 torch threads
-    sb3        Stable-Baselines3's PPO with VecNormalize at train.py's settings, the better of 1 and 2 torch threads
+    sb3        Stable-Baselines3's PPO with VecNormalize at train.py's settings, the better of
+               1 and 2 torch threads
 
 Every figure is the median of interleaved repeats, each in a fresh process, start-up and the first
 update left out. Written to results/benchmarks/throughput.json. Give it the machine to itself. What
@@ -32,6 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5")
 OUT = ROOT / "results" / "benchmarks" / "throughput.json"
+# name, torch threads
 CONTESTANTS = (
     "limit",
     "train",
@@ -39,7 +43,7 @@ CONTESTANTS = (
     "textbook 2",
     "sb3 1",
     "sb3 2",
-)  # name, torch threads
+)
 
 
 # ---------------------------------------------------------------------------
@@ -195,14 +199,19 @@ def measure(env_id: str, repeats: int, seconds: float) -> dict[str, list[float]]
 
 
 def show(table: dict[str, dict[str, Any]]) -> str:
-    head = f"{'environment':<18}{'limit':>9}{'train.py':>10}{'textbook':>10}{'sb3':>8}   {'of limit':>8}{'x textbook':>12}{'x sb3':>7}   measured"
+    head = (
+        f"{'environment':<18}{'limit':>9}{'train.py':>10}{'textbook':>10}{'sb3':>8}"
+        f"   {'of limit':>8}{'x textbook':>12}{'x sb3':>7}   measured"
+    )
     lines = [head, "-" * len(head)]
     for env_id, row in table.items():
         limit_, ours = row["median"]["limit"], row["median"]["train"]
         text = max(row["median"]["textbook 1"], row["median"]["textbook 2"])
         peer = max(row["median"]["sb3 1"], row["median"]["sb3 2"])
         lines.append(
-            f"{env_id:<18}{limit_:>9,.0f}{ours:>10,.0f}{text:>10,.0f}{peer:>8,.0f}   {ours / limit_:>8.2f}{ours / text:>12.1f}{ours / peer:>7.1f}   {row['date']} x{row['repeats']}"
+            f"{env_id:<18}{limit_:>9,.0f}{ours:>10,.0f}{text:>10,.0f}{peer:>8,.0f}"
+            f"   {ours / limit_:>8.2f}{ours / text:>12.1f}{ours / peer:>7.1f}"
+            f"   {row['date']} x{row['repeats']}"
         )
     return "\n".join(lines)
 

@@ -174,10 +174,11 @@ class ApiServer:
         with self._lock:
             self.exchanges.append(exchange)
             step: Any = self._script.pop(0) if self._script else self._default
+        # older, newer clients
         if KEY not in (
             headers.get("x-api-key"),
             headers.get("authorization", "").removeprefix("Bearer "),
-        ):  # older, newer clients
+        ):
             step = Status(401, "authentication_error", "invalid x-api-key")
         elif connection.path != "/v1/messages":
             step = Status(404, "not_found_error", connection.path)

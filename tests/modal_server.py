@@ -139,9 +139,8 @@ class ModalServer(api_grpc.ModalClientBase):
         await self._answer(stream, api_pb2.TaskLogsBatch(app_done=True))
 
     async def MountBatchedCheckExistence(self, stream: Any) -> None:
-        await self._answer(
-            stream, api_pb2.MountBatchedCheckExistenceResponse()
-        )  # nothing is missing
+        # nothing is missing
+        await self._answer(stream, api_pb2.MountBatchedCheckExistenceResponse())
 
     async def MountPutFile(self, stream: Any) -> None:
         await self._answer(stream, api_pb2.MountPutFileResponse(exists=True))

@@ -35,9 +35,8 @@ def test_a_request_streams_forces_no_tool_and_carries_the_key_nowhere_but_in_its
     server.add(GOOD)
     claude(server).propose(history(), books.budget)
     sent = server.exchanges[0]
-    assert (
-        sent.body["stream"] is True and sent.body["tool_choice"]["type"] == "auto"
-    )  # current models refuse forced tool use
+    # current models refuse forced tool use
+    assert sent.body["stream"] is True and sent.body["tool_choice"]["type"] == "auto"
     assert not {"temperature", "top_p", "top_k"} & sent.body.keys()  # and sampling settings
     assert sent.headers["x-stainless-retry-count"] == "0" and KEY.encode() not in sent.raw
     assert [t["name"] for t in sent.body["tools"]] == [
@@ -85,11 +84,12 @@ def test_looking_is_answered_before_proposing(server, books, claude):
     assert TRAIN in source["content"]
     assert wrong["is_error"] and "no experiment 99" in wrong["content"]
     thought = server.exchanges[1].body["messages"][1]["content"][0]
+    # goes back untouched: it is bound to its prefix
     assert thought == {
         "type": "thinking",
         "thinking": "hm",
         "signature": "c2lnbmVk",
-    }  # goes back untouched: it is bound to its prefix
+    }
 
 
 def test_endless_looking_is_ended(server, books, claude):

@@ -110,9 +110,8 @@ seen = Path({str(seen)!r}); seen.mkdir()
         and "#6 keep" in prompted
     )
     where = Path((seen / "where").read_text())
-    assert not any(
-        (parent / ".git").exists() for parent in (where, *where.parents)
-    )  # no tool in it finds the user's repository
+    # no tool in it finds the user's repository
+    assert not any((parent / ".git").exists() for parent in (where, *where.parents))
 
 
 def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
@@ -291,7 +290,5 @@ def test_a_missing_variable_is_refused_at_the_start():
 
 def test_the_modes_of_what_it_exports_do_not_reach_the_file_taken(agent, books):
     proposal = ask(agent("os.chmod('train.py', 0o755)\n" + IMPROVE), books)
-    assert (type(proposal.source), proposal.source) == (
-        str,
-        TRAIN.replace("3e-4", "1e-3"),
-    )  # bytes only, no mode
+    # bytes only, no mode
+    assert (type(proposal.source), proposal.source) == (str, TRAIN.replace("3e-4", "1e-3"))

@@ -44,9 +44,8 @@ def test_probability_of_improvement_counts_pairs_and_ties_half() -> None:
 
 
 def test_spread_is_pooled_within_arms_and_not_between_them() -> None:
-    found = run_statistics.spread(
-        [[0.0, 2.0], [100.0, 104.0], [7.0]]
-    )  # SS 2 + 8, one degree of freedom each
+    # SS 2 + 8, one degree of freedom each
+    found = run_statistics.spread([[0.0, 2.0], [100.0, 104.0], [7.0]])
     assert found is not None
     assert found.df == 2 and found.s == math.sqrt(5.0) and found.stderr == math.sqrt(5.0) / 2
     assert run_statistics.spread([[1.0], [2.0], []]) is None

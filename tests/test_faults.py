@@ -217,9 +217,8 @@ def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_pat
     ), err
     assert [p.name for p in (site.repo / "results" / ENV_ID).iterdir()] == [session.name]
     assert site.broken_invariants() == []
-    code, _, err = forge.run(
-        site.repo, argv, site.env
-    )  # that one is finished: a new one from the date
+    # that one is finished: a new one from the date
+    code, _, err = forge.run(site.repo, argv, site.env)
     assert (
         code == 0
         and "new session" in err

@@ -84,9 +84,8 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert until(
-            lambda: len(training()) >= 4, 60
-        )  # the loop, the judge, its workers, the confined trainer
+        # the loop, the judge, its workers, the confined trainer
+        assert until(lambda: len(training()) >= 4, 60)
         time.sleep(1.5)
     finally:
         loop.kill()

@@ -26,9 +26,8 @@ def test_the_price_of_a_call_by_hand():
     assert usage_usd(opus, {**usage, **split}) == pytest.approx(
         0.004 + 0.040 + 0.002 + 0.005 + 0.016
     )
-    assert usage_usd(opus, usage) == pytest.approx(
-        0.004 + 0.040 + 0.002 + 0.024
-    )  # no split: all at the one-hour price
+    # no split: all at the one-hour price
+    assert usage_usd(opus, usage) == pytest.approx(0.004 + 0.040 + 0.002 + 0.024)
     assert usage_usd(opus, {**usage, "inference_geo": "us"}) == pytest.approx(1.1 * 0.070)
     haiku = PRICES["claude-haiku-5-5"]
     assert usage_usd(haiku, {"input_tokens": 100_000, "output_tokens": 1000}) == pytest.approx(

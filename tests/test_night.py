@@ -266,9 +266,8 @@ def test_every_fault_came_and_only_ideas_without_any_use_were_given_up(morning):
         morning.night.kills == (2 if whole else 1)
         and max(morning.night.before) <= morning.night.experiments
     )
-    assert len(morning.of("refused")) == (
-        3 if whole else 0
-    )  # two refusals, two empty replies, four misses
+    # two refusals, two empty replies, four misses
+    assert len(morning.of("refused")) == (3 if whole else 0)
     codes = {step.code for e in morning.exchanges if isinstance(step := e.step, Status)}
     assert codes == ({401, 429, 500, 502, 503, 529} if whole else {401, 529})
 
@@ -279,9 +278,8 @@ def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(mo
     exact = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "usage"]
     bounds = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "upper bound"]
     free = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "not billed"]
-    opened = [
-        e["usd"] for ticket, e in reserved.items() if ticket not in settled
-    ]  # the loop was killed meanwhile
+    # the loop was killed meanwhile
+    opened = [e["usd"] for ticket, e in reserved.items() if ticket not in settled]
     whole = [hand_price(e.usage) for e in morning.exchanges if e.whole]
     cut = [hand_price(e.usage) for e in morning.exchanges if e.usage and not e.whole]
     assert len(exact) == len(whole) and sum(exact) == pytest.approx(sum(whole))

@@ -37,9 +37,8 @@ def test_every_invariant_holds_after_each_sitting(found: Night) -> None:
 def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
     titles = {row.description for row in found.rows}
     decided = sum(f"idea {k}" in titles for k in range(EXPERIMENTS))
-    assert (
-        decided >= 24
-    )  # five of the gains stand on the same line: what is left of them may not fit any more
+    # five of the gains stand on the same line: what is left of them may not fit any more
+    assert decided >= 24
     assert (
         found.outcomes["keep"] >= 1
         and found.outcomes["crash"] >= 1
@@ -193,10 +192,8 @@ def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_p
 def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: Path) -> None:
     site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
     worst = cloud.runner().worst_usd(Job("", ENV_ID, 1, 5.0))
-    cloud.cost, limit = (
-        0.3 * worst,
-        2.5 * worst,
-    )  # of four places two can be paid for at their worst
+    # of four places two can be paid for at their worst
+    cloud.cost, limit = 0.3 * worst, 2.5 * worst
     for _ in range(2):  # and starting again changes nothing
         with pytest.raises(Paused, match="max-usd"):
             sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())

@@ -58,9 +58,8 @@ def test_prefixes_are_byte_equal_from_proposal_to_proposal(server, books, claude
         *after, _, _ = (as_bytes(b["text"]) for b in later["messages"][0]["content"])
         assert after[: len(before)] == before  # frozen blocks are only ever added to
         same += earlier["messages"][0]["content"][:-1] == later["messages"][0]["content"][:-1]
-    assert same >= 0.85 * (
-        len(bodies) - 1
-    )  # nine times in ten the whole prefix up to the tail is the same
+    # nine times in ten the whole prefix up to the tail is the same
+    assert same >= 0.85 * (len(bodies) - 1)
 
 
 def test_the_cache_pays_from_proposal_to_proposal(server, books, claude):

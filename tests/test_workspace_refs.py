@@ -43,9 +43,8 @@ def test_a_pin_is_made_once_and_never_moved(repo):
     workspace.pin("demo", 10, b)
     assert workspace.pinned("demo") == {1: a, 10: b} and workspace.pinned("dem") == {}
     git(repo, "gc", "-q", "--prune=now")
-    assert (
-        workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"
-    )  # packed, and alive
+    # packed, and alive
+    assert workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"
 
 
 @pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
@@ -90,9 +89,8 @@ def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
     workspace.move_branch("demo", workspace.head(), None)
     workspace.move_branch("demo", sha, workspace.head())
     workspace.move_branch("demo", sha, workspace.head())
-    workspace.move_branch(
-        "demo", workspace.head(), sha
-    )  # back to an anchor: not a fast-forward, and right
+    # back to an anchor: not a fast-forward, and right
+    workspace.move_branch("demo", workspace.head(), sha)
     assert workspace.branch("demo") == workspace.head()
 
 

@@ -86,9 +86,8 @@ def test_the_truth_is_gymnasiums_own_step_by_step(ours: str, theirs: str) -> Non
 def test_gymnasiums_checker_has_nothing_to_say(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings(
-            "ignore", ".*symmetric and normalized space"
-        )  # Pendulum's torque goes to 2, as in Gymnasium
+        # Pendulum's torque goes to 2, as in Gymnasium
+        warnings.filterwarnings("ignore", ".*symmetric and normalized space")
         env = gym.make(env_id, render_mode="rgb_array")
         check_env(env.unwrapped)
     assert (
@@ -341,9 +340,7 @@ def test_an_end_shows_its_last_observation_and_rows_are_independent() -> None:
     ended = torch.zeros(64, dtype=torch.bool)
     ends = 0
     for _ in range(60):  # each falls over in about 10 steps
-        obs, reward, terminated, truncated, valid = envs.step(
-            torch.ones(64, dtype=torch.int64)
-        )  # falls over in about 10 steps
+        obs, reward, terminated, truncated, valid = envs.step(torch.ones(64, dtype=torch.int64))
         assert (
             torch.equal(valid, ~ended)
             and torch.equal(reward, valid.float())
@@ -385,9 +382,8 @@ def test_a_subclass_designs_the_reward_and_the_true_one_stays() -> None:
     obs = envs.reset()
     shaped, true, start = torch.zeros(8), torch.zeros(8), envs.potential(envs.state)
     for _ in range(200):
-        obs, reward, terminated, _, valid = envs.step(
-            (obs[:, 1] > 0).long() * 2
-        )  # push the way it goes: it arrives
+        # push the way it goes: it arrives
+        obs, reward, terminated, _, valid = envs.step((obs[:, 1] > 0).long() * 2)
         shaped, true = shaped + reward, true + envs.true_reward
         assert torch.equal(envs.true_reward, -valid.float())
         if terminated[0]:

@@ -313,9 +313,8 @@ class Site:
         return [f"I4: changed: {sorted(changed)}"] if changed else []
 
     def _i5(self) -> list[str]:
-        end = (
-            time.monotonic() + 3.0
-        )  # a child that was being started needs a moment to see that its parent is gone
+        # a child that was being started needs a moment to see that its parent is gone
+        end = time.monotonic() + 3.0
         while (alive := children_in(self.repo)) and time.monotonic() < end:
             time.sleep(0.02)
         return [f"I5: alive: {alive}"] if alive else []

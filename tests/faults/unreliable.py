@@ -39,10 +39,8 @@ def ideas() -> list[dict]:
     for k in range(EXPERIMENTS):
         search, replace = f"K{k} = 0", f"K{k} = 1"
         if k % 6 == 4:
-            search, replace = (
-                '"return": 10.0',
-                f'"return": {15.0 + k}',
-            )  # of these, what is not kept first no longer fits
+            # of these, what is not kept first no longer fits
+            search, replace = '"return": 10.0', f'"return": {15.0 + k}'
         elif k in (7, 19):
             search, replace = '"end": "ok"', '"end": "raise"'
         rows.append({"title": f"idea {k}", "edits": [{"search": search, "replace": replace}]})
