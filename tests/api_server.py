@@ -1,6 +1,7 @@
 """A scripted Messages API server: real HTTP on loopback, real server-sent events, faults on demand.
 
-    with ApiServer([Message([tool("propose_experiment", {...})]), Status(529, "overloaded_error")]) as server:
+    steps = [Message([tool("propose_experiment", {...})]), Status(529, "overloaded_error")]
+    with ApiServer(steps) as server:
         anthropic.Anthropic(api_key=KEY, base_url=server.url, max_retries=0)
 
 Each request takes the next step of the script; a step may be a function of the request, and
@@ -9,7 +10,7 @@ would bill. It counts a token for every four bytes and keeps a prompt cache as t
 exact prefix, up to the marked breakpoints. It is not the API: it does not check what a request
 means, and its cache never expires.
 
-    python tests/api_server.py          # serves one canned proposal on a free port, for a look by hand
+    python tests/api_server.py          # serves one canned proposal, for a look by hand
 """
 
 import dataclasses
@@ -174,11 +175,8 @@ class ApiServer:
         with self._lock:
             self.exchanges.append(exchange)
             step: Any = self._script.pop(0) if self._script else self._default
-        # older, newer clients
-        if KEY not in (
-            headers.get("x-api-key"),
-            headers.get("authorization", "").removeprefix("Bearer "),
-        ):
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")  # newer clients
+        if KEY not in (headers.get("x-api-key"), bearer):
             step = Status(401, "authentication_error", "invalid x-api-key")
         elif connection.path != "/v1/messages":
             step = Status(404, "not_found_error", connection.path)

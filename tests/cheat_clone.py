@@ -179,7 +179,7 @@ class Clone:
             outcome, rule = ("F", "") if passed else ("R", job.kind)
         elif record.status == "ok" and head(path)[1] == "F":
             outcome = "F" if record.flags else "N"
-            rule, reason = "", record.flags[0] if record.flags else "nobody was told"
+            rule, reason = "", record.flags[0] if record.flags else "no flag was raised"
         elif record.status == "ok":
             honest = do_nothing(job.env_id, record.eval_seeds)
             if list(record.returns) != honest:

@@ -1,12 +1,12 @@
-"""A Modal of our own on loopback: the real client talks real gRPC to it, so `modal run` and `deploy` can be tested without an account.
+"""A Modal server on loopback, for the real client: `modal run` and `deploy` without an account.
 
     with ModalServer(work) as server:
         subprocess.run(["modal", "run", "modal_app.py"], env=os.environ | server.environment)
 
-It builds and runs nothing: it answers each request as Modal's would be answered, keeps what it was
-told (images, function definitions, calls), and gives every call's arguments to `work`, a function
-of this process, in a thread. What it does not do: schedule, authenticate, or stand for how the real
-platform behaves beyond these answers.
+It builds and runs nothing: it answers each gRPC request as Modal's would be answered, keeps what it
+received (images, function definitions, calls), and gives every call's arguments to `work`, a
+function of this process, in a thread. What it does not do: schedule, authenticate, or stand for how
+the real platform behaves beyond these answers.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Call:
 
 
 class ModalServer(api_grpc.ModalClientBase):
-    """Answers the requests that `modal run`, `App.deploy`, `Function.spawn` and `FunctionCall` make."""
+    """Answers what `modal run`, `App.deploy`, `Function.spawn` and `FunctionCall` ask."""
 
     def __init__(self, work: Callable[..., Any]):
         self.work = work

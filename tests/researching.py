@@ -1,4 +1,4 @@
-"""What the tests of researchers share: a night's history, the books of its money, replies that are good and bad."""
+"""What the tests of researchers share: a history, a budget of its own, replies good and bad."""
 
 from pathlib import Path
 
@@ -11,7 +11,14 @@ from autorl.session.event_log import EventLog, Follower
 from autorl.session.events import Baseline, Created, Money, Note
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAIN = "import evaluate\n\nLEARNING_RATE = 3e-4  # [1e-5, 1e-2] log\nGAMMA = 0.99\n\nprint(LEARNING_RATE, GAMMA)\n"
+TRAIN = """\
+import evaluate
+
+LEARNING_RATE = 3e-4  # [1e-5, 1e-2] log
+GAMMA = 0.99
+
+print(LEARNING_RATE, GAMMA)
+"""
 GOOD = propose(
     "lr x3", "LEARNING_RATE = 3e-4", "LEARNING_RATE = 1e-3", hypothesis="approx_kl is tiny"
 )
@@ -30,13 +37,14 @@ def row(n: int, status: str = "discard", **more) -> Row:
         "runs": 2,
         "stderr": 3.25,
         "reason": f"Its mean is {n % 7}.5 s below the incumbent's.",
-        "hypothesis": "The critic lags: explained variance stays under 0.5 in the first two minutes, so advantages are mostly noise there.",
+        "hypothesis": "The critic lags: explained variance stays under 0.5 in the first two "
+        "minutes, so advantages are mostly noise there.",
     }
     return Row(n=n, status=status, **{**given, **more})
 
 
 def rows(count: int) -> tuple[Row, ...]:
-    """A night: every sixth experiment kept, every ninth a crash."""
+    """A session: every sixth experiment kept, every ninth a crash."""
     return tuple(
         row(n, "keep" if n % 6 == 0 else "crash" if n % 9 == 4 else "discard") for n in range(count)
     )
@@ -101,7 +109,7 @@ def history(count: int = 1, **more) -> History:
     )
 
 
-class Books:
+class Spending:
     """A real budget on a real journal."""
 
     def __init__(self, folder: Path, max_usd: float | None = None):
@@ -173,7 +181,7 @@ UNUSABLE = {
 
 
 def hand_price(usage: dict) -> float:
-    """Claude Opus 5.5: $4 in, $20 out, $5 and $8 into the cache, $0.20 from it, for a million tokens."""
+    """Claude Opus 5.5: $4 in, $20 out, $5 and $8 into the cache, $0.20 from it, a million."""
     split = usage["cache_creation"]
     return (
         4.0 * usage["input_tokens"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_repo
-from researching import Books, history, row
+from researching import Spending, history, row
 
 from autorl.errors import Paused, ProposerError, UserError
 from autorl.git.repository import Repository
@@ -42,15 +42,20 @@ def agent(tmp_path: Path):
     return make
 
 
-IMPROVE = "source = Path('train.py').read_text()\nPath('train.py').write_text(source.replace('3e-4', '1e-3'))\n"
+IMPROVE = """
+source = Path('train.py').read_text()
+Path('train.py').write_text(source.replace('3e-4', '1e-3'))
+"""
 
 
-def ask(proposer: CommandProposer, books: Books, **more):
-    return proposer.propose(history(more.pop("count", 9), train_source=TRAIN, **more), books.budget)
+def ask(proposer: CommandProposer, spending: Spending, **more):
+    return proposer.propose(
+        history(more.pop("count", 9), train_source=TRAIN, **more), spending.budget
+    )
 
 
-def test_the_edited_file_is_the_proposal(agent, books, private_tmp):
-    proposal = ask(agent(IMPROVE + "print('raise the learning rate')\n"), books)
+def test_the_edited_file_is_the_proposal(agent, spending, private_tmp):
+    proposal = ask(agent(IMPROVE + "print('raise the learning rate')\n"), spending)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3") and proposal.edits == ()
     assert (proposal.title, proposal.proposer) == (
         "raise the learning rate",
@@ -59,25 +64,21 @@ def test_the_edited_file_is_the_proposal(agent, books, private_tmp):
     assert list(private_tmp.iterdir()) == []  # the copy is gone
 
 
-def test_the_idea_file_names_it(agent, books):
-    proposal = ask(
-        agent(
-            IMPROVE
-            + "Path('idea.md').write_text('# lr x3\\n\\napprox_kl is tiny\\nso the steps are timid\\n')\nprint('noise')\n"
-        ),
-        books,
-    )
+def test_the_idea_file_names_it(agent, spending):
+    idea = "# lr x3\n\napprox_kl is tiny\nso the steps are timid\n"
+    code = f"{IMPROVE}Path('idea.md').write_text({idea!r})\nprint('noise')\n"
+    proposal = ask(agent(code), spending)
     assert (
         proposal.title == "lr x3"
         and proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
     )
 
 
-def test_without_words_it_still_has_a_title(agent, books):
-    assert ask(agent(IMPROVE), books).title.startswith("edit by python")
+def test_without_words_it_still_has_a_title(agent, spending):
+    assert ask(agent(IMPROVE), spending).title.startswith("edit by python")
 
 
-def test_the_copy_holds_what_an_agent_needs(agent, books, tmp_path):
+def test_the_copy_holds_what_an_agent_needs(agent, spending, tmp_path):
     seen = tmp_path / "seen"
     look = f"""
 seen = Path({str(seen)!r}); seen.mkdir()
@@ -85,10 +86,11 @@ seen = Path({str(seen)!r}); seen.mkdir()
 (seen / 'listing').write_text('\\n'.join(sorted(str(p) for p in Path('.').rglob('*'))))
 (seen / 'history.tsv').write_text(Path('history.tsv').read_text())
 (seen / 'experiment').write_text(Path('experiments/6.txt').read_text())
-(seen / 'mode').write_text(oct(os.stat('evaluate.py').st_mode & 0o777) + ' ' + oct(os.stat('.').st_mode & 0o777))
+modes = [oct(os.stat(name).st_mode & 0o777) for name in ('evaluate.py', '.')]
+(seen / 'mode').write_text(' '.join(modes))
 (seen / 'where').write_text(os.getcwd())
 """
-    ask(agent(look + IMPROVE), books)
+    ask(agent(look + IMPROVE), spending)
     listing = (seen / "listing").read_text().splitlines()
     assert {
         "train.py",
@@ -114,19 +116,20 @@ seen = Path({str(seen)!r}); seen.mkdir()
     assert not any((parent / ".git").exists() for parent in (where, *where.parents))
 
 
-def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
+def test_the_environment_is_an_allow_list(agent, spending, tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret-1")
     monkeypatch.setenv("AGENT_KEY", "secret-2")
     monkeypatch.setenv("AUTORL_TIME_BUDGET", "3")
     seen = tmp_path / "environ"
-    dump = f"Path({str(seen)!r}).write_text('\\n'.join(f'{{k}}={{v}}' for k, v in os.environ.items()))\n"
-    ask(agent(dump + IMPROVE), books)
+    lines = r"'\n'.join(f'{k}={v}' for k, v in os.environ.items())"
+    dump = f"Path({str(seen)!r}).write_text({lines})\n"
+    ask(agent(dump + IMPROVE), spending)
     assert (
         "secret" not in seen.read_text()
         and "AUTORL" not in seen.read_text()
         and f"PATH={os.environ['PATH']}" in seen.read_text()
     )
-    ask(agent(dump + IMPROVE, pass_env=("AGENT_KEY",)), books)
+    ask(agent(dump + IMPROVE, pass_env=("AGENT_KEY",)), spending)
     assert "AGENT_KEY=secret-2" in seen.read_text() and "secret-1" not in seen.read_text()
 
 
@@ -149,36 +152,41 @@ def test_the_environment_is_an_allow_list(agent, books, tmp_path, monkeypatch):
         (IMPROVE + "os.kill(os.getpid(), 9)", "ended with code -9"),
     ],
 )
-def test_what_is_no_usable_file_is_refused_with_the_reason(deed, why, agent, books, private_tmp):
+def test_what_is_no_usable_file_is_refused_with_the_reason(deed, why, agent, spending, private_tmp):
     with pytest.raises(ProposerError, match=why) as refused:
-        ask(agent(deed), books)
+        ask(agent(deed), spending)
     assert "\n" not in str(refused.value) and list(private_tmp.iterdir()) == []
 
 
-def test_swapping_the_folder_for_a_link_gains_nothing(agent, books, tmp_path):
+def test_swapping_the_folder_for_a_link_gains_nothing(agent, spending, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "train.py").write_text("STOLEN = 1\n")
     swap = (
         f"here = os.getcwd()\nos.rename(here, here + '-moved')\nos.symlink({str(other)!r}, here)\n"
     )
-    proposal = ask(agent(IMPROVE + swap), books)
+    proposal = ask(agent(IMPROVE + swap), spending)
     assert "STOLEN" not in proposal.source and (other / "train.py").read_text() == "STOLEN = 1\n"
 
 
-def test_what_the_harness_refuses_is_refused(agent, books):
+def test_what_the_harness_refuses_is_refused(agent, spending):
     with pytest.raises(ProposerError, match="same code as experiment 4"):
-        ask(agent(IMPROVE), books, vet=lambda source: "It is the same code as experiment 4.")
+        ask(agent(IMPROVE), spending, vet=lambda source: "It is the same code as experiment 4.")
 
 
-def test_only_train_py_is_taken(agent, books, tmp_path):
+def test_only_train_py_is_taken(agent, spending, tmp_path):
     before = (
         {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()}
         if (tmp_path / "repo").exists()
         else {"evaluate.py": b"TIME_BUDGET = 720\n"}
     )
-    vandal = "os.chmod('evaluate.py', 0o644); Path('evaluate.py').write_text('cheat'); Path('extra.py').write_text('x'); Path('../beside.py').write_text('x')\n"
-    proposal = ask(agent(vandal + IMPROVE), books)
+    vandal = """
+os.chmod('evaluate.py', 0o644)
+Path('evaluate.py').write_text('cheat')
+Path('extra.py').write_text('x')
+Path('../beside.py').write_text('x')
+"""
+    proposal = ask(agent(vandal + IMPROVE), spending)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3")
     assert {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()} == before
 
@@ -198,7 +206,7 @@ subprocess.Popen([sys.executable, "-c", beat])
 WAIT_FOR = "while not os.path.exists({!r}): time.sleep(0.02)\n"
 
 
-def test_a_timeout_ends_the_whole_group(agent, books, tmp_path):
+def test_a_timeout_ends_the_whole_group(agent, spending, tmp_path):
     marker = tmp_path / "beat"
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     began = time.monotonic()
@@ -208,41 +216,41 @@ def test_a_timeout_ends_the_whole_group(agent, books, tmp_path):
                 stubborn + IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n",
                 timeout=2.0,
             ),
-            books,
+            spending,
         )
     assert time.monotonic() - began < 12 and marker.exists() and not alive(marker)
 
 
-def test_what_an_agent_leaves_running_is_ended(agent, books, tmp_path):
+def test_what_an_agent_leaves_running_is_ended(agent, spending, tmp_path):
     marker = tmp_path / "beat"
     proposal = ask(
-        agent(IMPROVE + HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))), books
+        agent(IMPROVE + HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))), spending
     )
     assert proposal is not None and marker.exists() and not alive(marker)
 
 
-def test_a_stop_ends_the_agent_at_once(agent, books, tmp_path):
+def test_a_stop_ends_the_agent_at_once(agent, spending, tmp_path):
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Paused, match="Stopped"):
-        ask(agent("time.sleep(600)\n"), books, stopped=stop.is_set)
+        ask(agent("time.sleep(600)\n"), spending, stopped=stop.is_set)
     assert time.monotonic() - began < 5
 
 
-def test_an_agent_that_does_not_read_or_talks_without_end_does_not_block(agent, books):
+def test_an_agent_that_does_not_read_or_talks_without_end_does_not_block(agent, spending):
     big = tuple(row(n, "discard") for n in range(400))
     assert ask(
-        agent(IMPROVE), books, rows=big
+        agent(IMPROVE), spending, rows=big
     ).source  # a prompt longer than a pipe holds, never read
     with pytest.raises(ProposerError, match="printed too much"):
-        ask(agent("while True: os.write(1, b'x' * 1_000_000)\n"), books)
+        ask(agent("while True: os.write(1, b'x' * 1_000_000)\n"), spending)
 
 
-def test_the_title_is_one_plain_line(agent, books):
+def test_the_title_is_one_plain_line(agent, spending):
     proposal = ask(
         agent(IMPROVE + "print('\\n\\n\\x1b[31mred\\x1b[0m\\tand \\u2028 long ' + 'x' * 5000)\n"),
-        books,
+        spending,
     )
     assert (
         proposal.title.startswith("red and")
@@ -252,9 +260,11 @@ def test_the_title_is_one_plain_line(agent, books):
     )
 
 
-def test_each_run_is_noted_for_the_morning(agent, books):
-    ask(agent(IMPROVE), books)
-    assert any(note.startswith("command: ") and "ended with code 0" in note for note in books.notes)
+def test_each_run_leaves_a_note(agent, spending):
+    ask(agent(IMPROVE), spending)
+    assert any(
+        note.startswith("command: ") and "ended with code 0" in note for note in spending.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,16 +280,17 @@ def test_a_command_that_cannot_run_is_refused_at_the_start(command, why):
         CommandProposer(command)
 
 
-def test_a_checkout_that_changed_meanwhile_is_reported(agent, books, tmp_path):
+def test_a_checkout_that_changed_meanwhile_is_reported(agent, spending, tmp_path):
     repo = make_repo(tmp_path / "checkout")
     checkout = Repository(repo)
-    ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
-    assert not any("checkout changed" in note for note in books.notes)
-    meddle = f"Path({str(repo / 'train.py')!r}).write_text('# mine now, and longer than it was before\\n' * 3)\n"
-    proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), books)
+    ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), spending)
+    assert not any("checkout changed" in note for note in spending.notes)
+    mine = "# mine now, and longer than it was before\n" * 3
+    meddle = f"Path({str(repo / 'train.py')!r}).write_text({mine!r})\n"
+    proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), spending)
     assert (
         "mine now" not in proposal.source
-        and sum("checkout changed" in note for note in books.notes) == 1
+        and sum("checkout changed" in note for note in spending.notes) == 1
     )
 
 
@@ -288,7 +299,7 @@ def test_a_missing_variable_is_refused_at_the_start():
         CommandProposer("true", pass_env=("NO_SUCH_KEY",))
 
 
-def test_the_modes_of_what_it_exports_do_not_reach_the_file_taken(agent, books):
-    proposal = ask(agent("os.chmod('train.py', 0o755)\n" + IMPROVE), books)
+def test_the_modes_of_what_it_exports_do_not_reach_the_file_taken(agent, spending):
+    proposal = ask(agent("os.chmod('train.py', 0o755)\n" + IMPROVE), spending)
     # bytes only, no mode
     assert (type(proposal.source), proposal.source) == (str, TRAIN.replace("3e-4", "1e-3"))

@@ -37,7 +37,8 @@ def test_iqm_drops_a_quarter_of_the_scores_at_each_end() -> None:
 
 
 def test_probability_of_improvement_counts_pairs_and_ties_half() -> None:
-    # pairs (a, b): 4 beats 1, 2, 3 and ties 4; 5 beats 1-4 and ties 5; 6, 7, 9 beat all: 3.5 + 4.5 + 15 of 25
+    # pairs (a, b): 4 beats 1, 2, 3 and ties 4; 5 beats 1-4 and ties 5; 6, 7, 9 beat all:
+    # 3.5 + 4.5 + 15 of 25
     assert stats.probability_of_improvement(A, B) == 23 / 25
     assert stats.probability_of_improvement(B, A) == 2 / 25
     assert stats.probability_of_improvement(A, A) == 0.5
@@ -52,7 +53,7 @@ def test_spread_is_pooled_within_arms_and_not_between_them() -> None:
 
 
 def test_evaluation_share_by_hand() -> None:
-    # 100 episodes with a standard deviation of 50: the mean's variance is 25, a quarter of s^2 = 100
+    # 100 episodes with a standard deviation of 50: the mean's variance is 25, 1/4 of s^2 = 100
     assert run_statistics.evaluation_share([50.0, 50.0], 100, 10.0) == 0.25
     assert run_statistics.evaluation_share([50.0], 100, 0.0) is None
 

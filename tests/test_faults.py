@@ -1,4 +1,4 @@
-"""A night without a person: whatever happens, I1-I8 hold and the same rows and decisions come out.
+"""A session without a person: I1-I8 hold whatever happens; same rows, same decisions.
 
 Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py). The full sweep
 and the soak are `long`:  uv run pytest tests/test_faults.py -m "long or not long".  Tables:
@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_at_every_effect_or_broken_at_many_loses_nothing(swe
 
 
 def test_kills_in_a_row_are_survived(sweep, tmp_path, forge):
-    """Killed at effect 3, 15, 27, ... of each sitting until one gets to the end."""
+    """Killed at effect 3, 15, 27, ... of each process until one gets to the end."""
     site, n = sweep.base.copy(tmp_path), 3
     for _ in range(40):
         code, _, err = forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": str(n)})

@@ -1,4 +1,4 @@
-"""Faults with nothing scripted: kills during real training through the real judge, and file systems that are really full or read-only."""
+"""Faults with nothing scripted: kills during real training; file systems full or read-only."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     journal = repo / "results/InvertedPendulum-v5/t/journal.jsonl"
 
     def training() -> list[str]:
-        """Processes of this session: command line or working directory in the repository or beside it."""
+        """Processes whose command line or working directory is in or beside the repository."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():

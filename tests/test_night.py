@@ -1,6 +1,6 @@
-"""Nights through the command line: a short one, and one of forty experiments with every fault an API may have.
+"""Sessions through the command line: a short one, and one of forty experiments and API faults.
 
-    PYTHONPATH=. python tests/test_night.py   # prints the night: summary, spend ledger, one conversation as sent and received
+    PYTHONPATH=. python tests/test_night.py   # prints summary, spend ledger, one conversation
 
 Real git, real journal, real HTTP, real processes; only the model and the training are scripted. The
 process is killed with -9 while it waits for an answer, and paused by a refused key; the same
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,14 @@ from researching import UNUSABLE, hand_price
 pytestmark = pytest.mark.timeout(1200)
 SCRIPT = re.compile(r"^SCRIPT = .*$", re.MULTILINE)
 SOON = {"retry-after": "0.05"}
+OVERLOADED = Status(529, "overloaded_error", headers=SOON)
+NO_KEY = Status(401, "authentication_error", "invalid x-api-key")
+BROKEN = [Status(500, headers=SOON), Status(503, headers=SOON), Status(502, "", headers=SOON)]
+LOOKS = [
+    Message([thinking("look"), tool("list_experiments", {"first": 1, "last": 9})]),
+    Message([tool("read_experiment", {"n": 4})]),
+    Message([tool("read_train_py", {})]),
+]
 
 
 def incumbent_of(body: dict[str, Any]) -> str:
@@ -85,7 +94,7 @@ REFUSED = {  # what the harness turns away before any run
 
 
 @dataclass
-class Night:
+class Script:
     """The scripted side: which faults come before which idea, and what was served."""
 
     experiments: int
@@ -100,17 +109,17 @@ class Night:
 
     def short(self) -> dict[int, list[Any]]:
         return {
-            1: [Status(529, "overloaded_error", headers=SOON), UNUSABLE["malformed input"]],
+            1: [OVERLOADED, UNUSABLE["malformed input"]],
             2: [lambda body: idea(2, body, cut_after=9), MISS],
             3: [self.kill],
-            4: [Status(401, "authentication_error", "invalid x-api-key")],
+            4: [NO_KEY],
         }
 
     def whole(self) -> dict[int, list[Any]]:
         return {
             2: [Status(429, "rate_limit_error", headers=SOON)] * 3,
-            4: [Status(529, "overloaded_error", headers=SOON)] * 5,
-            6: [Status(500, headers=SOON), Status(503, headers=SOON), Status(502, "", headers=SOON)],
+            4: [OVERLOADED] * 5,
+            6: BROKEN,
             8: [Drop()],
             10: [lambda body: idea(10, body, cut_after=9)],
             11: [self.kill],
@@ -126,12 +135,12 @@ class Night:
             22: [REFUSED["not Python"], REFUSED["unchanged"], REFUSED["equal but for a comment"]],
             23: [REFUSED["too large"], REFUSED["NUL"], REFUSED["CRLF"]],
             24: [REFUSED["BOM"], REFUSED["another path"]],
-            26: [Message([thinking("look"), tool("list_experiments", {"first": 1, "last": 9})]), Message([tool("read_experiment", {"n": 4})]), Message([tool("read_train_py", {})])],
-            27: [Status(401, "authentication_error", "invalid x-api-key")],  # pauses
-            29: [Message([broken_tool("propose_experiment", '{"title": 1}')]), Status(529, "overloaded_error", headers=SOON)],
+            26: LOOKS,
+            27: [NO_KEY],  # pauses
+            29: [Message([broken_tool("propose_experiment", '{"title": 1}')]), OVERLOADED],
             33: [Message([text("")], "end_turn"), Drop()],
             35: [self.kill, lambda body: idea(35, body, cut_after=3)],
-        }  # fmt: skip
+        }
 
     def kill(self, body: dict[str, Any]) -> Drop:
         """The loop dies while it waits for this answer."""
@@ -152,13 +161,13 @@ class Night:
 
 
 @dataclass
-class Morning:
-    """What is left of the night."""
+class Ended:
+    """What is left of the session."""
 
     repo: Path
-    night: Night
+    script: Script
     exchanges: list[Exchange]
-    sittings: list[tuple[int, str]]  # (exit code, standard error)
+    processes: list[tuple[int, str]]  # (exit code, standard error)
     journal: list[dict[str, Any]]
     status: dict[str, Any]
 
@@ -166,53 +175,30 @@ class Morning:
         return [e for e in self.journal if e["type"] == kind]
 
 
-def spend_the_night(folder: Path, experiments: int) -> Morning:
+def whole_session(folder: Path, experiments: int) -> Ended:
     """Run the loop until it is done, starting it again whenever it ended early."""
-    repo, night, sittings = (
-        make_repo(folder / "repo", TOYS / "train_scripted.py"),
-        Night(experiments),
-        [],
+    repo = make_repo(folder / "repo", TOYS / "train_scripted.py")
+    script, processes = Script(experiments), []
+    options = (
+        "--tag t --env-id Pendulum-v1 --budget 20 --episodes 3 --runner scripted "
+        f"--proposer claude --experiments {experiments} --max-usd 60 --seed 5"
     )
-    command = [
-        sys.executable,
-        "agent_loop.py",
-        "run",
-        "--tag",
-        "night",
-        "--env-id",
-        "Pendulum-v1",
-        "--budget",
-        "20",
-        "--episodes",
-        "3",
-    ]
-    command += [
-        "--runner",
-        "scripted",
-        "--proposer",
-        "claude",
-        "--experiments",
-        str(experiments),
-        "--max-usd",
-        "60",
-        "--seed",
-        "5",
-    ]
-    with ApiServer(default=night.answer) as server:
+    command = [sys.executable, "agent_loop.py", "run", *options.split()]
+    with ApiServer(default=script.answer) as server:
         env = clean_env(folder) | {
             "ANTHROPIC_BASE_URL": server.url,
             "ANTHROPIC_API_KEY": KEY,
             "NO_PROXY": "127.0.0.1",
         }
-        while not sittings or (sittings[-1][0] != 0 and len(sittings) < 8):
+        while not processes or (processes[-1][0] != 0 and len(processes) < 8):
             with open(folder / "stderr", "wb+") as err, open(folder / "stdout", "ab") as out:
                 loop = subprocess.Popen(
                     command, cwd=repo, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err
                 )
-                night.pid = loop.pid
+                script.pid = loop.pid
                 loop.wait(timeout=250)
                 err.seek(0)
-                sittings.append((loop.returncode, err.read().decode()))
+                processes.append((loop.returncode, err.read().decode()))
         status = subprocess.run(
             [sys.executable, "agent_loop.py", "status", "--json"],
             cwd=repo,
@@ -221,96 +207,96 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
             text=True,
             check=True,
         )
-    path = repo / "results/Pendulum-v1/night/journal.jsonl"
+    path = repo / "results/Pendulum-v1/t/journal.jsonl"
     journal = [json.loads(line) for line in path.read_text().splitlines()]
-    return Morning(repo, night, server.exchanges, sittings, journal, json.loads(status.stdout))
+    return Ended(repo, script, server.exchanges, processes, journal, json.loads(status.stdout))
 
 
 @pytest.fixture(
     scope="module",
     params=[pytest.param(4, id="short"), pytest.param(40, id="whole", marks=pytest.mark.long)],
 )
-def morning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Morning:
-    return spend_the_night(tmp_path_factory.mktemp("night"), request.param)
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    return whole_session(tmp_path_factory.mktemp("session"), request.param)
 
 
-def test_it_ended_by_itself_after_kills_and_a_pause(morning):
-    expected = [-9, 3, -9, 0] if morning.night.experiments == 40 else [-9, 3, 0]
-    assert [code for code, _ in morning.sittings] == expected, morning.sittings[-1][1]
-    assert "ANTHROPIC_API_KEY" in morning.sittings[1][1].strip().splitlines()[-1]
-    assert not any("Traceback" in err for _, err in morning.sittings)
+def test_it_ended_by_itself_after_kills_and_a_pause(ended):
+    expected = [-9, 3, -9, 0] if ended.script.experiments == 40 else [-9, 3, 0]
+    assert [code for code, _ in ended.processes] == expected, ended.processes[-1][1]
+    assert "ANTHROPIC_API_KEY" in ended.processes[1][1].strip().splitlines()[-1]
+    assert not any("Traceback" in err for _, err in ended.processes)
 
 
-def test_no_experiment_is_lost_or_counted_twice(morning):
-    attempts = [e for e in morning.of("attempt") if e["n"] > 0 and not e.get("retry_of")]
+def test_no_experiment_is_lost_or_counted_twice(ended):
+    attempts = [e for e in ended.of("attempt") if e["n"] > 0 and not e.get("retry_of")]
     assert (
         [e["title"] for e in attempts]
-        == morning.night.served
-        == [f"idea {i}" for i in range(1, morning.night.experiments + 1)]
+        == ended.script.served
+        == [f"idea {i}" for i in range(1, ended.script.experiments + 1)]
     )
     decided = [
         e["verdict"]["attempt"]
-        for e in morning.of("verdict")
+        for e in ended.of("verdict")
         if e["verdict"]["outcome"] in ("keep", "discard", "crash")
     ]
     assert sorted(decided) == [e["n"] for e in attempts]
-    table = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
-    assert len(table) == 2 + morning.night.experiments  # header, baseline, the ideas
-    for n in range(morning.night.experiments + 1):
-        assert git(morning.repo, "rev-parse", "--verify", f"refs/autorl/night/{n}")
+    table = (ended.repo / "results/Pendulum-v1/t/results.tsv").read_text().splitlines()
+    assert len(table) == 2 + ended.script.experiments  # header, baseline, the ideas
+    for n in range(ended.script.experiments + 1):
+        assert git(ended.repo, "rev-parse", "--verify", f"refs/autorl/t/{n}")
 
 
-def test_every_fault_came_and_only_ideas_without_any_use_were_given_up(morning):
-    whole = morning.night.experiments == 40
+def test_every_fault_came_and_only_ideas_without_any_use_were_given_up(ended):
+    whole = ended.script.experiments == 40
     assert (
-        morning.night.kills == (2 if whole else 1)
-        and max(morning.night.before) <= morning.night.experiments
+        ended.script.kills == (2 if whole else 1)
+        and max(ended.script.before) <= ended.script.experiments
     )
     # two refusals, two empty replies, four misses
-    assert len(morning.of("refused")) == (3 if whole else 0)
-    codes = {step.code for e in morning.exchanges if isinstance(step := e.step, Status)}
+    assert len(ended.of("refused")) == (3 if whole else 0)
+    codes = {step.code for e in ended.exchanges if isinstance(step := e.step, Status)}
     assert codes == ({401, 429, 500, 502, 503, 529} if whole else {401, 529})
 
 
-def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(morning):
-    settled = {e["ticket"]: e for e in morning.of("money") if e["op"] == "settle"}
-    reserved = {e["ticket"]: e for e in morning.of("money") if e["op"] == "reserve"}
+def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(ended):
+    settled = {e["ticket"]: e for e in ended.of("money") if e["op"] == "settle"}
+    reserved = {e["ticket"]: e for e in ended.of("money") if e["op"] == "reserve"}
     exact = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "usage"]
     bounds = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "upper bound"]
     free = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "not billed"]
     # the loop was killed meanwhile
     opened = [e["usd"] for ticket, e in reserved.items() if ticket not in settled]
-    whole = [hand_price(e.usage) for e in morning.exchanges if e.whole]
-    cut = [hand_price(e.usage) for e in morning.exchanges if e.usage and not e.whole]
+    whole = [hand_price(e.usage) for e in ended.exchanges if e.whole]
+    cut = [hand_price(e.usage) for e in ended.exchanges if e.usage and not e.whole]
     assert len(exact) == len(whole) and sum(exact) == pytest.approx(sum(whole))
     assert (
         len(bounds) >= len(cut) >= 1
         and all(b >= max(cut) for b in bounds)
-        and len(opened) == morning.night.kills
+        and len(opened) == ended.script.kills
         and sum(free) == 0
     )
     assert all(settled[t]["usd"] <= reserved[t]["usd"] + 1e-12 for t in settled)
-    assert len(settled) + len(opened) == len(morning.exchanges)  # each attempt is counted
+    assert len(settled) + len(opened) == len(ended.exchanges)  # each attempt is counted
     assert (
-        morning.status["summary"]["cost_usd"]
+        ended.status["summary"]["cost_usd"]
         == pytest.approx(sum(exact) + sum(bounds) + sum(opened), abs=1e-3)
-        and morning.status["summary"]["cost_usd"] <= 60
+        and ended.status["summary"]["cost_usd"] <= 60
     )
 
 
-def test_each_ideas_price_stands_in_the_table(morning):
-    lines = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
+def test_each_ideas_price_stands_in_the_table(ended):
+    lines = (ended.repo / "results/Pendulum-v1/t/results.tsv").read_text().splitlines()
     column = lines[0].split("\t").index("cost_usd")
     costs = [float(line.split("\t")[column] or 0) for line in lines[2:]]
     assert (
         all(cost > 0 for cost in costs)
-        and sum(costs) <= morning.status["summary"]["cost_usd"] + 0.01 * morning.night.experiments
+        and sum(costs) <= ended.status["summary"]["cost_usd"] + 0.01 * ended.script.experiments
     )
 
 
-def test_the_prompt_does_not_grow_with_the_night(morning):
+def test_the_prompt_does_not_grow_with_the_session(ended):
     sizes: dict[int, int] = {}
-    for exchange in morning.exchanges:
+    for exchange in ended.exchanges:
         if len(exchange.body["messages"]) == 1:
             number = int(
                 re.search(
@@ -318,52 +304,51 @@ def test_the_prompt_does_not_grow_with_the_night(morning):
                 )[1]
             )
             sizes[number] = max(sizes.get(number, 0), len(exchange.raw))
-    assert sorted(sizes) == list(range(1, morning.night.experiments + 1))
+    assert sorted(sizes) == list(range(1, ended.script.experiments + 1))
     assert max(sizes.values()) <= 1.5 * sizes[min(20, max(sizes))]
 
 
-def test_the_prefix_is_the_same_bytes_all_night(morning):
-    fixed = {json.dumps([e.body["tools"], e.body["system"]]) for e in morning.exchanges}
+def test_the_prefix_is_the_same_bytes_in_every_request(ended):
+    fixed = {json.dumps([e.body["tools"], e.body["system"]]) for e in ended.exchanges}
     assert len(fixed) == 1
-    read = sum(e.usage["cache_read_input_tokens"] for e in morning.exchanges if e.usage)
+    read = sum(e.usage["cache_read_input_tokens"] for e in ended.exchanges if e.usage)
     whole = sum(
         e.usage["cache_read_input_tokens"]
         + e.usage["input_tokens"]
         + e.usage["cache_creation_input_tokens"]
-        for e in morning.exchanges
+        for e in ended.exchanges
         if e.usage
     )
     assert read > 0.5 * whole
 
 
-def test_the_key_is_written_nowhere(morning):
-    for path in morning.repo.rglob("*"):
+def test_the_key_is_written_nowhere(ended):
+    for path in ended.repo.rglob("*"):
         if path.is_file() and not path.is_symlink():
             assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_the_night_can_be_told(morning):
-    told = summary(morning)
-    assert "verdicts:" in told and "status says" in told and "--- assistant tool_use" in told
+def test_the_summary_shows_verdicts_spend_and_a_conversation(ended):
+    shown = summary(ended)
+    assert "verdicts:" in shown and "status says" in shown and "--- assistant tool_use" in shown
 
 
-def summary(morning: Morning) -> str:
-    """The night for a person: what came, what it cost, one conversation."""
-    lines = ["sitting  exit code  last words"]
+def summary(ended: Ended) -> str:
+    """The session for a person: what came, what it cost, one conversation."""
+    lines = ["process  exit code  last words"]
     lines += [
         f"{i:>7}  {code:>9}  {err.strip().splitlines()[-1] if err.strip() else ''}"
-        for i, (code, err) in enumerate(morning.sittings, 1)
+        for i, (code, err) in enumerate(ended.processes, 1)
     ]
-    outcomes = [e["verdict"]["outcome"] for e in morning.of("verdict")]
-    lines.append(f"\nverdicts: { ({o: outcomes.count(o) for o in sorted(set(outcomes))}) }")
+    outcomes = Counter(e["verdict"]["outcome"] for e in ended.of("verdict"))
+    lines.append(f"\nverdicts: {dict(outcomes)}")
     lines.append(
-        f"API attempts: {len(morning.exchanges)}, replies sent whole: {sum(e.whole for e in morning.exchanges)}"
+        f"API attempts: {len(ended.exchanges)}, "
+        f"replies sent whole: {sum(e.whole for e in ended.exchanges)}"
     )
-    events = [e["event"] for e in morning.of("note")]
-    lines.append(
-        f"notes: { ({o: events.count(o) for o in sorted(set(events))}) }; ideas given up: {len(morning.of('refused'))}"
-    )
-    money = morning.of("money")
+    notes = Counter(e["event"] for e in ended.of("note"))
+    lines.append(f"notes: {dict(notes)}; ideas given up: {len(ended.of('refused'))}")
+    money = ended.of("money")
     lines.append("\nspend ledger: settled by, calls, US dollars")
     settled = [e for e in money if e["op"] == "settle"]
     for how in ("usage", "upper bound", "not billed"):
@@ -375,8 +360,8 @@ def summary(morning: Morning) -> str:
         if e["op"] == "reserve" and e["ticket"] not in {s["ticket"] for s in settled}
     ]
     lines.append(f"  {'never (kill)':<12} {len(opened):>4}  {sum(opened):8.4f}")
-    lines.append(f"  {'status says':<12}       {morning.status['summary']['cost_usd']:8.4f}")
-    last = max((e for e in morning.exchanges if e.whole), key=lambda e: len(e.body["messages"]))
+    lines.append(f"  {'status says':<12}       {ended.status['summary']['cost_usd']:8.4f}")
+    last = max((e for e in ended.exchanges if e.whole), key=lambda e: len(e.body["messages"]))
     lines.append("\none conversation, as sent (texts cut at 1500 characters) and received:")
     for message in last.body["messages"]:
         for block in message["content"]:
@@ -386,13 +371,12 @@ def summary(morning: Morning) -> str:
                 or block.get("thinking")
                 or json.dumps(block.get("input"))
             )
-            lines.append(
-                f"--- {message['role']} {block['type']}{' ' + block['name'] if 'name' in block else ''}\n{str(said)[:1500]}"
-            )
+            head = " ".join([message["role"], block["type"], block.get("name", "")]).strip()
+            lines.append(f"--- {head}\n{str(said)[:1500]}")
     lines += ["--- received", *(json.dumps(event) for event in last.events)]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        print(summary(spend_the_night(Path(place), 40)))
+        print(summary(whole_session(Path(place), 40)))

@@ -1,4 +1,4 @@
-"""Several runs at once: whatever order results come in, twice or never, each counts once and for its own experiment."""
+"""Several runs at once: in any order, twice or never, each result counts once, for its own idea."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ground import ENV_ID, EPISODES, Site
 from modal_stand_in import StandIn, StandInCall
-from unreliable import BASELINE, EXPERIMENTS, PLACES, Night, Quiet, ideas, night
+from unreliable import BASELINE, EXPERIMENTS, PLACES, Outcome, Quiet, disturbed_session, ideas
 
 from autorl.errors import Paused
 from autorl.loop import Loop
@@ -18,11 +18,11 @@ from autorl.session import Bounds, SessionState, Settings, open_session
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    return night(tmp_path_factory.mktemp("pool") / "a night")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return disturbed_session(tmp_path_factory.mktemp("pool") / "a session")
 
 
-def test_the_post_was_as_bad_as_it_should_be(found: Night) -> None:
+def test_results_came_late_twice_or_never(found: Outcome) -> None:
     assert all(
         found.faults[kind] >= 3
         for kind in ("came before an earlier one", "lost", "another's, for the second time")
@@ -30,11 +30,11 @@ def test_the_post_was_as_bad_as_it_should_be(found: Night) -> None:
     assert found.most_at_once == PLACES
 
 
-def test_every_invariant_holds_after_each_sitting(found: Night) -> None:
+def test_every_invariant_holds_after_each_run_of_the_loop(found: Outcome) -> None:
     assert found.broken == []
 
 
-def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
+def test_every_idea_is_decided_or_refused_with_a_reason(found: Outcome) -> None:
     titles = {row.description for row in found.rows}
     decided = sum(f"idea {k}" in titles for k in range(EXPERIMENTS))
     # five of the gains stand on the same line: what is left of them may not fit any more
@@ -49,7 +49,7 @@ def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
 
 
 class Recorder:
-    """A interfaces.Runner that only writes down what it is given, and stops the loop when its places are full."""
+    """Only writes down what it is given, and stops the loop when its places are full."""
 
     def __init__(self, name: str, screen: Quiet):
         self.name, self.places, self.screen = name, 2, screen
@@ -76,7 +76,7 @@ class Recorder:
 
 def places_of(name: str, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
     """(cores, threads, GPU) of two runs at once."""
-    site, screen = Site.new(folder / "a night", ideas(), BASELINE), Quiet()
+    site, screen = Site.new(folder / "a session", ideas(), BASELINE), Quiet()
     session = open_session(
         site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1
     )
@@ -115,7 +115,7 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
 
 
 class Cloud(StandIn):
-    """A platform on which train.py is a script; a call is over after it was asked for a few times."""
+    """A platform on which train.py is a script; a call is over after a few questions."""
 
     cost = 0.01  # dollars a run
 
@@ -156,7 +156,7 @@ class Fragile(Quiet):
             raise Crash
 
 
-def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionState:
+def run_loop(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionState:
     session = open_session(
         site.repo,
         site.tag,
@@ -175,14 +175,14 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionS
 
 
 def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_path: Path) -> None:
-    site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
+    site, cloud = Site.new(tmp_path / "a session", ideas(), BASELINE), Cloud()
     under_way = len(
-        sitting(
+        run_loop(
             site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Fragile(12)
         ).pending()
     )
     assert under_way >= 2 and not site.broken_invariants(ended=False)
-    ledger = sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Quiet())
+    ledger = run_loop(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Quiet())
     assert not ledger.pending() and not site.broken_invariants()
     assert len(cloud.jobs) == len(ledger.runs) and all(
         r.record is not None and r.record.status == "ok" for r in ledger.runs.values()
@@ -190,13 +190,13 @@ def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_p
 
 
 def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: Path) -> None:
-    site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
+    site, cloud = Site.new(tmp_path / "a session", ideas(), BASELINE), Cloud()
     worst = cloud.runner().worst_usd(Job("", ENV_ID, 1, 5.0))
     # of four places two can be paid for at their worst
     cloud.cost, limit = 0.3 * worst, 2.5 * worst
     for _ in range(2):  # and starting again changes nothing
         with pytest.raises(Paused, match="max-usd"):
-            sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
+            run_loop(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
         ledger = site.state()
         assert not ledger.pending() and not site.broken_invariants(ended=False)
         assert (

@@ -1,6 +1,6 @@
-"""autorl/git/repository.py: every commit resolves for ever, and the user's checkout is never touched, whatever state it is in.
+"""autorl/git/repository.py: every commit resolves for ever, the user's checkout is never touched.
 
-Real git in temporary folders.
+Whatever state the checkout is in. Real git in temporary folders.
 """
 
 import os
@@ -9,19 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_git import NOBODY, git, new_repository, one_experiment, picture, train_of
+from plain_git import git, new_repository, one_experiment, picture, train_of
 
 from autorl.errors import Paused, UserError
 from autorl.git.repository import Repository
 
-
-@pytest.fixture(autouse=True)
-def as_nobody(monkeypatch):
-    """No setting of whoever runs the tests reaches them."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for name, value in NOBODY.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("as_nobody")
 
 
 @pytest.fixture
@@ -110,7 +103,7 @@ def test_an_executable_train_py_stays_executable(repo):
     assert git(repo, "ls-tree", sha, "train.py").startswith("100755 blob")
 
 
-# -- what a night may find (paths, settings, states) -----------------------------------------------
+# -- what a session may find (paths, settings, states) ---------------------------------------------
 
 
 @pytest.mark.parametrize(

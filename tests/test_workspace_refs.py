@@ -1,4 +1,7 @@
-"""autorl/git/repository.py: refs, notes and locks, beside a user at work, kills and full disks. Real git in temporary folders."""
+"""autorl/git/repository.py: refs, notes and locks, beside a user at work, kills and full disks.
+
+Real git in temporary folders.
+"""
 
 import os
 import shutil
@@ -10,19 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, train_of
+from plain_git import ROOT, git, new_repository, one_experiment, train_of
 
 from autorl.errors import Paused
 from autorl.git.repository import Repository
 
-
-@pytest.fixture(autouse=True)
-def as_nobody(monkeypatch):
-    """No setting of whoever runs the tests reaches them."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for name, value in NOBODY.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("as_nobody")
 
 
 @pytest.fixture
@@ -281,7 +277,7 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
 
 
 def test_a_git_killed_inside_its_own_work_is_recovered_from(repo):
-    """The child git itself is killed while it holds a ref's lock: the lock stays, and is removed on the next start."""
+    """A git killed while it holds a ref's lock leaves the lock; the next start removes it."""
     lock = repo / ".git/refs/heads/autoresearch/demo.lock"
     process = subprocess.Popen(
         ["git", "update-ref", "--stdin"], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -313,7 +309,13 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
-    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Repository\nw = Repository(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    code = """
+import os, sys
+from pathlib import Path
+from autorl.git.repository import Repository
+w = Repository(Path(sys.argv[1]))
+print(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, str(repo)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

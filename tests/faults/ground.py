@@ -1,4 +1,4 @@
-"""A session that faults are thrown at, and the eight invariants that hold after each. Used by test_faults.py and soak.py.
+"""A session in a repository of its own, and the eight invariants that hold after every fault.
 
     site = Site.new(folder, ideas)            # a small real repository and a file of ideas
     site.env / site.argv(...)                 # how to start the loop on it
@@ -39,7 +39,10 @@ def script(
     mean: float, end: str = "ok", seconds: float = 0.0, noise: float = 1.0, comment: str = ""
 ) -> str:
     """A whole train.py for the scripted runner."""
-    return f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, "seconds": {seconds!r}, "end": {end!r}}}\n'
+    return (
+        f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, '
+        f'"seconds": {seconds!r}, "end": {end!r}}}\n'
+    )
 
 
 def git(repo: Path, *args: str, check: bool = True) -> str:
@@ -140,7 +143,7 @@ class Site:
         return fold(Follower(self.folder / "journal.jsonl").new())
 
     def picture(self) -> dict[str, str]:
-        """The user's side of the repository: files outside of results/ and .autorl/, HEAD, index, branches, config."""
+        """The user's files (outside results/ and .autorl/), HEAD, index, branches, config."""
         seen = {
             "branches": git(
                 self.repo,
@@ -167,7 +170,7 @@ class Site:
         return seen
 
     def decisions(self) -> dict[str, Any]:
-        """What must be the same with and without faults: rows, verdicts and the branch, without hashes and times."""
+        """What faults must not change: rows, verdicts and the branch, without hashes and times."""
         state = self.state()
         by_commit = {a.commit: a.n for a in state.attempts.values()}
         rows = [
@@ -209,7 +212,7 @@ class Site:
     # -- invariants --------------------------------------------------------------------------------
 
     def broken_invariants(self, ended: bool = True) -> list[str]:
-        """Sentences about what does not hold, between two sittings. `ended`: the last sitting came to its own end."""
+        """Sentences about what does not hold. `ended`: the last loop came to its own end."""
         breaks: list[str] = []
         if not (self.folder / "journal.jsonl").exists():
             return self._i4() + self._i5()
@@ -234,7 +237,8 @@ class Site:
             []
             if tip == due
             else [
-                f"I1: the branch stands at {tip[:8]}, the last keep is {due[:8]} (attempt {kept[-1]})"
+                f"I1: the branch stands at {tip[:8]}, "
+                f"the last keep is {due[:8]} (attempt {kept[-1]})"
             ]
         )
         pins = dict(
