@@ -93,7 +93,7 @@ class Chance:
     def __init__(self, seed: int, changed: tuple[int, int]):
         self.name, self.rng, self.changed = "chance", random.Random(f"chance {seed}"), changed
 
-    def propose(self, history: History, purse: object = None) -> Proposal:
+    def propose(self, history: History, budget: object = None) -> Proposal:
         known = constants(history.train_source)
         chosen = self.rng.sample(sorted(known), self.rng.randint(*self.changed))
         values = {

@@ -436,7 +436,7 @@ class Scripted:
     def __init__(self, name: str, has: bool = True):
         self.name, self.has = name, has
 
-    def propose(self, history: History, purse: object) -> Proposal | None:
+    def propose(self, history: History, budget: object) -> Proposal | None:
         if self.has:
             return Proposal("idea", source="x = 1\n", proposer=self.name)
         if self.name == "search":
