@@ -6,7 +6,6 @@ Everything here is a frozen value; nothing here touches a disk, a clock or anoth
 Units: seconds everywhere, bytes everywhere, US dollars as float.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -171,7 +170,7 @@ class RunRecord:
         return (
             self.status == "ok"
             and type(self.avg_return) is float
-            and math.isfinite(self.avg_return)
+            and abs(self.avg_return) < 1e15
         )
 
 

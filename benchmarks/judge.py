@@ -1,12 +1,14 @@
-"""How close the judge's evaluation comes to what the cores allow: steps per second over cores / (t_env + t_inference).
+"""How close the judge's evaluation comes to what the cores allow.
 
-    uv run python benchmarks/judge.py                        # HalfCheetah-v5 and Pendulum-v1, 100 episodes
+    uv run python benchmarks/judge.py       # HalfCheetah-v5 and Pendulum-v1, 100 episodes
     uv run python benchmarks/judge.py Swimmer-v5 --episodes 20
 
-The ceiling comes from one process on one core in the same run: t_env is one step of the environment, t_inference one
-row's share of one batch as the judge asks for it. Start-up (imports, making environments) is given apart. What this
-file does not do: train. The policy is a fresh 64x64 network; environments whose episodes it ends early would not be
-full-length, so choose ones that only end by their time limit.
+The ratio is the judge's steps per second over the ceiling, cores / (t_env + t_inference). The
+ceiling comes from one process on one core in the same run: t_env is one step of the environment,
+t_inference one row's share of one batch as the judge asks for it. Start-up (imports, making
+environments) is given apart. What this file does not do: train. The policy is a fresh 64x64
+network; environments whose episodes it ends early would not be full-length, so choose ones that
+only end by their time limit.
 """
 
 import argparse
@@ -28,7 +30,10 @@ torch.manual_seed(0)
 class Agent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(obs_dim, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, act_dim), nn.Tanh())
+        self.net = nn.Sequential(
+            nn.Linear(obs_dim, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(),
+            nn.Linear(64, act_dim), nn.Tanh(),
+        )
     def get_action(self, obs):
         return self.net(obs)
 open(path, "wb").write(cloudpickle.dumps({"agent": Agent(), "device": "cpu"}))
@@ -52,7 +57,8 @@ while time.perf_counter() - t < seconds / 2:
 t_inference = (time.perf_counter() - t) / n / rows
 n, spent, one = 0, 0.0, np.zeros(1, bool)
 total = time.perf_counter()
-while time.perf_counter() - total < 2 * seconds:  # the policy's own episodes: a step's cost depends on the state
+# the policy's own episodes: a step's cost depends on the state
+while time.perf_counter() - total < 2 * seconds:
     now, done = env.reset(seed=1000 + n)[0], False
     while not done:
         action = np.clip(act(np.asarray(now, np.float32)[None], one), low, high)[0]
@@ -89,8 +95,17 @@ def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )
-        server = subprocess.Popen([sys.executable, "-P", "-c", f"import policy_server; policy_server.serve({envs.policy_fds})"], pass_fds=envs.policy_fds,
-                                  env=environment, cwd=folder)  # fmt: skip
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                f"import policy_server; policy_server.serve({envs.policy_fds})",
+            ],
+            pass_fds=envs.policy_fds,
+            env=environment,
+            cwd=folder,
+        )
         try:
             played = envs.play(lambda: None)
         finally:
@@ -115,7 +130,8 @@ def main() -> None:
     cores = len(hardware.affinity())
     print(f"{cores} cores, {options.episodes} episodes")
     print(
-        f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}{'ratio':>8}{'start s':>9}{'others':>8}"
+        f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}"
+        f"{'ratio':>8}{'start s':>9}{'others':>8}"
     )
     for env_id in options.env_ids:
         env = gym.make(env_id)
@@ -136,7 +152,8 @@ def main() -> None:
         t_env, t_inference = ((a + b) / 2 for a, b in zip(before, after, strict=True))
         ceiling, rate = cores / (t_env + t_inference), steps / seconds
         print(
-            f"{env_id:<18}{t_env * 1e6:>10.1f}{t_inference * 1e6:>10.2f}{ceiling:>11,.0f}{rate:>10,.0f}{rate / ceiling:>8.2f}{start:>9.1f}{other:>8.2f}",
+            f"{env_id:<18}{t_env * 1e6:>10.1f}{t_inference * 1e6:>10.2f}{ceiling:>11,.0f}"
+            f"{rate:>10,.0f}{rate / ceiling:>8.2f}{start:>9.1f}{other:>8.2f}",
             flush=True,
         )
 

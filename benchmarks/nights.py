@@ -1,11 +1,12 @@
-"""Real nights of `search`: train.py with deliberately bad constants, on a fast environment, through the real loop.
+"""Real sessions of `search` from deliberately bad constants of train.py, on a fast environment.
 
-    uv run python benchmarks/nights.py                    # 3 nights of 20 experiments, about 7 minutes each on 2 cores
+    uv run python benchmarks/nights.py    # 3 sessions of 20 experiments, 7 minutes each, 2 cores
     uv run python benchmarks/nights.py --nights 1 --experiments 8 --first-seed 4
 
-A night is `agent_loop.py run --proposer search` in a repository of its own, runs of 12 s, two at once where there are two
-cores, and the claim on fresh seeds at its end. What was bad is known here and not to the search. Results are appended to
-results/benchmarks/nights.json. What it does not show: what a night with full runs finds.
+A session is `agent_loop.py run --proposer search` in a repository of its own, runs of 12 s, two at
+once where there are two cores, and the claim on fresh seeds at its end. What was bad is known here
+and not to the search. Results are appended to results/benchmarks/nights.json. What it does not
+show: what a session with full runs finds.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def values(source: str) -> dict[str, float]:
     return {name: c.value for name, c in constants(source).items()}
 
 
-def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
+def session(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
     """One session to its end."""
     source = (PROJECT / "train.py").read_text()
     bad, _ = rewrite(source, BAD)
@@ -44,9 +45,23 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
         repo = repository(Path(temporary) / "repo", bad)
         began = time.monotonic()
         events = research(
-            repo, ENV_ID, "--budget", "12", "--episodes", "50", "--proposer", "search", "--experiments", str(experiments),
-            "--confirm-runs", str(confirm_runs), "--slots", str(min(2, os.cpu_count() or 1)), "--seed", str(seed),
-        )  # fmt: skip
+            repo,
+            ENV_ID,
+            "--budget",
+            "12",
+            "--episodes",
+            "50",
+            "--proposer",
+            "search",
+            "--experiments",
+            str(experiments),
+            "--confirm-runs",
+            str(confirm_runs),
+            "--slots",
+            str(min(2, os.cpu_count() or 1)),
+            "--seed",
+            str(seed),
+        )
         minutes = (time.monotonic() - began) / 60
         tip = subprocess.run(
             ["git", "show", f"autoresearch/{TAG}:train.py"],
@@ -60,11 +75,18 @@ def night(seed: int, experiments: int, confirm_runs: int) -> dict[str, Any]:
     claims = [e["claim"] for e in events if e["type"] == "claim"]
     outcomes = [v["outcome"] for v in verdicts(events)]
     return {
-        "seed": seed, "minutes": minutes, "runs": runs(events), "baseline": base["mean"], "sd": base["sd"],
-        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))}, "claim": claims[-1]["claim"] if claims else None,
-        "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]] if claims else [],
+        "seed": seed,
+        "minutes": minutes,
+        "runs": runs(events),
+        "baseline": base["mean"],
+        "sd": base["sd"],
+        "outcomes": {o: outcomes.count(o) for o in sorted(set(outcomes))},
+        "claim": claims[-1]["claim"] if claims else None,
+        "claim_runs": [{k: r[k] for k in ("arm", "seed", "avg_return")} for r in claims[-1]["runs"]]
+        if claims
+        else [],
         "changed": {k: [values(bad)[k], v] for k, v in values(tip).items() if v != values(bad)[k]},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -78,13 +100,16 @@ def main() -> None:
     given = parser.parse_args()
     rows = json.loads(OUT.read_text()) if OUT.is_file() else []
     for seed in range(given.first_seed, given.first_seed + given.nights):
-        rows.append(row := night(seed, given.experiments, given.confirm_runs))
+        rows.append(row := session(seed, given.experiments, given.confirm_runs))
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(rows, indent=1))
+        changed = [f"{k} {a:g} -> {b:g}" for k, (a, b) in row["changed"].items()]
+        claim = row["claim"]
         print(
-            f"night {seed}: {row['minutes']:.1f} min, {row['runs']} runs, baseline {row['baseline']:.1f} (sd {row['sd'] or 0.0:.1f}), {row['outcomes']}\n"
-            f"  at the end: {', '.join(f'{k} {a:g} -> {b:g}' for k, (a, b) in row['changed'].items()) or 'nothing changed'}\n"
-            f"  claim: {row['claim']['sentence'] if row['claim'] else 'none: the champion is the baseline'}",
+            f"session {seed}: {row['minutes']:.1f} min, {row['runs']} runs, "
+            f"baseline {row['baseline']:.1f} (sd {row['sd'] or 0.0:.1f}), {row['outcomes']}\n"
+            f"  at the end: {', '.join(changed) or 'nothing changed'}\n"
+            f"  claim: {claim['sentence'] if claim else 'none: the champion is the baseline'}",
             flush=True,
         )
 

@@ -1,11 +1,14 @@
 """The real loop on a fast environment: edits that change nothing, and one planted gain among them.
 
-    uv run python benchmarks/noops.py aa [CANDIDATES]         how many of 40 no-op edits are kept, and what the claim says
-    uv run python benchmarks/noops.py planted [SESSIONS]      a crippled constant and its known fix among nulls: is it kept?
+    uv run python benchmarks/noops.py aa [CANDIDATES]      # how many of 40 no-op edits are kept,
+                                                           # and what the claim says
+    uv run python benchmarks/noops.py planted [SESSIONS]   # a crippled constant and its known fix
+                                                           # among nulls: is it kept?
 
-Every run is a real measured run through agent_loop.py in a repository of its own (tests/toys/train_es.py on
-InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so their syntax trees differ and their behaviour
-does not; seeds differ from run to run, so their scores do. What it does not do: simulate (benchmarks/decision.py).
+Every run is a real measured run through agent_loop.py in a repository of its own
+(tests/toys/train_es.py on InvertedPendulum-v5, seconds a run). The no-ops reorder an expression, so
+their syntax trees differ and their behaviour does not; seeds differ from run to run, so their
+scores do. What it does not do: simulate (benchmarks/decision.py).
 """
 
 import argparse
@@ -24,7 +27,7 @@ sys.path.insert(0, str(PROJECT))
 import run_statistics
 
 ENV_ID = "InvertedPendulum-v5"
-TAG = "night"
+TAG = "session"
 CRIPPLE = ("LEARNING_RATE = 0.5", "LEARNING_RATE = 0.01")  # planted: the fix turns it back
 POSITION = 3  # of the fix among the candidates
 
@@ -73,7 +76,8 @@ def research(repo: Path, env_id: str, *options: str) -> list[dict[str, Any]]:
     journal = repo / "results" / env_id / TAG / "journal.jsonl"
     if done.returncode or not journal.is_file():
         raise SystemExit(
-            f"the session ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            f"the session ended with {done.returncode}:\n"
+            f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         )
     return [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
 
@@ -100,9 +104,25 @@ def session(
             }
         (Path(temporary) / "ideas.jsonl").write_text("\n".join(json.dumps(idea) for idea in ideas))
         return research(
-            repo, ENV_ID, "--budget", "20", "--episodes", "20", "--proposer", "replay", "--replay", str(Path(temporary) / "ideas.jsonl"),
-            "--experiments", str(candidates), "--confirm-runs", str(confirm_runs), "--slots", str(slots), "--seed", str(seed),
-        )  # fmt: skip
+            repo,
+            ENV_ID,
+            "--budget",
+            "20",
+            "--episodes",
+            "20",
+            "--proposer",
+            "replay",
+            "--replay",
+            str(Path(temporary) / "ideas.jsonl"),
+            "--experiments",
+            str(candidates),
+            "--confirm-runs",
+            str(confirm_runs),
+            "--slots",
+            str(slots),
+            "--seed",
+            str(seed),
+        )
 
 
 def verdicts(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,7 +147,8 @@ def aa(candidates: int) -> None:
     low, high = run_statistics.wilson(kept, tried)
     base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
     print(
-        f"baseline: mean {base['mean']:.1f}, sd {base['sd'] or 0.0:.1f} (from {base['n']} runs); {runs(events)} runs in all"
+        f"baseline: mean {base['mean']:.1f}, sd {base['sd'] or 0.0:.1f} (from {base['n']} runs); "
+        f"{runs(events)} runs in all"
     )
     print(
         f"no-op edits: {tried}, kept {kept} ({100 * low:.0f} to {100 * high:.0f} % at 95 %), "
@@ -160,12 +181,16 @@ def planted(sessions: int) -> None:
         nulls += sum(v["outcome"] == "keep" and v["attempt"] not in own for v in verdicts(events))
         base = next(v for v in verdicts(events) if v["outcome"] == "baseline")
         print(
-            f"session {k}: baseline {base['mean']:.1f} (sd {base['sd'] or 0.0:.1f}); the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, mean {found[-1]['mean'] if found else None}",
+            f"session {k}: baseline {base['mean']:.1f} (sd {base['sd'] or 0.0:.1f}); "
+            f"the fix: {found[-1]['outcome'] if found else '-'} after {spent[-1]} runs, "
+            f"mean {found[-1]['mean'] if found else None}",
             flush=True,
         )
     low, high = run_statistics.wilson(kept, sessions)
     print(
-        f"kept {kept} of {sessions} ({100 * low:.0f} to {100 * high:.0f} %), after {sum(spent) / max(1, len(spent)):.1f} runs of its own; still kept at the end {champion}; nulls kept {nulls} of {6 * sessions}"
+        f"kept {kept} of {sessions} ({100 * low:.0f} to {100 * high:.0f} %), "
+        f"after {sum(spent) / max(1, len(spent)):.1f} runs of its own; "
+        f"still kept at the end {champion}; nulls kept {nulls} of {6 * sessions}"
     )
 
 

@@ -1,13 +1,13 @@
 """What the pool costs: the real loop over many simulated places.
 
-    uv run python benchmarks/pool.py                          # 64 places, runs of 30 s, until 600 runs are done: 6 minutes
-    uv run python benchmarks/pool.py --seconds 720 --runs 256 # runs as long as real ones: an hour
+    uv run python benchmarks/pool.py    # 64 places, runs of 30 s, 600 runs: 6 minutes
+    uv run python benchmarks/pool.py --seconds 720 --runs 256   # runs as long as real ones: an hour
 
-A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals are real. Printed: the CPU
-time of the loop and of git as a share of wall-clock, and the share of the places' time that passed between a run's end and the start of
-the next one in its place. Times when the decision itself asks for fewer runs than there are places (a calibration) are
-the rule's and not the pool's.
-What it does not do: train, or start processes.
+A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals
+are real. Printed: the CPU time of the loop and of git as a share of wall-clock, and the share of
+the places' time that passed between a run's end and the start of the next one in its place. Times
+when the decision itself asks for fewer runs than there are places (a calibration) are the rule's
+and not the pool's. What it does not do: train, or start processes.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Simulated:
     def start(self, job: Job, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         now = time.monotonic()
-        # runs of one age would all end at once: the first ones are spread out as they would be after a while
+        # runs of one age would all end at once: the first ones are spread out
         share = 1.0 if self.full_since else (len(self.jobs) + 1) / self.places
         self.jobs[str(folder)] = job, now + self.seconds * share
         if self.ends and self.full_since:
@@ -63,10 +63,23 @@ class Simulated:
         self.ends.append(end)
         returns = scores(read_script(job.train_source), job.seed, job.num_eval_episodes)
         return RunRecord(
-            "ok", avg_return=sum(returns) / len(returns), std_return=0.0, min_return=min(returns), max_return=max(returns), returns=returns,
-            lengths=(1,) * len(returns), eval_seeds=tuple(range(len(returns))), env_id=job.env_id, seed=job.seed, time_budget=job.time_budget,
-            training_seconds=self.seconds, total_seconds=self.seconds, isolation="simulated", hardware="simulated", machine=MachineShare(cpu_share=1.0),
-        )  # fmt: skip
+            "ok",
+            avg_return=sum(returns) / len(returns),
+            std_return=0.0,
+            min_return=min(returns),
+            max_return=max(returns),
+            returns=returns,
+            lengths=(1,) * len(returns),
+            eval_seeds=tuple(range(len(returns))),
+            env_id=job.env_id,
+            seed=job.seed,
+            time_budget=job.time_budget,
+            training_seconds=self.seconds,
+            total_seconds=self.seconds,
+            isolation="simulated",
+            hardware="simulated",
+            machine=MachineShare(cpu_share=1.0),
+        )
 
     def progress(self, handle: str) -> Progress | None:
         return Progress("training", 1.0, self.seconds)
@@ -97,9 +110,13 @@ class Until:
         wall = time.monotonic() - r.full_since
         idle = r.idle + sum(time.monotonic() - end for end in r.ends)
         self.figures = {
-            "places": r.places, "seconds_a_run": r.seconds, "runs": r.done, "wall_seconds": wall,
-            "loop_cpu_share": (sum(os.times()[:4]) - r.cpu_then) / wall, "idle_share_of_places": idle / (wall * r.places),
-        }  # fmt: skip
+            "places": r.places,
+            "seconds_a_run": r.seconds,
+            "runs": r.done,
+            "wall_seconds": wall,
+            "loop_cpu_share": (sum(os.times()[:4]) - r.cpu_then) / wall,
+            "idle_share_of_places": idle / (wall * r.places),
+        }
         self.loop.stop("enough")
 
 

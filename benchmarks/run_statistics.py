@@ -1,7 +1,7 @@
-"""Statistics of many measured runs that only benchmarks need: spread, skewness, seed correlation, proportions.
+"""Statistics of many measured runs that only benchmarks need.
 
-Thin faces of scipy.stats that return None where the figure is undefined. What it does not do: decide or claim anything
-(autorl/confirm/ does).
+Spread, skewness, seed correlation and proportions: thin faces of scipy.stats that return None where
+the figure is undefined. What it does not do: decide or claim anything (autorl/confirm/ does).
 """
 
 import math
@@ -23,7 +23,10 @@ class Spread:
 
 
 def spread(arms: Sequence[Sequence[float]]) -> Spread | None:
-    """Pooled within arms; stderr s / sqrt(2 df) as for normal scores. None without two runs in any arm."""
+    """Pooled within arms; stderr s / sqrt(2 df) as for normal scores.
+
+    None without two runs in any arm.
+    """
     df = sum(len(arm) - 1 for arm in arms if len(arm) > 1)
     if df < 1:
         return None
@@ -33,7 +36,10 @@ def spread(arms: Sequence[Sequence[float]]) -> Spread | None:
 
 
 def skewness(scores: Sequence[float]) -> tuple[float, float] | None:
-    """Adjusted Fisher-Pearson skewness and its standard error under normality (Joanes & Gill 1998); None if undefined."""
+    """Adjusted Fisher-Pearson skewness and its standard error under normality.
+
+    Joanes & Gill 1998. None if undefined.
+    """
     n = len(scores)
     if n < 3 or max(scores) == min(scores):
         return None
@@ -46,7 +52,8 @@ def seed_correlation(
 ) -> tuple[float, float, float] | None:
     """Pearson's r of two programs' scores on the same seeds, with its 95 % interval (Fisher 1921).
 
-    None with fewer than 4 pairs or when one side has no spread. Pairing on seeds pays when the low end is well above 0.
+    None with fewer than 4 pairs or when one side has no spread. Pairing on seeds pays when the low
+    end is well above 0.
     """
     if len(first) != len(second):
         raise ValueError(f"seed_correlation needs pairs: {len(first)} scores against {len(second)}")
@@ -66,9 +73,9 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 
 
 def evaluation_share(std_returns: Sequence[float], episodes: int, s: float) -> float | None:
-    """Share of s^2 that is evaluation noise: the mean of std_return^2 / episodes, over s^2. None when s is 0.
+    """Share of s^2 that is evaluation noise: the mean of std_return^2 / episodes, over s^2.
 
-    `std_returns`: each run's standard deviation over its episodes.
+    `std_returns`: each run's standard deviation over its episodes. None when s is 0.
     """
     if s <= 0.0 or not std_returns or episodes < 1:
         return None

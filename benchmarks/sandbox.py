@@ -1,11 +1,13 @@
-"""What confinement costs: the start of a process, and the steps that train.py gets done in the same time.
+"""What confinement costs: the start of a process, and the steps of train.py in the same time.
 
-    uv run python benchmarks/sandbox.py                       # start-up only and 3 pairs of 20 s of training
+    uv run python benchmarks/sandbox.py    # start-up, fixed work, 3 pairs of 20 s of training
     uv run python benchmarks/sandbox.py --pairs 5 --budget 60
 
-On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece of work (EnvPool
-steps, network updates, plain Python) are compared first. Runs outside and inside take turns, outside first in one pair and inside first in the next, so that a drift of the
-machine touches both; the ratio is of the medians. What this file does not do: vary anything but the sandbox.
+On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece
+of work (EnvPool steps, network updates, plain Python) are compared first. Runs outside and inside
+take turns, outside first in one pair and inside first in the next, so that a drift of the machine
+touches both; the ratio is of the medians. What this file does not do: vary anything but the
+sandbox.
 """
 
 import argparse
@@ -45,7 +47,8 @@ torch.set_num_threads(1)
 envs = envpool.make("HalfCheetah-v5", env_type="gymnasium", num_envs=16, seed=1, num_threads=2)
 envs.reset()
 net = torch.nn.Sequential(torch.nn.Linear(17, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64))
-optimizer, x, actions = torch.optim.Adam(net.parameters()), torch.randn(2048, 17), np.zeros((16, 6), np.float32)
+optimizer = torch.optim.Adam(net.parameters())
+x, actions = torch.randn(2048, 17), np.zeros((16, 6), np.float32)
 before = sum(os.times()[:2])
 for _ in range(1500):
     envs.step(actions)
@@ -77,7 +80,7 @@ def fixed_work(pairs: int) -> tuple[float, float]:
 
 
 def steps_per_second(source: str, env_id: str, budget: float, mode: str) -> tuple[float, float]:
-    """(environment steps of training over judge-clocked seconds, cores' worth of other load) of one measured run."""
+    """Of one measured run: training steps a second by the judge's clock; other load in cores."""
     from autorl.judge import collect, launch
     from autorl.records import Job
 
@@ -105,11 +108,13 @@ def main() -> None:
     options = parser.parse_args()
     outside, inside = start_up()
     print(
-        f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: {inside - outside:.1f} ms more"
+        f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: "
+        f"{inside - outside:.1f} ms more"
     )
     outside, inside = fixed_work(options.work_pairs)
     print(
-        f"fixed work: {outside:.2f} CPU s outside, {inside:.2f} inside, ratio {outside / inside:.3f}",
+        f"fixed work: {outside:.2f} CPU s outside, {inside:.2f} inside, "
+        f"ratio {outside / inside:.3f}",
         flush=True,
     )
     if not options.pairs:
@@ -121,12 +126,14 @@ def main() -> None:
             rate, other = steps_per_second(source, options.env_id, options.budget, mode)
             rates[mode].append(rate)
             print(
-                f"  {'inside' if mode == 'bwrap' else 'outside':<8}{rate:>10,.0f} steps/s   (other load {other:.2f} cores)",
+                f"  {'inside' if mode == 'bwrap' else 'outside':<8}{rate:>10,.0f} steps/s"
+                f"   (other load {other:.2f} cores)",
                 flush=True,
             )
     a, b = statistics.median(rates["off"]), statistics.median(rates["bwrap"])
     print(
-        f"{options.env_id}, {options.pairs} pairs of {options.budget:g} s: {a:,.0f} outside, {b:,.0f} inside, ratio {b / a:.3f}"
+        f"{options.env_id}, {options.pairs} pairs of {options.budget:g} s: "
+        f"{a:,.0f} outside, {b:,.0f} inside, ratio {b / a:.3f}"
     )
 
 

@@ -1,12 +1,13 @@
-"""Classical search against chance: synthetic nights through the shipped proposer and the shipped decision rule.
+"""Classical search against chance: synthetic sessions through the shipped proposer and rule.
 
-    uv run python benchmarks/search.py                      # 200 nights of 30 and of 60 runs, about 6 minutes on 2 cores
+    uv run python benchmarks/search.py    # 200 sessions of 30 and of 60 runs, 6 minutes on 2 cores
     uv run python benchmarks/search.py --nights 20 --runs 30
 
-A night: a train.py of ten constants with stated bounds, whose true score is a bowl in them. Where the bottom lies, how
-far off the start is and how much each constant matters are drawn anew every night; every run adds noise of standard
-deviation s = 1. The budget is *runs*, calibration, replicates and anchor checks included. Both sides of a comparison
-see the same nights. What it measures is the true score of the incumbent at the end, less that of the baseline, in s.
+A session: a train.py of ten constants with stated bounds, whose true score is a bowl in them. Where
+the bottom lies, how far off the start is and how much each constant matters are drawn anew every
+session; every run adds noise of standard deviation s = 1. The budget is *runs*, calibration,
+replicates and anchor checks included. Both sides of a comparison see the same sessions. What it
+measures is the true score of the incumbent at the end, less that of the baseline, in s.
 
 What it does not show: how search does on a real algorithm, whose landscape is no bowl.
 """
@@ -58,7 +59,7 @@ def from_unit(constant: Constant, z: float) -> float:
 
 @dataclass(frozen=True)
 class World:
-    """One night's truth."""
+    """One session's truth."""
 
     start: dict[str, float]
     bottom: dict[str, float]  # in 0..1
@@ -71,9 +72,12 @@ class World:
         )
 
 
-def world(night: int) -> World:
-    """The start lies 3 to 8 s below the best; a few constants matter much, most little (exponential weights)."""
-    rng = random.Random(f"world {night}")
+def world(number: int) -> World:
+    """The start lies 3 to 8 s below the best; a few constants matter much, most little.
+
+    Their weights are exponential.
+    """
+    rng = random.Random(f"world {number}")
     bottom = {n: rng.uniform(0.1, 0.9) for n in KNOWN}
     start = {
         n: from_unit(c, min(max(rng.gauss(bottom[n], 0.3), 0.0), 1.0)) for n, c in KNOWN.items()
@@ -90,7 +94,7 @@ class Chance:
     def __init__(self, seed: int, changed: tuple[int, int]):
         self.name, self.rng, self.changed = "chance", random.Random(f"chance {seed}"), changed
 
-    def propose(self, history: History, purse: object = None) -> Proposal:
+    def propose(self, history: History, budget: object = None) -> Proposal:
         known = constants(history.train_source)
         chosen = self.rng.sample(sorted(known), self.rng.randint(*self.changed))
         values = {
@@ -114,8 +118,8 @@ def stderr(scores: list[float]) -> float | None:
     return math.sqrt(sum((s - mean) ** 2 for s in scores) / (len(scores) - 1) / len(scores))
 
 
-def night(make: Callable[[int], object], number: int, budget: int) -> tuple[float, int]:
-    """One night: (true gain in s, candidates measured)."""
+def session(make: Callable[[int], object], number: int, budget: int) -> tuple[float, int]:
+    """One session: (true gain in s, candidates measured)."""
     truth, noise, proposer = world(number), random.Random(f"noise {number}"), make(number)
     baseline, _ = rewrite(SOURCE, truth.start)
     sources, params = {0: baseline}, {0: {n: c.value for n, c in constants(baseline).items()}}
@@ -141,9 +145,18 @@ def night(make: Callable[[int], object], number: int, budget: int) -> tuple[floa
                 for n, s in scores.items()
             )
             history = History(
-                "Bowl-v0", 720.0, 100, "", "", sources[state.incumbent], state.incumbent, rows,
-                source_of=sources.__getitem__, params={n: tuple(p.items()) for n, p in params.items()}, seed=number,
-            )  # fmt: skip
+                "Bowl-v0",
+                720.0,
+                100,
+                "",
+                "",
+                sources[state.incumbent],
+                state.incumbent,
+                rows,
+                source_of=sources.__getitem__,
+                params={n: tuple(p.items()) for n, p in params.items()},
+                seed=number,
+            )
             proposal = proposer.propose(history, None)  # type: ignore[attr-defined]
             if proposal is None:
                 break
@@ -179,13 +192,13 @@ SIDES: dict[str, Callable[[int], object]] = {
 }
 
 
-def _night(job: tuple[str, int, int]) -> tuple[float, int]:
+def _session(job: tuple[str, int, int]) -> tuple[float, int]:
     side, number, budget = job
-    return night(SIDES[side], number, budget)
+    return session(SIDES[side], number, budget)
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval (normal; there are hundreds of nights)."""
+    """Mean and half the width of its 95 % interval (normal; there are hundreds of sessions)."""
     mean = math.fsum(values) / len(values)
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
     return mean, 1.96 * spread / math.sqrt(len(values))
@@ -199,10 +212,12 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     print(
-        f"{options.nights} nights; gain in s, true score of the last incumbent less the baseline's; ± is half a 95 % interval"
+        f"{options.nights} sessions; gain in s, true score of the last incumbent less the "
+        "baseline's; ± is half a 95 % interval"
     )
     print(
-        f"{'runs':>4}  {'proposer':<26}{'gain':>14}  {'candidates':>10}  nights won by search (ties half)"
+        f"{'runs':>4}  {'proposer':<26}{'gain':>14}  {'candidates':>10}"
+        "  sessions won by search (ties half)"
     )
     with ProcessPoolExecutor(options.processes) as pool:
         for budget in options.runs:
@@ -210,7 +225,7 @@ def main() -> None:
             for side in SIDES:
                 results = list(
                     pool.map(
-                        _night, [(side, k, budget) for k in range(options.nights)], chunksize=5
+                        _session, [(side, k, budget) for k in range(options.nights)], chunksize=5
                     )
                 )
                 gains[side] = [g for g, _ in results]
@@ -230,7 +245,8 @@ def main() -> None:
                     )
                     won = f"{share:.0%} [{low:.0%}, {high:.0%}], by {better:.2f} ± {margin:.2f}"
                 print(
-                    f"{budget:>4}  {side:<26}{mean:>7.2f} ± {half:.2f}  {sum(c for _, c in results) / len(results):>10.1f}  {won}",
+                    f"{budget:>4}  {side:<26}{mean:>7.2f} ± {half:.2f}"
+                    f"  {sum(c for _, c in results) / len(results):>10.1f}  {won}",
                     flush=True,
                 )
     print(f"{time.monotonic() - began:.0f} s")

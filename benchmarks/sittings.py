@@ -1,4 +1,7 @@
-"""The sittings of one session under a scripted researcher: started, watched, stopped, and checked after each. Used by soak.py, which sets the path."""
+"""The processes of one session under a scripted researcher: started, watched, stopped, checked.
+
+Used by soak.py, which sets the path.
+"""
 
 import ast
 import contextlib
@@ -19,7 +22,7 @@ from ground import Site, script
 from researching import hand_price
 
 SCRIPT = re.compile(r"^SCRIPT = .*$", re.MULTILINE)
-PATIENCE = 90.0  # seconds that a sitting may take to decide one more experiment
+PATIENCE = 90.0  # seconds that a process may take to decide one more experiment
 
 
 class Tail:
@@ -52,8 +55,8 @@ class Tail:
         return self.count
 
 
-class Sittings:
-    """One session, sat through again and again: a scripted researcher's answers, and what must hold after each sitting."""
+class Restarted:
+    """One session, started again and again: scripted answers, and what must hold after each."""
 
     def __init__(
         self, folder: Path, seed: int, forge: Forge, server: ApiServer, say: Callable[[str], None]
@@ -65,9 +68,9 @@ class Sittings:
         self.trace = folder / "trace"
         self.ends: list[tuple[str, str]] = []  # (end, title) of the next ideas
         self.all_crash = False
-        self.number, self.sittings, self.kills, self.billed = 0, 0, 0, 0.0
+        self.number, self.processes, self.kills, self.billed = 0, 0, 0, 0.0
 
-    # -- the researcher ----------------------------------------------------------------------------------------------
+    # -- the researcher ----------------------------------------------------------------------------
 
     def answer(self, body: dict[str, Any]) -> Message:
         """A little better or worse than the incumbent; some ideas break."""
@@ -87,7 +90,7 @@ class Sittings:
         }
         return propose(title, line, f"SCRIPT = {idea!r}")
 
-    # -- sittings ----------------------------------------------------------------------------------------------------
+    # -- processes ---------------------------------------------------------------------------------
 
     def argv(self) -> list[str]:
         argv = self.site.argv("--slots", "2")
@@ -96,7 +99,7 @@ class Sittings:
         return argv[:at] + argv[at + 2 :]
 
     def start(self, **env: str) -> Process:
-        self.sittings += 1
+        self.processes += 1
         known = {
             "ANTHROPIC_BASE_URL": self.server.url,
             "ANTHROPIC_API_KEY": KEY,
@@ -119,7 +122,7 @@ class Sittings:
         return lambda: self.tail.look()[kind] >= wanted
 
     def end(self, process: Process, codes: tuple[int, ...], *words: str) -> list[str]:
-        """Wait for the end of a sitting; sentences about an end that is not as it must be (I8)."""
+        """Wait for the end of a process; sentences about an end that is not as it must be (I8)."""
         try:
             rc, _, err = process.wait(60)
         except TimeoutError as error:
@@ -146,16 +149,15 @@ class Sittings:
     def recover(self) -> list[str]:
         """Start again, decide one more experiment, stop, check everything."""
         breaks = []
-        for _ in range(
-            3
-        ):  # a session that ended by itself (K crashes in a row) goes on when it is started again
+        # a session that ended by itself (K crashes in a row) goes on when it is started again
+        for _ in range(3):
             process, more = self.start(), self.more("verdict")
             decided = self.until(process, more)
             breaks += self.stop(process)
             if decided or breaks:
                 break
         else:
-            breaks.append("I8: three sittings decided nothing")
+            breaks.append("I8: three processes decided nothing")
         return breaks + self.check()
 
     def check(self, ended: bool = True) -> list[str]:

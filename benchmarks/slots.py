@@ -1,12 +1,13 @@
-"""Two runs at once on disjoint cores against one run alone on one core; and, from the same runs, the noise of real runs.
+"""Two runs at once on disjoint cores against one run alone on one core; and the noise of real runs.
 
-    uv run python benchmarks/slots.py                       # 12 seeds x 2 files in slots, 6 alone, 120 s each: 45 minutes
-    uv run python benchmarks/slots.py --table               # only print what is there
-    uv run python benchmarks/decision.py noise results/benchmarks/slots.json     # s, skewness, seed correlation
+    uv run python benchmarks/slots.py           # 12 seeds x 2 files in slots, 6 alone: 45 minutes
+    uv run python benchmarks/slots.py --table   # only print what is there
+    uv run python benchmarks/decision.py noise results/benchmarks/slots.json   # their noise
 
-The runs are those of `agent_loop.py run --slots N`: the judge in its sandbox, each run bound to its own cores. The two files
-are train.py and train.py with half its learning rate; side by side run the two files on one seed. Alone: train.py, one run at a
-time, the other cores idle. Each record is in results/benchmarks/slots.json as soon as the run ends, and what is there is not
+The runs, 120 s each, are those of `agent_loop.py run --slots N`: the judge in its sandbox, each run
+bound to its own cores. The two files are train.py and train.py with half its learning rate; side by
+side run the two files on one seed. Alone: train.py, one run at a time, the other cores idle. Each
+record is in results/benchmarks/slots.json as soon as the run ends, and what is there is not
 measured again while train.py stays the same. Give it the machine to itself.
 """
 
@@ -63,15 +64,28 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
                     if r.total_timesteps and r.training_seconds
                     else None
                 )
-                rows.append({
-                    "train": hashlib.sha256(job.train_source.encode()).hexdigest()[:12], "env_id": job.env_id, "budget": job.time_budget,
-                    "file": file, "where": where, "seed": job.seed, "avg_return": r.avg_return, "std_return": r.std_return,
-                    "episodes": len(r.returns), "steps": r.total_timesteps, "steps_per_second": rate, "cpu_share": r.machine.cpu_share,
-                    "status": r.status, "reason": r.reason,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "train": hashlib.sha256(job.train_source.encode()).hexdigest()[:12],
+                        "env_id": job.env_id,
+                        "budget": job.time_budget,
+                        "file": file,
+                        "where": where,
+                        "seed": job.seed,
+                        "avg_return": r.avg_return,
+                        "std_return": r.std_return,
+                        "episodes": len(r.returns),
+                        "steps": r.total_timesteps,
+                        "steps_per_second": rate,
+                        "cpu_share": r.machine.cpu_share,
+                        "status": r.status,
+                        "reason": r.reason,
+                    }
+                )
                 out.write_text(json.dumps(rows, indent=1) + "\n")
                 print(
-                    f"{time.strftime('%H:%M:%S')}  {where:<6} {file:<24} seed {job.seed:>3}: {r.avg_return}  {rate or 0:,.0f} steps/s  {r.reason}",
+                    f"{time.strftime('%H:%M:%S')}  {where:<6} {file:<24} seed {job.seed:>3}: "
+                    f"{r.avg_return}  {rate or 0:,.0f} steps/s  {r.reason}",
                     flush=True,
                 )
     runner.close()
@@ -80,7 +94,8 @@ def measure(jobs: list[tuple[str, str, Job]], rows: list[dict[str, Any]], out: P
 def table(rows: list[dict[str, Any]]) -> str:
     """The runs of train.py in slots beside those alone."""
     lines = [
-        f"{'where':<8}{'file':<26}{'runs':>5}{'steps/s':>9}{'spread':>8}{'return':>10}{'s':>9}{'cpu share':>11}"
+        f"{'where':<8}{'file':<26}{'runs':>5}{'steps/s':>9}{'spread':>8}"
+        f"{'return':>10}{'s':>9}{'cpu share':>11}"
     ]
     for where, file in sorted({(r["where"], r["file"]) for r in rows}):
         chosen = [

@@ -1,14 +1,17 @@
-"""A night of random faults: one real session under a scripted researcher and scripted runs, checked after every fault.
+"""Random faults: one real session under scripted answers and runs, checked after every fault.
 
-    uv run python benchmarks/soak.py --minutes 60 --seed 1       # prints a table; exit code 1 on any broken invariant
+    uv run python benchmarks/soak.py --minutes 60 --seed 1
 
-The researcher is the claude one over real HTTP against the scripted server of the tests; runs are the scripted runner's
-(real child processes, no training); git, journal, locks, signals and kills are real. After each fault the loop is
-started again, must decide at least one more experiment, is stopped, and I1-I8 (tests/faults/ground.py) are checked.
-The last tenth of the time is calm: resident memory and open descriptors of one sitting are sampled and their slopes printed.
+Prints a table; exit code 1 on any broken invariant.
 
-What it does not do: the faults that need a real judge (row 22), a second machine (31) or another clock (14): they have
-tests of their own.
+The researcher is the claude one over real HTTP against the scripted server of the tests; runs are
+the scripted runner's (real child processes, no training); git, journal, locks, signals and kills
+are real. After each fault the loop is started again, must decide at least one more experiment, is
+stopped, and I1-I8 (tests/faults/ground.py) are checked. The last tenth of the time is calm:
+resident memory and open descriptors of one process are sampled and their slopes printed.
+
+What it does not do: the faults that need a real judge (row 22), a second machine (31) or another
+clock (14): they have tests of their own.
 """
 
 import argparse
@@ -57,7 +60,7 @@ class Soak(Faults):
         for line in breaks:
             self.say(f"BREAK {row} {what}: {line}")
 
-    def night(self, seconds: float) -> None:
+    def disturb(self, seconds: float) -> None:
         """Rounds of all faults, each round in an order of its own, until the time is over."""
         began, due = time.monotonic(), []
         for line in self.recover():
@@ -65,12 +68,19 @@ class Soak(Faults):
         while time.monotonic() - began < seconds:
             if not due:
                 due = self.rng.sample(self.all_faults(), len(self.all_faults()))
-                self.say(f"{(time.monotonic() - began) / MINUTES:5.1f} min: {self.sittings} sittings, {self.tail.look()['attempt']} experiments, {sum(f.injected for f in self.faults.values())} faults")  # fmt: skip
+                self.say(
+                    f"{(time.monotonic() - began) / MINUTES:5.1f} min: {self.processes} processes, "
+                    f"{self.tail.look()['attempt']} experiments, "
+                    f"{sum(f.injected for f in self.faults.values())} faults"
+                )
             row, what, breaks = due.pop()()
             self.count(row, what, breaks + self.check(ended=False) + self.recover())
 
     def calm(self, seconds: float) -> dict[str, float]:
-        """One sitting without faults: kB of resident memory and descriptors over time, least squares per 100 experiments."""
+        """One process without faults: its resident memory in kB and its descriptors over time.
+
+        Slopes are least squares, per 100 experiments.
+        """
         process, samples = self.start(), []
         self.until(process, self.more("verdict", 5))
         end = time.monotonic() + seconds
@@ -95,10 +105,16 @@ class Soak(Faults):
         x = [s[0] for s in samples]
         half = len(samples) // 2
         return {
-            "seconds": seconds, "experiments": x[-1] - x[0], "first_kB": samples[0][1], "last_kB": samples[-1][1],
-            "kB_per_100": 100 * _slope(x, [s[1] for s in samples]), "kB_per_100_second_half": 100 * _slope(x[half:], [s[1] for s in samples[half:]]),
-            "first_fds": samples[0][2], "last_fds": samples[-1][2], "fds_per_100": 100 * _slope(x, [s[2] for s in samples]),
-        }  # fmt: skip
+            "seconds": seconds,
+            "experiments": x[-1] - x[0],
+            "first_kB": samples[0][1],
+            "last_kB": samples[-1][1],
+            "kB_per_100": 100 * _slope(x, [s[1] for s in samples]),
+            "kB_per_100_second_half": 100 * _slope(x[half:], [s[1] for s in samples[half:]]),
+            "first_fds": samples[0][2],
+            "last_fds": samples[-1][2],
+            "fds_per_100": 100 * _slope(x, [s[2] for s in samples]),
+        }
 
 
 def _slope(x: list[int], y: list[float]) -> float:
@@ -124,19 +140,20 @@ def soak(
         forge = Forge()
         try:
             with ApiServer(default=lambda body: holder[0].answer(body)) as server:
-                server._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # connections of killed loops
-                night = Soak(keep or Path(place), seed, forge, server, say)
-                holder.append(night)
+                # connections of killed loops
+                server._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+                session = Soak(keep or Path(place), seed, forge, server, say)
+                holder.append(session)
                 began = time.monotonic()
-                night.night(0.9 * seconds)
-                calm = night.calm(max(10.0, 0.1 * seconds))
+                session.disturb(0.9 * seconds)
+                calm = session.calm(max(10.0, 0.1 * seconds))
                 took = time.monotonic() - began
         finally:
             forge.close()
-        ledger, events = night.site.state(), night.site.events()
+        ledger, events = session.site.state(), session.site.events()
         breaks = [
             f"{fault.row} {fault.what}: {line}"
-            for fault in night.faults.values()
+            for fault in session.faults.values()
             for line in fault.breaks
         ]
         outcomes = Counter(v.outcome for v in ledger.verdicts)
@@ -144,22 +161,25 @@ def soak(
             "row  fault                                                       injected  broken"
         ]
         for fault in sorted(
-            night.faults.values(), key=lambda f: (int(re.findall(r"\d+", f.row)[0]), f.row)
+            session.faults.values(), key=lambda f: (int(re.findall(r"\d+", f.row)[0]), f.row)
         ):
             lines.append(
                 f"{fault.row:<4} {fault.what:<58} {fault.injected:>9}  {len(fault.breaks):>6}"
             )
         lines += [
             "",
-            f"{took / MINUTES:.1f} minutes, seed {seed}: {night.sittings} sittings, {night.kills} kills, {len(ledger.attempts) - 1} experiments, "
-            f"{len(ledger.runs)} runs ({sum(r.counted for r in ledger.runs.values())} counted), {len(events)} events, "
-            f"{(night.site.folder / 'journal.jsonl').stat().st_size / 1e6:.1f} MB of journal",
-            f"verdicts: {', '.join(f'{n} {name}' for name, n in outcomes.most_common())}; spent ${ledger.spent():.2f}, billed ${night.billed:.2f}",
-            "calm sitting: " + ", ".join(f"{name} {value:.1f}" for name, value in calm.items()),
+            f"{took / MINUTES:.1f} minutes, seed {seed}: {session.processes} processes, "
+            f"{session.kills} kills, {len(ledger.attempts) - 1} experiments, "
+            f"{len(ledger.runs)} runs ({sum(r.counted for r in ledger.runs.values())} counted), "
+            f"{len(events)} events, "
+            f"{(session.site.folder / 'journal.jsonl').stat().st_size / 1e6:.1f} MB of journal",
+            f"verdicts: {', '.join(f'{n} {name}' for name, n in outcomes.most_common())}; "
+            f"spent ${ledger.spent():.2f}, billed ${session.billed:.2f}",
+            "calm process: " + ", ".join(f"{name} {value:.1f}" for name, value in calm.items()),
             f"this script: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB",
             f"broken invariants: {len(breaks)}",
         ]
-        return "\n".join(lines), breaks, night.faults
+        return "\n".join(lines), breaks, session.faults
 
 
 def main() -> int:

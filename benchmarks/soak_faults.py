@@ -1,4 +1,7 @@
-"""What a night may bring: each fault, by its row of the printed table, done to a session of sittings.py. Used by soak.py, which sets the path."""
+"""What may happen to a session: each fault, by its row of the printed table.
+
+Used by soak.py, which sets the path.
+"""
 
 import contextlib
 import json
@@ -10,7 +13,7 @@ from typing import Any
 
 from api_server import Drop, Message, Status, propose, text, tool
 from ground import children_in, git
-from sittings import SCRIPT, Sittings
+from sittings import SCRIPT, Restarted
 
 SOON = {"retry-after": "0.02"}
 TITLES = (
@@ -27,8 +30,8 @@ TITLES = (
 )
 
 
-class Faults(Sittings):
-    """Each method does one fault in a sitting of its own; returns (row, what it was, broken invariants)."""
+class Faults(Restarted):
+    """Each method does one fault in its own process; returns (row, what, broken invariants)."""
 
     def kill_at_an_effect(self) -> tuple[str, str, list[str]]:
         self.trace.unlink(missing_ok=True)
@@ -40,8 +43,12 @@ class Faults(Sittings):
         self.tail.look()
         if last == "journal append" and self.tail.last in ("run", "control"):
             return "4", "kill -9 between result and decision", breaks
-        rows = {"git object": ("2", "kill -9 between commit and run"), "child start": ("2", "kill -9 between commit and run"),
-                "ref move": ("5", "kill -9 at a ref move"), "file write": ("6", "kill -9 at a view")}  # fmt: skip
+        rows = {
+            "git object": ("2", "kill -9 between commit and run"),
+            "child start": ("2", "kill -9 between commit and run"),
+            "ref move": ("5", "kill -9 at a ref move"),
+            "file write": ("6", "kill -9 at a view"),
+        }
         return (*rows.get(last, ("1", "kill -9 at effect N")), breaks)
 
     def kill_while_training(self) -> tuple[str, str, list[str]]:
@@ -328,7 +335,7 @@ class Faults(Sittings):
     def user_at_work(self) -> tuple[str, str, list[str]]:
         process = self.start()
         self.until(process, self.more("opened"), 30)
-        repo, word = self.site.repo, str(self.sittings)
+        repo, word = self.site.repo, str(self.processes)
         (repo / "notes.txt").write_text(word)
         (repo / f"staged{word}.txt").write_text(word)
         git(repo, "add", f"staged{word}.txt")
@@ -414,9 +421,13 @@ class Faults(Sittings):
 
     def all_faults(self) -> list[Callable[[], tuple[str, str, list[str]]]]:
         return [
-            self.kill_at_an_effect, self.kill_at_an_effect, self.kill_at_an_effect, self.kill_at_an_effect, self.kill_while_training, self.kill_at_any_time,
-            self.kill_a_child, self.torn_tail, self.damaged_line, self.newer_journal, self.disk_full_once, self.disk_full_for_ever, self.disk_broken,
-            self.stale_lock, self.signals, self.signals, self.asleep, self.stopped, self.slower, self.outage, self.key_refused, self.unusable_reply,
-            self.unusable_source, self.crash, self.hang, self.flood, self.device_lost, self.odd_title, self.all_crash_for_a_while, self.user_at_work,
-            self.branch_moved, self.branch_checked_out, self.second_loop, self.odd_environment,
+            self.kill_at_an_effect, self.kill_at_an_effect, self.kill_at_an_effect,
+            self.kill_at_an_effect, self.kill_while_training, self.kill_at_any_time,
+            self.kill_a_child, self.torn_tail, self.damaged_line, self.newer_journal,
+            self.disk_full_once, self.disk_full_for_ever, self.disk_broken, self.stale_lock,
+            self.signals, self.signals, self.asleep, self.stopped, self.slower, self.outage,
+            self.key_refused, self.unusable_reply, self.unusable_source, self.crash, self.hang,
+            self.flood, self.device_lost, self.odd_title, self.all_crash_for_a_while,
+            self.user_at_work, self.branch_moved, self.branch_checked_out, self.second_loop,
+            self.odd_environment,
         ]  # fmt: skip

@@ -1,9 +1,10 @@
-"""Textbook PPO: the reference that benchmarks/throughput.py measures train.py against. One file, no tricks.
+"""Textbook PPO, without tricks: the reference that benchmarks/throughput.py measures against.
 
     uv run python benchmarks/textbook.py --env-id BipedalWalker-v3 --seconds 20
 
-The settings people start from: 4 synchronous Gymnasium environments, rollouts of 128 steps, minibatches of 128, 4 epochs,
-two hidden tanh layers of 64, one Adam. Prints steps per second after the first update.
+The settings people start from: 4 synchronous Gymnasium environments, rollouts of 128 steps,
+minibatches of 128, 4 epochs, two hidden tanh layers of 64, one Adam. Prints steps per second after
+the first update.
 
 What it does not do: evaluate, save, or anneal anything; its one output is a rate.
 """
@@ -43,7 +44,7 @@ class Agent(nn.Module):
     def forward(
         self, obs: torch.Tensor, action: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
-        """obs (B, obs_dim) -> action (B, act_dim), its log-probability, the entropy and the value, each (B,)."""
+        """obs (B, obs_dim) -> action (B, act_dim); log-probability, entropy, value: each (B,)."""
         mean = self.actor(obs)
         policy = Normal(mean, self.log_std.expand_as(mean).exp())
         action = policy.sample() if action is None else action
@@ -64,7 +65,7 @@ def run(
     minibatch: int = 128,
     epochs: int = 4,
 ) -> float:
-    """Environment steps per second of `seconds` of training; the first iteration warms up and does not count."""
+    """Environment steps per second of `seconds` of training, without the first iteration."""
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     envs = gym.vector.SyncVectorEnv([lambda: make_env(env_id) for _ in range(num_envs)])

@@ -1,16 +1,20 @@
-"""Environment steps per second: train.py against the machine's limit, a textbook loop and Stable-Baselines3.
+"""Environment steps per second: train.py, the machine's limit, textbook PPO, Stable-Baselines3.
 
-    uv run --group bench python benchmarks/throughput.py                        # five environments, about 12 minutes
-    uv run --group bench python benchmarks/throughput.py --envs Hopper-v5       # one of them; the table shows the others' last figures
-    uv run python benchmarks/throughput.py --table                              # only print what is there
+    uv run --group bench python benchmarks/throughput.py   # five environments, about 12 minutes
+    uv run --group bench python benchmarks/throughput.py --envs Hopper-v5   # one of them; the table
+                                                           # shows the others' last figures
+    uv run python benchmarks/throughput.py --table         # only print what is there
 
-    limit      EnvPool alone with random actions on all cores: the best of one pool, two pools and an asynchronous one
+    limit      EnvPool alone with random actions on all cores: the best of one pool, two pools
+               and an asynchronous one
     train.py   as it stands, with the constants it ships with; rollouts, updates, metrics and all
     textbook   benchmarks/textbook.py, the better of 1 and 2 torch threads
-    sb3        Stable-Baselines3's PPO with VecNormalize at train.py's settings, the better of 1 and 2 torch threads
+    sb3        Stable-Baselines3's PPO with VecNormalize at train.py's settings, the better of
+               1 and 2 torch threads
 
-Every figure is the median of interleaved repeats, each in a fresh process, start-up and the first update left out. Written
-to results/benchmarks/throughput.json. Give it the machine to itself. What it does not do: look at what is learned.
+Every figure is the median of interleaved repeats, each in a fresh process, start-up and the first
+update left out. Written to results/benchmarks/throughput.json. Give it the machine to itself. What
+it does not do: look at what is learned.
 """
 
 import argparse
@@ -31,6 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5")
 OUT = ROOT / "results" / "benchmarks" / "throughput.json"
+# name, torch threads
 CONTESTANTS = (
     "limit",
     "train",
@@ -38,7 +43,7 @@ CONTESTANTS = (
     "textbook 2",
     "sb3 1",
     "sb3 2",
-)  # name, torch threads
+)
 
 
 # ---------------------------------------------------------------------------
@@ -141,10 +146,23 @@ def sb3(env_id: str, seconds: float, threads: int) -> float:
 
     envs = VecNormalize(make_vec_env(env_id, n_envs=ours.NUM_ENVS, seed=1), gamma=ours.GAMMA)
     model = PPO(
-        "MlpPolicy", envs, learning_rate=ours.LEARNING_RATE, n_steps=ours.NUM_STEPS, batch_size=ours.MINIBATCH_SIZE, n_epochs=ours.UPDATE_EPOCHS,
-        gamma=ours.GAMMA, gae_lambda=ours.GAE_LAMBDA, clip_range=ours.CLIP_COEF, max_grad_norm=ours.MAX_GRAD_NORM,
-        policy_kwargs={"net_arch": {"pi": [ours.HIDDEN] * 2, "vf": [ours.HIDDEN] * 2}, "activation_fn": torch.nn.SiLU}, seed=1, device="cpu",
-    )  # fmt: skip
+        "MlpPolicy",
+        envs,
+        learning_rate=ours.LEARNING_RATE,
+        n_steps=ours.NUM_STEPS,
+        batch_size=ours.MINIBATCH_SIZE,
+        n_epochs=ours.UPDATE_EPOCHS,
+        gamma=ours.GAMMA,
+        gae_lambda=ours.GAE_LAMBDA,
+        clip_range=ours.CLIP_COEF,
+        max_grad_norm=ours.MAX_GRAD_NORM,
+        policy_kwargs={
+            "net_arch": {"pi": [ours.HIDDEN] * 2, "vf": [ours.HIDDEN] * 2},
+            "activation_fn": torch.nn.SiLU,
+        },
+        seed=1,
+        device="cpu",
+    )
     clock = Clock()
     model.learn(10**9, callback=clock)
     (t0, n0), (t1, n1) = clock.marks[1], clock.marks[-1]
@@ -181,14 +199,19 @@ def measure(env_id: str, repeats: int, seconds: float) -> dict[str, list[float]]
 
 
 def show(table: dict[str, dict[str, Any]]) -> str:
-    head = f"{'environment':<18}{'limit':>9}{'train.py':>10}{'textbook':>10}{'sb3':>8}   {'of limit':>8}{'x textbook':>12}{'x sb3':>7}   measured"
+    head = (
+        f"{'environment':<18}{'limit':>9}{'train.py':>10}{'textbook':>10}{'sb3':>8}"
+        f"   {'of limit':>8}{'x textbook':>12}{'x sb3':>7}   measured"
+    )
     lines = [head, "-" * len(head)]
     for env_id, row in table.items():
         limit_, ours = row["median"]["limit"], row["median"]["train"]
         text = max(row["median"]["textbook 1"], row["median"]["textbook 2"])
         peer = max(row["median"]["sb3 1"], row["median"]["sb3 2"])
         lines.append(
-            f"{env_id:<18}{limit_:>9,.0f}{ours:>10,.0f}{text:>10,.0f}{peer:>8,.0f}   {ours / limit_:>8.2f}{ours / text:>12.1f}{ours / peer:>7.1f}   {row['date']} x{row['repeats']}"
+            f"{env_id:<18}{limit_:>9,.0f}{ours:>10,.0f}{text:>10,.0f}{peer:>8,.0f}"
+            f"   {ours / limit_:>8.2f}{ours / text:>12.1f}{ours / peer:>7.1f}"
+            f"   {row['date']} x{row['repeats']}"
         )
     return "\n".join(lines)
 
@@ -224,9 +247,13 @@ def main() -> int:
     for env_id in [] if options.table else options.envs.split(","):
         rates = measure(env_id, options.repeats, options.seconds)
         table[env_id] = {
-            "date": time.strftime("%Y-%m-%d %H:%M"), "repeats": options.repeats, "seconds": options.seconds, "cores": len(os.sched_getaffinity(0)),
-            "median": {name: statistics.median(values) for name, values in rates.items()}, "rates": rates,
-        }  # fmt: skip
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+            "repeats": options.repeats,
+            "seconds": options.seconds,
+            "cores": len(os.sched_getaffinity(0)),
+            "median": {name: statistics.median(values) for name, values in rates.items()},
+            "rates": rates,
+        }
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(table, indent=1) + "\n")
     print(show(table))

@@ -175,10 +175,8 @@ class ApiServer:
         with self._lock:
             self.exchanges.append(exchange)
             step: Any = self._script.pop(0) if self._script else self._default
-        if KEY not in (
-            headers.get("x-api-key"),
-            headers.get("authorization", "").removeprefix("Bearer "),
-        ):  # older, newer clients
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")  # newer clients
+        if KEY not in (headers.get("x-api-key"), bearer):
             step = Status(401, "authentication_error", "invalid x-api-key")
         elif connection.path != "/v1/messages":
             step = Status(404, "not_found_error", connection.path)

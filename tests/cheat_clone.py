@@ -75,9 +75,8 @@ class Clone:
     """A clone of the project with files no run may touch, and a worker that runs cheats in it."""
 
     def __init__(self, parent: Path):
-        self.base = Path(
-            tempfile.mkdtemp(prefix="autorl cheats ", dir=parent)
-        )  # a path with spaces
+        # a path with spaces
+        self.base = Path(tempfile.mkdtemp(prefix="autorl cheats ", dir=parent))
         self.root, self.home, self.out = self.base / "clone", self.base / "home", self.base / "out"
         make_repo(self.root)
         (self.root / "paying_pendulum.py").write_text(PAYING_PENDULUM)
@@ -173,13 +172,14 @@ class Clone:
         rule, reason = record.rule, record.reason
         outcome = {"ok": "N", "crash": "C"}.get(record.status, record.status)
         if job.kind != "measure":
+            # it needs no training: as good with it
             passed, reason = control_passed(
                 job.kind, record, sanity_band(job.env_id, 5), record.avg_return
-            )  # it needs no training: as good with it
+            )
             outcome, rule = ("F", "") if passed else ("R", job.kind)
         elif record.status == "ok" and head(path)[1] == "F":
             outcome = "F" if record.flags else "N"
-            rule, reason = "", record.flags[0] if record.flags else "nobody was told"
+            rule, reason = "", record.flags[0] if record.flags else "no flag was raised"
         elif record.status == "ok":
             honest = do_nothing(job.env_id, record.eval_seeds)
             if list(record.returns) != honest:

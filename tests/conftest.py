@@ -1,4 +1,4 @@
-"""Shared ground: a real git repository that holds this project and a toy train.py; a researcher, its server and its books."""
+"""Fixtures: a real repository with this project and a toy train.py; a researcher and its server."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from api_server import KEY, ApiServer
-from researching import Books
+from plain_git import NOBODY
+from researching import Spending
 
 from autorl.git.plumbing import drop_git_variables
 
@@ -94,8 +95,15 @@ def repo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of whoever runs the tests reaches them."""
+    for name, value in NOBODY.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 def autorl(repo: Path, tmp_path: Path):
-    """`autorl("run", "--tag", "t", timeout=60)` runs agent_loop.py in the repository; returns the finished process."""
+    """`autorl("run", "--tag", "t", timeout=60)` runs agent_loop.py, returns the ended process."""
     env = clean_env(tmp_path)
 
     def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
@@ -112,10 +120,10 @@ def autorl(repo: Path, tmp_path: Path):
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    books = Books(tmp_path / "books")
-    yield books
-    books.close()
+def spending(tmp_path: Path) -> Iterator[Spending]:
+    spending = Spending(tmp_path / "spending")
+    yield spending
+    spending.close()
 
 
 @pytest.fixture
@@ -161,7 +169,7 @@ def forge():
 
 
 def clean_env(tmp_path: Path) -> dict[str, str]:
-    """The environment without keys and without anything of autoRL; slots of this machine are private to the test."""
+    """The environment without keys or autoRL's variables; slots are private to the test."""
     env = {
         k: v
         for k, v in os.environ.items()

@@ -1,11 +1,12 @@
-"""A Modal of our own on loopback: the real client talks real gRPC to it, so `modal run` and `deploy` can be tested without an account.
+"""A Modal server on loopback, for the real client: `modal run` and `deploy` without an account.
 
     with ModalServer(work) as server:
         subprocess.run(["modal", "run", "modal_app.py"], env=os.environ | server.environment)
 
-It builds and runs nothing: it answers each request as Modal's would be answered, keeps what it was told (images,
-function definitions, calls), and gives every call's arguments to `work`, a function of this process, in a thread.
-What it does not do: schedule, authenticate, or stand for how the real platform behaves beyond these answers.
+It builds and runs nothing: it answers each gRPC request as Modal's would be answered, keeps what it
+received (images, function definitions, calls), and gives every call's arguments to `work`, a
+function of this process, in a thread. What it does not do: schedule, authenticate, or stand for how
+the real platform behaves beyond these answers.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ class Call:
 
 
 class ModalServer(api_grpc.ModalClientBase):
-    """Answers the requests that `modal run`, `App.deploy`, `Function.spawn` and `FunctionCall` make."""
+    """Answers what `modal run`, `App.deploy`, `Function.spawn` and `FunctionCall` ask."""
 
     def __init__(self, work: Callable[..., Any]):
         self.work = work
@@ -43,11 +44,15 @@ class ModalServer(api_grpc.ModalClientBase):
         self.deployed: list[str] = []
         self.asked: list[str] = []  # every request's name, in order
         self.metadata = api_pb2.FunctionHandleMetadata(
-            function_name="measure", function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION, definition_id="de-1", app_id="ap-1",
-            supported_input_formats=[api_pb2.DATA_FORMAT_PICKLE], supported_output_formats=[api_pb2.DATA_FORMAT_PICKLE],
-        )  # fmt: skip
+            function_name="measure",
+            function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+            definition_id="de-1",
+            app_id="ap-1",
+            supported_input_formats=[api_pb2.DATA_FORMAT_PICKLE],
+            supported_output_formats=[api_pb2.DATA_FORMAT_PICKLE],
+        )
 
-    # -- where it listens --------------------------------------------------------------------------------------------
+    # -- where it listens --------------------------------------------------------------------------
 
     def __enter__(self) -> "ModalServer":
         self._loop = asyncio.new_event_loop()
@@ -88,14 +93,20 @@ class ModalServer(api_grpc.ModalClientBase):
             "MODAL_TOKEN_SECRET": "as-1",
         }
 
-    # -- the app and what it is made of ------------------------------------------------------------------------------
+    # -- the app and what it is made of ------------------------------------------------------------
 
     async def ClientHello(self, stream: Any) -> None:
         await self._answer(stream, api_pb2.ClientHelloResponse())
 
     async def EnvironmentGetOrCreate(self, stream: Any) -> None:
         settings = api_pb2.EnvironmentSettings(image_builder_version="2025.06", webhook_suffix="")
-        await self._answer(stream, api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1", metadata=api_pb2.EnvironmentMetadata(name="main", settings=settings)))  # fmt: skip
+        await self._answer(
+            stream,
+            api_pb2.EnvironmentGetOrCreateResponse(
+                environment_id="en-1",
+                metadata=api_pb2.EnvironmentMetadata(name="main", settings=settings),
+            ),
+        )
 
     async def AppCreate(self, stream: Any) -> None:
         await self._answer(
@@ -128,9 +139,8 @@ class ModalServer(api_grpc.ModalClientBase):
         await self._answer(stream, api_pb2.TaskLogsBatch(app_done=True))
 
     async def MountBatchedCheckExistence(self, stream: Any) -> None:
-        await self._answer(
-            stream, api_pb2.MountBatchedCheckExistenceResponse()
-        )  # nothing is missing
+        # nothing is missing
+        await self._answer(stream, api_pb2.MountBatchedCheckExistenceResponse())
 
     async def MountPutFile(self, stream: Any) -> None:
         await self._answer(stream, api_pb2.MountPutFileResponse(exists=True))
@@ -183,7 +193,7 @@ class ModalServer(api_grpc.ModalClientBase):
             )
         )
 
-    # -- calls -------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     async def FunctionMap(self, stream: Any) -> None:
         request = await self._receive(stream)

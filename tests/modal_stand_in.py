@@ -15,7 +15,7 @@ JOB = Job("x = 1\n", "Pendulum-v1", seed=3, time_budget=60.0, num_eval_episodes=
 
 
 class StandInCall:
-    """One call. `script` is what each `get` gives in turn: a value, or an exception to raise; the last one stays."""
+    """One call. `script`: what each `get` gives in turn, value or exception; the last stays."""
 
     def __init__(self, object_id: str, script: list[Any]):
         self.object_id, self.script, self.asked, self.cancelled = object_id, script, 0, False
@@ -32,7 +32,7 @@ class StandInCall:
 
 
 class StandIn:
-    """A platform that remembers its calls: what is spawned here is found by `from_id`, also by another runner."""
+    """A platform that remembers its calls: another runner too finds them by `from_id`."""
 
     def __init__(self, script: Callable[[int], list[Any]] | None = None):
         self.calls: dict[str, StandInCall] = {}

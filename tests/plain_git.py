@@ -53,7 +53,7 @@ def train_of(folder: Path, commit: str) -> bytes:
 
 
 def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Everything a user could notice: every file of the checkout and HEAD, index, config, branches but ours."""
+    """What a user could notice: the checkout's files, HEAD, index, config, branches but ours."""
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

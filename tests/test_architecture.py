@@ -1,4 +1,4 @@
-"""The law of arrows, held by import-linter and `ast`: rooms import from rooms below them, and each dangerous verb has one place."""
+"""Rooms import from rooms below them (import-linter); each dangerous verb has one place (`ast`)."""
 
 import ast
 import shutil

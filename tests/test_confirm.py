@@ -1,6 +1,7 @@
-"""`agent_loop.py confirm`: fresh-seed evidence at the keyboard, once, twice, after a kill, and where there is nothing to prove.
+"""`agent_loop.py confirm`: evidence on fresh seeds, once, twice, after a kill, or none to find.
 
-Real processes and git; runs are scripted (autorl/runners/scripted.py), so what is proved is the path, not a number.
+Real processes and git; runs are scripted (autorl/runners/scripted.py), so what is proved is the
+path, not a number.
 """
 
 import json

@@ -71,10 +71,11 @@ def test_controls_are_wanted_once_when_the_lead_first_is_very_likely() -> None:
     for m in range(n + 1, n + 4):
         x.decide(m, 100.0 + 6 * m)
         assert not [w for w in wants(x.state, 4) if isinstance(w, Control)]
+    # before a claim
     assert controls_owed(x.state, x.state.incumbent) == (
         Control(x.state.incumbent, "zero_budget"),
         Control(x.state.incumbent, "seed_control"),
-    )  # before a claim
+    )
     assert controls_owed(x.state, 0) == ()
 
 

@@ -1,4 +1,4 @@
-"""The whole corridor, from proposal to report: real git, real judge, real environment, a toy train.py."""
+"""The whole path from proposal to report: real git, judge and environment, a toy train.py."""
 
 import json
 import signal
@@ -34,13 +34,13 @@ BROKEN = [
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory):
-    """One session: a crippled baseline; a no-op, a crash, the fix, an edit that does not fit, another no-op."""
+def session(tmp_path_factory):
+    """A crippled baseline; a no-op, a crash, the fix, an edit that does not fit, another no-op."""
     import os
 
     from conftest import make_repo
 
-    tmp = tmp_path_factory.mktemp("night")
+    tmp = tmp_path_factory.mktemp("session")
     train = tmp / "train.py"
     train.write_text(CRIPPLED)
     repo = make_repo(tmp / "repo", train)
@@ -67,7 +67,7 @@ def night(tmp_path_factory):
         "agent_loop.py",
         "run",
         "--tag",
-        "night",
+        "session",
         "--env-id",
         "InvertedPendulum-v5",
         "--budget",
@@ -85,35 +85,35 @@ def night(tmp_path_factory):
 
 
 def rows(repo: Path) -> list[dict[str, str]]:
-    lines = (repo / "results/InvertedPendulum-v5/night/results.tsv").read_text().splitlines()
+    lines = (repo / "results/InvertedPendulum-v5/session/results.tsv").read_text().splitlines()
     names = lines[0].split("\t")
     return [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
 
 
-def test_the_fix_is_kept_among_no_ops(night) -> None:
-    repo, _, _ = night
+def test_the_fix_is_kept_among_no_ops(session) -> None:
+    repo, _, _ = session
     by_title = {r["description"]: r for r in rows(repo)}
     assert by_title["a learning rate that learns"]["status"] == "keep"
     assert float(by_title["a learning rate that learns"]["avg_return"]) > 2 * float(
         by_title["baseline"]["avg_return"]
     )
-    assert "a learning rate that learns" in git(repo, "log", "--format=%s", "autoresearch/night")
+    assert "a learning rate that learns" in git(repo, "log", "--format=%s", "autoresearch/session")
 
 
-def test_the_table_begins_with_the_predecessors_columns(night) -> None:
+def test_the_table_begins_with_the_columns_of_zjianyi_autorl(session) -> None:
     header = (
-        (night[0] / "results/InvertedPendulum-v5/night/results.tsv").read_text().splitlines()[0]
+        (session[0] / "results/InvertedPendulum-v5/session/results.tsv").read_text().splitlines()[0]
     )
     assert header.split("\t")[:4] == ["commit", "avg_return", "status", "description"]
 
 
-def test_a_crash_has_an_empty_score_and_a_reason_and_the_loop_went_on(night) -> None:
-    repo, _, _ = night
+def test_a_crash_has_an_empty_score_and_a_reason_and_the_loop_went_on(session) -> None:
+    repo, _, _ = session
     crash = next(r for r in rows(repo) if r["description"].startswith("a crash"))
     assert crash["status"] == "crash" and crash["avg_return"] == ""
     journal = [
         json.loads(line)
-        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        for line in (repo / "results/InvertedPendulum-v5/session/journal.jsonl")
         .read_text()
         .splitlines()
     ]
@@ -125,27 +125,27 @@ def test_a_crash_has_an_empty_score_and_a_reason_and_the_loop_went_on(night) -> 
     )
 
 
-def test_a_proposal_that_does_not_fit_is_in_the_journal_and_not_in_the_table(night) -> None:
-    repo, _, _ = night
+def test_a_proposal_that_does_not_fit_is_in_the_journal_and_not_in_the_table(session) -> None:
+    repo, _, _ = session
     assert "does not fit" not in {r["description"] for r in rows(repo)}
     journal = [
         json.loads(line)
-        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        for line in (repo / "results/InvertedPendulum-v5/session/journal.jsonl")
         .read_text()
         .splitlines()
     ]
     assert any(e["type"] == "refused" for e in journal)
 
 
-def test_every_hash_resolves_and_every_attempt_is_pinned(night) -> None:
-    repo, _, _ = night
+def test_every_hash_resolves_and_every_attempt_is_pinned(session) -> None:
+    repo, _, _ = session
     for n, row in enumerate(rows(repo)):
         assert git(repo, "cat-file", "-t", row["commit"]) == "commit"
-        assert git(repo, "rev-parse", f"refs/autorl/night/{n}").startswith(row["commit"])
+        assert git(repo, "rev-parse", f"refs/autorl/session/{n}").startswith(row["commit"])
 
 
-def test_the_checkout_is_untouched(night) -> None:
-    repo, _, (status, head, branch) = night
+def test_the_checkout_is_untouched(session) -> None:
+    repo, _, (status, head, branch) = session
     assert (
         git(repo, "rev-parse", "HEAD") == head and git(repo, "branch", "--show-current") == branch
     )
@@ -155,11 +155,11 @@ def test_the_checkout_is_untouched(night) -> None:
     assert after == status.splitlines()
 
 
-def test_each_measured_run_has_a_record_with_its_seeds(night) -> None:
-    repo, _, _ = night
+def test_each_measured_run_has_a_record_with_its_seeds(session) -> None:
+    repo, _, _ = session
     journal = [
         json.loads(line)
-        for line in (repo / "results/InvertedPendulum-v5/night/journal.jsonl")
+        for line in (repo / "results/InvertedPendulum-v5/session/journal.jsonl")
         .read_text()
         .splitlines()
     ]
@@ -172,21 +172,21 @@ def test_each_measured_run_has_a_record_with_its_seeds(night) -> None:
     seeds = [e["seed"] for e in journal if e["type"] == "started"]
     assert len(set(seeds)) == len(seeds)  # no run shares its training seed with another
     assert len(
-        list((repo / "results/InvertedPendulum-v5/night/runs").glob("*/*/record.json"))
+        list((repo / "results/InvertedPendulum-v5/session/runs").glob("*/*/record.json"))
     ) == len([e for e in journal if e["type"] == "run"])
 
 
-def test_the_picture_is_a_picture(night) -> None:
+def test_the_picture_is_a_picture(session) -> None:
     assert (
-        (night[0] / "results/InvertedPendulum-v5/night/progress.png")
+        (session[0] / "results/InvertedPendulum-v5/session/progress.png")
         .read_bytes()
         .startswith(b"\x89PNG")
     )
 
 
-def test_evidence_is_attached_as_a_note(night) -> None:
+def test_evidence_is_attached_as_a_note(session) -> None:
     assert '"outcome": "keep"' in git(
-        night[0], "log", "--notes=autorl", "-1", "--format=%N", "autoresearch/night"
+        session[0], "log", "--notes=autorl", "-1", "--format=%N", "autoresearch/session"
     )
 
 

@@ -155,12 +155,13 @@ def test_backends_agree_on_spaces_and_limits(env_id: str) -> None:
     ours.close()
 
 
+# qpos size, leading ones unseen
 POSITIONS = {
     "Hopper-v5": (6, 1),
     "Walker2d-v5": (9, 1),
     "HalfCheetah-v5": (9, 1),
     "Ant-v5": (15, 2),
-}  # qpos size, leading ones unseen
+}
 
 
 @needs_envpool
@@ -170,9 +171,8 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
     size, unseen = POSITIONS[env_id]
     ours: Any = gym.make(env_id).unwrapped
     ours.reset(seed=0)
-    shown = (
-        size - unseen + ours.model.nv
-    )  # positions and velocities; what may follow are contact forces
+    # positions and velocities; what may follow are contact forces
+    shown = size - unseen + ours.model.nv
     seen = rollout(evaluate.VecEnv(6, env_id, threads=1), 12)
     for i in range(6):
         start = seen[0][0][i].astype(np.float64)
@@ -181,9 +181,8 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
         )
         for _, action, after, reward, terminated, _, _ in seen:
             obs, ours_reward, ours_terminated, _, _ = ours.step(action[i].astype(np.float64))
-            assert np.allclose(
-                obs[:shown], after[i, :shown], rtol=1e-3, atol=1e-3
-            )  # from float32 states: the physics, not the bits
+            # from float32 states: the physics, not the bits
+            assert np.allclose(obs[:shown], after[i, :shown], rtol=1e-3, atol=1e-3)
             assert ours_reward == pytest.approx(reward[i], abs=1e-3)
             assert ours_terminated == terminated[i]
             if ours_terminated:

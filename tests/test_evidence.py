@@ -21,7 +21,7 @@ def draws(seed: int, n: int) -> list[float]:
     return [rng.gauss(-50.0, 20.0) for _ in range(n)]
 
 
-# -- by hand -----------------------------------------------------------------------------------------------------------
+# -- by hand ---------------------------------------------------------------------------------------
 
 
 def test_mean_and_variance_by_hand() -> None:
@@ -37,23 +37,23 @@ def test_iqm_drops_a_quarter_of_the_scores_at_each_end() -> None:
 
 
 def test_probability_of_improvement_counts_pairs_and_ties_half() -> None:
-    # pairs (a, b): 4 beats 1, 2, 3 and ties 4; 5 beats 1-4 and ties 5; 6, 7, 9 beat all: 3.5 + 4.5 + 15 of 25
+    # pairs (a, b): 4 beats 1, 2, 3 and ties 4; 5 beats 1-4 and ties 5; 6, 7, 9 beat all:
+    # 3.5 + 4.5 + 15 of 25
     assert stats.probability_of_improvement(A, B) == 23 / 25
     assert stats.probability_of_improvement(B, A) == 2 / 25
     assert stats.probability_of_improvement(A, A) == 0.5
 
 
 def test_spread_is_pooled_within_arms_and_not_between_them() -> None:
-    found = run_statistics.spread(
-        [[0.0, 2.0], [100.0, 104.0], [7.0]]
-    )  # SS 2 + 8, one degree of freedom each
+    # SS 2 + 8, one degree of freedom each
+    found = run_statistics.spread([[0.0, 2.0], [100.0, 104.0], [7.0]])
     assert found is not None
     assert found.df == 2 and found.s == math.sqrt(5.0) and found.stderr == math.sqrt(5.0) / 2
     assert run_statistics.spread([[1.0], [2.0], []]) is None
 
 
 def test_evaluation_share_by_hand() -> None:
-    # 100 episodes with a standard deviation of 50: the mean's variance is 25, a quarter of s^2 = 100
+    # 100 episodes with a standard deviation of 50: the mean's variance is 25, 1/4 of s^2 = 100
     assert run_statistics.evaluation_share([50.0, 50.0], 100, 10.0) == 0.25
     assert run_statistics.evaluation_share([50.0], 100, 0.0) is None
 
@@ -74,7 +74,7 @@ def test_welch_by_hand() -> None:
     assert (found.low + found.high) / 2 == pytest.approx(3.2)
 
 
-# -- against scipy -----------------------------------------------------------------------------------------------------
+# -- against scipy ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -117,7 +117,7 @@ def test_seed_correlation_of_unpaired_or_flat_scores() -> None:
     assert run_statistics.seed_correlation(A, A) == (1.0, 1.0, 1.0)
 
 
-# -- against rliable ---------------------------------------------------------------------------------------------------
+# -- against rliable -------------------------------------------------------------------------------
 
 
 def test_rliable_agrees() -> None:
@@ -133,7 +133,7 @@ def test_rliable_agrees() -> None:
         assert stats.probability_of_improvement(a, b) == pytest.approx(theirs)
 
 
-# -- the claim ---------------------------------------------------------------------------------------------------------
+# -- the claim -------------------------------------------------------------------------------------
 
 
 def test_a_clear_gain_is_shown_with_every_number() -> None:

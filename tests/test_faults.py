@@ -1,7 +1,8 @@
-"""A night without a person: whatever happens, I1-I8 hold and the same rows and decisions come out.
+"""A session without a person: I1-I8 hold whatever happens; same rows, same decisions.
 
-Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py). The full sweep and the soak are
-`long`:  uv run pytest tests/test_faults.py -m "long or not long".  Tables: tests/faults/sweep.py, benchmarks/soak.py.
+Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py). The full sweep
+and the soak are `long`:  uv run pytest tests/test_faults.py -m "long or not long".  Tables:
+tests/faults/sweep.py, benchmarks/soak.py.
 """
 
 import fcntl
@@ -27,7 +28,7 @@ def sweep(forge, tmp_path_factory):
     return Sweep(tmp_path_factory.mktemp("sweep"), forge)
 
 
-# -- the invariants themselves can break -----------------------------------------------------------------------------
+# -- the invariants themselves can break -----------------------------------------------------------
 
 
 def test_the_undisturbed_session_is_what_the_sweep_takes_it_for(sweep):
@@ -79,20 +80,40 @@ def _a_child(site: Site) -> None:
 @pytest.mark.parametrize(
     ("invariant", "spoil"),
     [
-        ("I1", lambda s: git(s.repo, "update-ref", f"refs/heads/autoresearch/{s.tag}", f"refs/autorl/{s.tag}/1")),
+        (
+            "I1",
+            lambda s: git(
+                s.repo, "update-ref", f"refs/heads/autoresearch/{s.tag}", f"refs/autorl/{s.tag}/1"
+            ),
+        ),
         ("I1", _lose_the_pin),
         ("I1", lambda s: git(s.repo, "update-ref", "-d", "refs/notes/autorl")),
         ("I2", lambda s: _rewrite(s, _count_a_run_twice)),
-        ("I2", lambda s: _rewrite(s, lambda events: [e for e in events if not (e["type"] == "run" and e["run"] == 3)])),
+        (
+            "I2",
+            lambda s: _rewrite(
+                s, lambda events: [e for e in events if not (e["type"] == "run" and e["run"] == 3)]
+            ),
+        ),
         ("I3", lambda s: _rewrite(s, _score_without_record)),
         ("I4", lambda s: (s.repo / "notes.txt").write_text("changed")),
         ("I4", lambda s: git(s.repo, "add", "notes.txt")),
         ("I4", lambda s: git(s.repo, "checkout", "-q", "-b", "elsewhere")),
         ("I5", _a_child),
-        ("I6", lambda s: (s.folder / "results.tsv").write_text((s.folder / "results.tsv").read_text().replace("\tkeep\t", "\tdiscard\t", 1))),
-        ("I6", lambda s: (s.folder / "results.tsv").write_text((s.folder / "results.tsv").read_text() + "half a row")),
+        (
+            "I6",
+            lambda s: (s.folder / "results.tsv").write_text(
+                (s.folder / "results.tsv").read_text().replace("\tkeep\t", "\tdiscard\t", 1)
+            ),
+        ),
+        (
+            "I6",
+            lambda s: (s.folder / "results.tsv").write_text(
+                (s.folder / "results.tsv").read_text() + "half a row"
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_invariant_notices_when_it_is_broken(sweep, tmp_path, invariant, spoil):
     site = sweep.undisturbed.copy(tmp_path)
     assert site.broken_invariants() == []
@@ -107,7 +128,7 @@ def test_every_invariant_notices_when_it_is_broken(sweep, tmp_path, invariant, s
             child.wait()
 
 
-# -- kill and fail at effect N ---------------------------------------------------------------------------------------
+# -- kill and fail at effect N ---------------------------------------------------------------------
 
 
 def sample(kinds: list[str], per_kind: int) -> list[int]:
@@ -153,7 +174,7 @@ def test_a_disk_that_is_full_at_every_effect_or_broken_at_many_loses_nothing(swe
 
 
 def test_kills_in_a_row_are_survived(sweep, tmp_path, forge):
-    """Killed at effect 3, 15, 27, ... of each sitting until one gets to the end."""
+    """Killed at effect 3, 15, 27, ... of each process until one gets to the end."""
     site, n = sweep.base.copy(tmp_path), 3
     for _ in range(40):
         code, _, err = forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": str(n)})
@@ -164,7 +185,7 @@ def test_kills_in_a_row_are_survived(sweep, tmp_path, forge):
     assert code == 0 and site.broken_invariants() == [] and site.decisions() == sweep.decisions
 
 
-# -- which session, and whose cores ------------------------------------------------------------------------------------
+# -- which session, and whose cores ----------------------------------------------------------------
 
 
 def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, forge):
@@ -196,9 +217,8 @@ def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_pat
     ), err
     assert [p.name for p in (site.repo / "results" / ENV_ID).iterdir()] == [session.name]
     assert site.broken_invariants() == []
-    code, _, err = forge.run(
-        site.repo, argv, site.env
-    )  # that one is finished: a new one from the date
+    # that one is finished: a new one from the date
+    code, _, err = forge.run(site.repo, argv, site.env)
     assert (
         code == 0
         and "new session" in err
@@ -206,7 +226,7 @@ def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_pat
     )
 
 
-# -- the journal, the clock, the branch ------------------------------------------------------------------------------
+# -- the journal, the clock, the branch ------------------------------------------------------------
 
 
 def test_a_torn_journal_goes_on_and_says_so_and_a_damaged_one_is_refused(sweep, tmp_path, forge):
@@ -297,7 +317,7 @@ def test_a_stale_lock_of_ours_is_cleared_with_a_note(sweep, tmp_path, forge):
     assert site.broken_invariants() == [] and site.decisions() == sweep.decisions
 
 
-# -- garbage ---------------------------------------------------------------------------------------------------------
+# -- garbage ---------------------------------------------------------------------------------------
 
 
 def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, forge):
@@ -333,7 +353,7 @@ def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, for
     assert site.broken_invariants() == []
 
 
-# -- sizes -----------------------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 RESUME = """
 import sys, time
@@ -403,7 +423,7 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
     assert int(count) >= 10_000 and float(seconds) < 2.0, done.stdout
 
 
-# -- two minutes of everything ----------------------------------------------------------------------------------------
+# -- two minutes of everything ---------------------------------------------------------------------
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Faults with nothing scripted: kills during real training through the real judge, and file systems that are really full or read-only."""
+"""Faults with nothing scripted: kills during real training; file systems full or read-only."""
 
 import json
 import os
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.timeout(3600)
 
 
-# -- through the real judge ------------------------------------------------------------------------------------------
+# -- through the real judge ------------------------------------------------------------------------
 
 
 def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_is_repeated(
@@ -62,7 +62,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     journal = repo / "results/InvertedPendulum-v5/t/journal.jsonl"
 
     def training() -> list[str]:
-        """Processes of this session: command line or working directory in the repository or beside it."""
+        """Processes whose command line or working directory is in or beside the repository."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -84,9 +84,8 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert until(
-            lambda: len(training()) >= 4, 60
-        )  # the loop, the judge, its workers, the confined trainer
+        # the loop, the judge, its workers, the confined trainer
+        assert until(lambda: len(training()) >= 4, 60)
         time.sleep(1.5)
     finally:
         loop.kill()
@@ -122,7 +121,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     )
 
 
-# -- a real read-only and a real full file system --------------------------------------------------------------------
+# -- a real read-only and a real full file system --------------------------------------------------
 
 
 def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:

@@ -9,18 +9,13 @@ import sys
 
 import psutil
 import pytest
-from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, picture
+from plain_git import ROOT, git, new_repository, one_experiment, picture
 
 from autorl.errors import UserError
 from autorl.git.plumbing import Git, GitError
 from autorl.git.repository import Repository
 
-
-@pytest.fixture(autouse=True)
-def as_nobody(monkeypatch):
-    """No setting of whoever runs the tests reaches them."""
-    for name, value in NOBODY.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("as_nobody")
 
 
 @pytest.fixture

@@ -217,9 +217,8 @@ def test_a_fault_of_the_platform_is_an_interrupted_run_without_a_score(
         and not record.scored
         and (record.env_id, record.seed) == (JOB.env_id, JOB.seed)
     )
-    assert (
-        0 < record.cost_usd < 0.1 * runner.worst_usd(JOB)
-    )  # it may have run since it was submitted, a moment ago
+    # it may have run since it was submitted, a moment ago
+    assert 0 < record.cost_usd < 0.1 * runner.worst_usd(JOB)
 
 
 def test_an_attached_run_that_fails_is_booked_at_its_bound(tmp_path: Path) -> None:

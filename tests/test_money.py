@@ -5,7 +5,7 @@ import random
 
 import pytest
 from api_server import ApiServer, Drop, Status, propose
-from researching import GOOD, TRAIN, UNUSABLE, Books, hand_price, history
+from researching import GOOD, TRAIN, UNUSABLE, Spending, hand_price, history
 
 from autorl.errors import Paused, ProposerError
 from autorl.proposers.claude import DEFAULT_MODEL
@@ -26,9 +26,8 @@ def test_the_price_of_a_call_by_hand():
     assert usage_usd(opus, {**usage, **split}) == pytest.approx(
         0.004 + 0.040 + 0.002 + 0.005 + 0.016
     )
-    assert usage_usd(opus, usage) == pytest.approx(
-        0.004 + 0.040 + 0.002 + 0.024
-    )  # no split: all at the one-hour price
+    # no split: all at the one-hour price
+    assert usage_usd(opus, usage) == pytest.approx(0.004 + 0.040 + 0.002 + 0.024)
     assert usage_usd(opus, {**usage, "inference_geo": "us"}) == pytest.approx(1.1 * 0.070)
     haiku = PRICES["claude-haiku-5-5"]
     assert usage_usd(haiku, {"input_tokens": 100_000, "output_tokens": 1000}) == pytest.approx(
@@ -68,17 +67,19 @@ def test_the_default_model_has_a_price_and_dates_do_not_matter():
     assert price_of("claude-opus-99") is None and price_of("") is None
 
 
-def test_a_model_without_a_price_works_and_says_so(server, books, claude):
+def test_a_model_without_a_price_works_and_says_so(server, spending, claude):
     server.add(GOOD)
     researcher = claude(server, model="house-model-1")
-    assert researcher.price is None and researcher.propose(history(), books.budget).title == "lr x3"
     assert (
-        books.settled[0].usage["settled"] == "no price known"
+        researcher.price is None and researcher.propose(history(), spending.budget).title == "lr x3"
+    )
+    assert (
+        spending.settled[0].usage["settled"] == "no price known"
         and "thinking" not in server.exchanges[0].body
     )
 
 
-def test_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_was_cut(server, books, claude):
+def test_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_was_cut(server, spending, claude):
     server.add(
         GOOD,
         Status(529, "overloaded_error"),
@@ -89,31 +90,31 @@ def test_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_was_cut(server
     )
     researcher = claude(server)
     for _ in range(3):
-        researcher.propose(history(), books.budget)
+        researcher.propose(history(), spending.budget)
     whole = sum(hand_price(e.usage) for e in server.exchanges if e.whole)
     cut = next(e.usage for e in server.exchanges if e.usage and not e.whole)
-    lost = next(e.usd for e in books.settled if e.usage["settled"] == "upper bound")
-    assert books.state.spent() == pytest.approx(whole + lost)
+    lost = next(e.usd for e in spending.settled if e.usage["settled"] == "upper bound")
+    assert spending.state.spent() == pytest.approx(whole + lost)
     assert (
         hand_price({**cut, "output_tokens": 32_000})
         <= lost
-        <= max(e.usd for e in books.money if e.op == "reserve")
+        <= max(e.usd for e in spending.money if e.op == "reserve")
     )
 
 
 def test_a_cut_after_the_usage_was_told_is_bounded_by_that_prompt_and_a_full_answer(
-    server, books, claude
+    server, spending, claude
 ):
     server.add(propose("cut", "a", "b", error_after=3), GOOD)
-    claude(server).propose(history(), books.budget)
-    assert books.settled[0].usd == pytest.approx(
+    claude(server).propose(history(), spending.budget)
+    assert spending.settled[0].usd == pytest.approx(
         hand_price({**server.exchanges[0].usage, "output_tokens": 32_000})
     )
 
 
 def test_a_limit_is_refused_before_the_call_and_never_exceeded(tmp_path, claude):
     for serial, limit in enumerate((0.01, 0.5, 0.9, 1.2, 2.5)):
-        books, draw = Books(tmp_path / str(serial), max_usd=limit), random.Random(serial)
+        spending, draw = Spending(tmp_path / str(serial), max_usd=limit), random.Random(serial)
         faults = [
             GOOD,
             GOOD,
@@ -129,17 +130,19 @@ def test_a_limit_is_refused_before_the_call_and_never_exceeded(tmp_path, claude)
             with pytest.raises(Paused, match="--max-usd"):
                 for _ in range(1000):
                     try:
-                        researcher.propose(history(), books.budget)
+                        researcher.propose(history(), spending.budget)
                     except ProposerError:
                         continue
             billed = sum(hand_price(e.usage) for e in server.exchanges if e.usage)
-        assert billed <= books.state.spent() <= limit
+        assert billed <= spending.state.spent() <= limit
         assert len(server.exchanges) > 0 or limit < worst_usd(PRICES[DEFAULT_MODEL], 20_000, 32_000)
-        books.close()
+        spending.close()
 
 
-def test_a_reservation_covers_every_byte_of_the_request(server, books, claude):
+def test_a_reservation_covers_every_byte_of_the_request(server, spending, claude):
     server.add(GOOD)
-    claude(server).propose(history(60, train_source=TRAIN + "# ünïcödé 漢字\n" * 200), books.budget)
-    reserved = next(e.usd for e in books.money if e.op == "reserve")
+    claude(server).propose(
+        history(60, train_source=TRAIN + "# ünïcödé 漢字\n" * 200), spending.budget
+    )
+    reserved = next(e.usd for e in spending.money if e.op == "reserve")
     assert reserved >= (8.0 * len(server.exchanges[0].raw) + 20.0 * 32_000) / 1e6

@@ -1,4 +1,6 @@
-"""Several runs at once: whatever order results come in, twice or never, each counts once and for its own experiment."""
+"""Several runs at once: whatever order results come in, twice or never, each counts once and for
+its own experiment.
+"""
 
 import os
 from pathlib import Path
@@ -51,7 +53,7 @@ def test_every_idea_is_decided_or_refused_with_a_reason(found: Night) -> None:
 
 
 class Recorder(Runs):
-    """A runner that only writes down what it is given, and stops the loop when its places are full."""
+    """A runner that only notes its jobs, and stops the loop when its places are full."""
 
     name = "recorder"
 
@@ -110,11 +112,15 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
     assert places_of(True, tmp_path) == [((), 0, ""), ((), 0, "")]
 
 
-# -- rented places: the whole loop over the stand-in for Modal -------------------------------------------------------
+# -- rented places: the whole loop over the stand-in for Modal
+# -------------------------------------------------------
+
+
+CONTROL = {"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0}
 
 
 class Cloud(StandIn):
-    """A platform on which train.py is a script; a call is over after it was asked for a few times."""
+    """A platform on which train.py is a script; a call is over after some questions."""
 
     cost = 0.01  # dollars a run
 
@@ -122,9 +128,17 @@ class Cloud(StandIn):
         job: Job = from_json(Job, args[0])
         returns = scores(read_script(job.train_source), job.seed, EPISODES)
         record = RunRecord(
-            "ok", avg_return=sum(returns) / EPISODES, returns=returns, lengths=(1,) * EPISODES, eval_seeds=tuple(range(EPISODES)), env_id=job.env_id,
-            seed=job.seed, isolation="modal", cost_usd=self.cost, control={"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0} if job.kind != "measure" else {},
-        )  # fmt: skip
+            "ok",
+            avg_return=sum(returns) / EPISODES,
+            returns=returns,
+            lengths=(1,) * EPISODES,
+            eval_seeds=tuple(range(EPISODES)),
+            env_id=job.env_id,
+            seed=job.seed,
+            isolation="modal",
+            cost_usd=self.cost,
+            control=CONTROL if job.kind != "measure" else {},
+        )
         self.script = lambda n: [
             *[TimeoutError()] * (3 + 5 * (n % 3)),
             {"record": to_json(record), "files": {}},

@@ -116,9 +116,8 @@ def test_no_git_identity(repo: Path, tmp_path: Path) -> None:
 def test_a_tag_of_another_environment(repo: Path, autorl) -> None:
     other = repo / "results/Hopper-v5/mine"
     other.mkdir(parents=True)
-    shutil.copy(
-        PROJECT / "LICENSE", other / "journal.jsonl"
-    )  # whatever it holds, it is not ours to continue
+    # whatever it holds, it is not ours to continue
+    shutil.copy(PROJECT / "LICENSE", other / "journal.jsonl")
     refused(autorl("run", "--tag", "mine", "--env-id", "Pendulum-v1"), "mine", "Hopper-v5")
 
 

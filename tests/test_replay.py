@@ -32,14 +32,14 @@ def replay(tmp_path: Path, rows, consumed: int = 0, lines: bool = True) -> Repla
 
 
 @pytest.fixture
-def purse(books):
-    return books.budget
+def budget(spending):
+    return spending.budget
 
 
 @pytest.mark.parametrize("lines", [True, False], ids=["json lines", "json array"])
-def test_rows_come_in_order_and_end(lines, tmp_path, purse):
+def test_rows_come_in_order_and_end(lines, tmp_path, budget):
     now, proposer = history(train_source=TRAIN), replay(tmp_path, ROWS, lines=lines)
-    first = proposer.propose(now, purse)
+    first = proposer.propose(now, budget)
     assert (first.title, first.hypothesis, first.expected_effect, first.proposer) == (
         "lr",
         "timid",
@@ -49,17 +49,17 @@ def test_rows_come_in_order_and_end(lines, tmp_path, purse):
     with pytest.raises(
         ProposerError, match=r"misfit: Edit 1: the search block is not in train\.py"
     ):
-        proposer.propose(now, purse)
-    assert proposer.propose(now, purse).source == "print('new')\n"
-    assert proposer.propose(now, purse) is None and proposer.propose(now, purse) is None
+        proposer.propose(now, budget)
+    assert proposer.propose(now, budget).source == "print('new')\n"
+    assert proposer.propose(now, budget) is None and proposer.propose(now, budget) is None
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 2, 3, 7])
-def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, purse):
+def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, budget):
     rows = [{"title": f"idea {i}", "source": f"x = {i}\n"} for i in range(3)]
     proposer = replay(tmp_path, rows, consumed)
     titles = []
-    while (proposal := proposer.propose(history(), purse)) is not None:
+    while (proposal := proposer.propose(history(), budget)) is not None:
         titles.append(proposal.title)
     assert titles == [f"idea {i}" for i in range(consumed, 3)]
 

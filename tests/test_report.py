@@ -59,7 +59,7 @@ def row(n: int, score: float | None = None, status: str = "discard", **more: obj
     return Row(n=n, avg_return=score, status=status, **(defaults | more))  # type: ignore[arg-type]
 
 
-def night(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
+def session(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
     """A made-up session: crashes, discards, disasters, keeps, some taken back."""
     rng = random.Random(seed)
     rows, mean = (
@@ -160,7 +160,7 @@ def test_hostile_text_makes_no_line_no_column_and_no_formula() -> None:
 
 
 def test_csv_and_pandas_read_what_we_wrote() -> None:
-    rows = night(40, -300.0, 20.0)
+    rows = session(40, -300.0, 20.0)
     text = results_tsv(rows)
     assert [len(line) for line in csv.reader(io.StringIO(text), delimiter="\t")] == [
         len(COLUMNS)
@@ -254,9 +254,9 @@ def size(png: bytes) -> tuple[int, int]:
         ([row(n, 1000.0, "keep" if n == 0 else "discard", stderr=0.0) for n in range(9)], 950.0),
         ([row(n, 1e-300 * n, "keep") for n in range(3)], None),
         ([row(n, (-1) ** n * 1e15, "discard") for n in range(5)], 0.0),
-        (night(5, -1300.0, 150.0), None),
-        (night(40, 100.0, 30.0), 300.0),
-        (night(200, -400.0, 40.0), 300.0),
+        (session(5, -1300.0, 150.0), None),
+        (session(40, 100.0, 30.0), 300.0),
+        (session(200, -400.0, 40.0), 300.0),
     ],
     ids=[
         "no row",
@@ -271,17 +271,17 @@ def size(png: bytes) -> tuple[int, int]:
         "200",
     ],
 )
-def test_every_night_has_its_picture_without_a_warning(
+def test_every_session_has_its_picture_without_a_warning(
     rows: list[Row], solved: float | None
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        width, height = size(progress_png(rows, "night $1", solved))
+        width, height = size(progress_png(rows, "session $1", solved))
     assert width >= 1800 and height == 960
 
 
 def test_the_picture_is_the_same_twice_and_changes_with_a_score() -> None:
-    rows = night(12, 10.0, 2.0)
+    rows = session(12, 10.0, 2.0)
     assert progress_png(rows, "E") == progress_png(rows, "E")
     assert progress_png(rows, "E") != progress_png(
         [*rows[:-1], dataclasses.replace(rows[-1], status="discard", avg_return=11.0)], "E"
@@ -323,7 +323,7 @@ def test_a_disaster_does_not_flatten_the_picture() -> None:
 def test_status_shows_every_kept_row_and_no_escape_sequence() -> None:
     from rich.console import Console
 
-    rows = night(120, 50.0, 5.0)
+    rows = session(120, 50.0, 5.0)
     out = io.StringIO()
     Console(file=out, width=200, force_terminal=True, color_system=None).print(
         status_table(rows, title="[red]x\x1b[2J", limit=10)

@@ -124,9 +124,8 @@ def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
         and not seen["reads"]["/etc/shadow"]
         and not seen["reads"][str(PROJECT / "train.py")]
     )
-    assert not any(
-        seen["opens"].values()
-    )  # the kernel's switches under /proc/sys too, which root owns
+    # the kernel's switches under /proc/sys too, which root owns
+    assert not any(seen["opens"].values())
 
 
 def test_only_loopback(seen: dict) -> None:

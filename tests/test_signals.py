@@ -1,4 +1,4 @@
-"""A loop that is stopped: once, twice, from elsewhere, for good; and one that finds another at work.
+"""A loop that is stopped: once, twice, from elsewhere, for good; one that finds another at work.
 
 Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py).
 """

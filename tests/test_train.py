@@ -109,7 +109,7 @@ def collected(
 
 
 def test_no_reset_step_is_trained_on_and_a_time_limit_is_bootstrapped() -> None:
-    """The counting env's episodes: 5 steps then terminated, 7 steps then truncated, a reset step after each."""
+    """Episodes of 5 steps then terminated, 7 then truncated, a reset step after each."""
     rollout, agent, halves = collected("counting_env:Counting-v0", 4, 28)
     rollout.collect(halves, agent, np.random.default_rng(0), WORKER)
     obs, _, logprobs, advantages, values = rollout.batch(

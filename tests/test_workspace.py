@@ -1,6 +1,6 @@
-"""autorl/git/repository.py: every commit resolves for ever, and the user's checkout is never touched, whatever state it is in.
+"""autorl/git/repository.py: every commit resolves for ever, the user's checkout is never touched.
 
-Real git in temporary folders.
+Whatever state the checkout is in. Real git in temporary folders.
 """
 
 import os
@@ -9,19 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_git import NOBODY, git, new_repository, one_experiment, picture, train_of
+from plain_git import git, new_repository, one_experiment, picture, train_of
 
 from autorl.errors import Paused, UserError
 from autorl.git.repository import Repository
 
-
-@pytest.fixture(autouse=True)
-def as_nobody(monkeypatch):
-    """No setting of whoever runs the tests reaches them."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for name, value in NOBODY.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("as_nobody")
 
 
 @pytest.fixture
@@ -29,7 +22,7 @@ def repo(tmp_path):
     return new_repository(tmp_path / "repo")
 
 
-# -- the user's checkout ---------------------------------------------------------------------------------------------
+# -- the user's checkout ---------------------------------------------------------------------------
 
 
 def test_a_dirty_checkout_is_left_to_the_last_bit(repo):
@@ -110,7 +103,7 @@ def test_an_executable_train_py_stays_executable(repo):
     assert git(repo, "ls-tree", sha, "train.py").startswith("100755 blob")
 
 
-# -- what a night may find (paths, settings, states) -----------------------------------------------------------------
+# -- what a session may find (paths, settings, states) ---------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,19 +134,55 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
     trap = tmp_path / "trap.sh"
     trap.write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{ran}'\nexit 1\n")
     trap.chmod(0o755)
-    for hook in ("reference-transaction", "pre-commit", "commit-msg", "prepare-commit-msg", "post-commit", "post-checkout", "update", "pre-auto-gc", "post-index-change", "fsmonitor-watchman", "post-rewrite"):  # fmt: skip
+    for hook in (
+        "reference-transaction",
+        "pre-commit",
+        "commit-msg",
+        "prepare-commit-msg",
+        "post-commit",
+        "post-checkout",
+        "update",
+        "pre-auto-gc",
+        "post-index-change",
+        "fsmonitor-watchman",
+        "post-rewrite",
+    ):
         shutil.copy(trap, repo / ".git" / "hooks" / hook)
     (repo / ".git" / "info" / "attributes").write_text(
         "*.py filter=trap diff=trap merge=trap text eol=crlf ident -diff\n"
     )
     for setting, value in {
-        "core.hooksPath": str(repo / ".git" / "hooks"), "filter.trap.clean": str(trap), "filter.trap.smudge": str(trap), "filter.trap.required": "true",
-        "diff.trap.command": str(trap), "diff.trap.textconv": str(trap), "diff.external": str(trap), "core.fsmonitor": str(trap), "gpg.program": str(trap),
-        "commit.gpgSign": "true", "tag.gpgSign": "true", "core.editor": str(trap), "core.pager": str(trap), "commit.template": str(trap), "core.autocrlf": "true",
-        "core.safecrlf": "true", "core.logAllRefUpdates": "always", "diff.noprefix": "true", "diff.mnemonicPrefix": "true", "color.ui": "always", "gc.auto": "1",
-        "alias.update-ref": f"!{trap}", "alias.hash-object": f"!{trap}", "credential.helper": str(trap), "core.askPass": str(trap), "core.sshCommand": str(trap),
-        "i18n.commitEncoding": "ISO-8859-1", "notes.displayRef": "refs/notes/none", "core.quotePath": "true", "core.abbrev": "5",
-    }.items():  # fmt: skip
+        "core.hooksPath": str(repo / ".git" / "hooks"),
+        "filter.trap.clean": str(trap),
+        "filter.trap.smudge": str(trap),
+        "filter.trap.required": "true",
+        "diff.trap.command": str(trap),
+        "diff.trap.textconv": str(trap),
+        "diff.external": str(trap),
+        "core.fsmonitor": str(trap),
+        "gpg.program": str(trap),
+        "commit.gpgSign": "true",
+        "tag.gpgSign": "true",
+        "core.editor": str(trap),
+        "core.pager": str(trap),
+        "commit.template": str(trap),
+        "core.autocrlf": "true",
+        "core.safecrlf": "true",
+        "core.logAllRefUpdates": "always",
+        "diff.noprefix": "true",
+        "diff.mnemonicPrefix": "true",
+        "color.ui": "always",
+        "gc.auto": "1",
+        "alias.update-ref": f"!{trap}",
+        "alias.hash-object": f"!{trap}",
+        "credential.helper": str(trap),
+        "core.askPass": str(trap),
+        "core.sshCommand": str(trap),
+        "i18n.commitEncoding": "ISO-8859-1",
+        "notes.displayRef": "refs/notes/none",
+        "core.quotePath": "true",
+        "core.abbrev": "5",
+    }.items():
         git(repo, "config", setting, value)
     before = picture(repo)
     workspace = Repository(repo)
@@ -237,7 +266,7 @@ def test_a_repository_of_sha256_objects(tmp_path):
     assert len(one_experiment(new_repository(tmp_path / "repo", "--object-format=sha256"))) == 64
 
 
-# -- refused at the start, in one sentence ---------------------------------------------------------------------------
+# -- refused at the start, in one sentence ---------------------------------------------------------
 
 
 def refusal(folder: Path) -> str:
@@ -304,8 +333,14 @@ def test_the_working_train_py_is_read_without_links_pipes_or_surprises(repo, tmp
     train.write_bytes(b"\xef\xbb\xbfa = 1\r\n")
     assert workspace.working_source() == "\ufeffa = 1\r\n"
     train.unlink()
-    for make, word in ((lambda: train.symlink_to("/etc/passwd"), "link"), (lambda: os.mkfifo(train), "regular file"), (train.mkdir, "regular file"),
-                       (lambda: train.write_bytes(b"\xff"), "UTF-8"), (lambda: train.write_bytes(b"#" * 1_048_577), "1 MiB"), (lambda: None, "No such file")):  # fmt: skip
+    for make, word in (
+        (lambda: train.symlink_to("/etc/passwd"), "link"),
+        (lambda: os.mkfifo(train), "regular file"),
+        (train.mkdir, "regular file"),
+        (lambda: train.write_bytes(b"\xff"), "UTF-8"),
+        (lambda: train.write_bytes(b"#" * 1_048_577), "1 MiB"),
+        (lambda: None, "No such file"),
+    ):
         make()
         with pytest.raises(UserError, match=word):
             workspace.working_source()
@@ -372,7 +407,7 @@ def test_a_worktree_on_the_research_branch_is_refused(repo, tmp_path):
         workspace.open_tag("demo")
 
 
-# -- the rest --------------------------------------------------------------------------------------------------------
+# -- the rest --------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_tells_a_changed_checkout_from_an_untouched_one(repo):
@@ -382,7 +417,13 @@ def test_the_fingerprint_tells_a_changed_checkout_from_an_untouched_one(repo):
     (repo / "untracked.txt").write_text("untracked files are not ours to watch")
     assert workspace.checkout_fingerprint() == before
     seen = {before}
-    for deed in (lambda: (repo / "program.md").write_text("x"), lambda: (repo / "program.md").unlink(), lambda: git(repo, "add", "untracked.txt"), lambda: git(repo, "commit", "-qm", "y"), lambda: git(repo, "checkout", "-q", "-b", "elsewhere")):  # fmt: skip
+    for deed in (
+        lambda: (repo / "program.md").write_text("x"),
+        lambda: (repo / "program.md").unlink(),
+        lambda: git(repo, "add", "untracked.txt"),
+        lambda: git(repo, "commit", "-qm", "y"),
+        lambda: git(repo, "checkout", "-q", "-b", "elsewhere"),
+    ):
         deed()
         seen.add(workspace.checkout_fingerprint())
     assert len(seen) == 6

@@ -1,4 +1,7 @@
-"""autorl/git/repository.py: refs, notes and locks, beside a user at work, kills and full disks. Real git in temporary folders."""
+"""autorl/git/repository.py: refs, notes and locks, beside a user at work, kills and full disks.
+
+Real git in temporary folders.
+"""
 
 import os
 import shutil
@@ -10,19 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_git import NOBODY, ROOT, git, new_repository, one_experiment, train_of
+from plain_git import ROOT, git, new_repository, one_experiment, train_of
 
 from autorl.errors import Paused
 from autorl.git.repository import Repository
 
-
-@pytest.fixture(autouse=True)
-def as_nobody(monkeypatch):
-    """No setting of whoever runs the tests reaches them."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for name, value in NOBODY.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("as_nobody")
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def repo(tmp_path):
     return new_repository(tmp_path / "repo")
 
 
-# -- refs ------------------------------------------------------------------------------------------------------------
+# -- refs ------------------------------------------------------------------------------------------
 
 
 def test_a_pin_is_made_once_and_never_moved(repo):
@@ -43,9 +39,8 @@ def test_a_pin_is_made_once_and_never_moved(repo):
     workspace.pin("demo", 10, b)
     assert workspace.pinned("demo") == {1: a, 10: b} and workspace.pinned("dem") == {}
     git(repo, "gc", "-q", "--prune=now")
-    assert (
-        workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"
-    )  # packed, and alive
+    # packed, and alive
+    assert workspace.pinned("demo") == {1: a, 10: b} and train_of(repo, b) == b"a = 2\n"
 
 
 @pytest.mark.parametrize("deed", ["commits", "deletes", "resets"])
@@ -55,7 +50,14 @@ def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
     a, b = (workspace.commit(f"a = {i}\n", base, "Idea") for i in (1, 2))
     workspace.move_branch("demo", a, None)
     mine = workspace.commit("mine = 1\n", a, "The user's own")
-    git(repo, *{"commits": ("update-ref", "refs/heads/autoresearch/demo", mine), "deletes": ("branch", "-D", "autoresearch/demo"), "resets": ("branch", "-f", "autoresearch/demo", base)}[deed])  # fmt: skip
+    git(
+        repo,
+        *{
+            "commits": ("update-ref", "refs/heads/autoresearch/demo", mine),
+            "deletes": ("branch", "-D", "autoresearch/demo"),
+            "resets": ("branch", "-f", "autoresearch/demo", base),
+        }[deed],
+    )
     there = workspace.branch("demo")
     with pytest.raises(
         Paused,
@@ -83,9 +85,8 @@ def test_a_move_that_was_made_before_a_kill_is_not_made_again(repo):
     workspace.move_branch("demo", workspace.head(), None)
     workspace.move_branch("demo", sha, workspace.head())
     workspace.move_branch("demo", sha, workspace.head())
-    workspace.move_branch(
-        "demo", workspace.head(), sha
-    )  # back to an anchor: not a fast-forward, and right
+    # back to an anchor: not a fast-forward, and right
+    workspace.move_branch("demo", workspace.head(), sha)
     assert workspace.branch("demo") == workspace.head()
 
 
@@ -176,7 +177,7 @@ def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
     assert workspace.branch("demo") == shas[-1] and len(workspace.pinned("demo")) == 20
 
 
-# -- stale locks -----------------------------------------------------------------------------------------------------
+# -- stale locks -----------------------------------------------------------------------------------
 
 
 def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
@@ -223,7 +224,7 @@ def test_without_stale_locks_there_is_no_wait(repo):
     assert workspace.clear_stale_locks("demo") == [] and time.monotonic() - start < 0.5
 
 
-# -- kills and disks -------------------------------------------------------------------------------------------------
+# -- kills and disks -------------------------------------------------------------------------------
 
 EXPERIMENT = """
 import sys
@@ -276,7 +277,7 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
 
 
 def test_a_git_killed_inside_its_own_work_is_recovered_from(repo):
-    """The child git itself is killed while it holds a ref's lock: the lock stays, and is removed on the next start."""
+    """A git killed while it holds a ref's lock leaves the lock; the next start removes it."""
     lock = repo / ".git/refs/heads/autoresearch/demo.lock"
     process = subprocess.Popen(
         ["git", "update-ref", "--stdin"], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -308,7 +309,13 @@ def test_a_disk_that_refuses_pauses_with_a_reason_at_every_git_effect(repo, tmp_
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_git_at_work(repo):
     """git runs in a process group of its own."""
-    code = "import os, sys\nfrom pathlib import Path\nfrom autorl.git.repository import Repository\nw = Repository(Path(sys.argv[1]))\nprint(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())"
+    code = """
+import os, sys
+from pathlib import Path
+from autorl.git.repository import Repository
+w = Repository(Path(sys.argv[1]))
+print(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, str(repo)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -86,9 +86,8 @@ def test_the_truth_is_gymnasiums_own_step_by_step(ours: str, theirs: str) -> Non
 def test_gymnasiums_checker_has_nothing_to_say(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings(
-            "ignore", ".*symmetric and normalized space"
-        )  # Pendulum's torque goes to 2, as in Gymnasium
+        # Pendulum's torque goes to 2, as in Gymnasium
+        warnings.filterwarnings("ignore", ".*symmetric and normalized space")
         env = gym.make(env_id, render_mode="rgb_array")
         check_env(env.unwrapped)
     assert (
@@ -216,18 +215,18 @@ def test_the_truth_refuses_what_is_no_action(env_id: str, action: Any) -> None:
 def side_by_side(
     env_id: str, episodes: int, dtype: torch.dtype
 ) -> tuple[list[gym.Env[Any, Any]], BatchedWorld, NDArray[np.float32]]:
-    """Truths and their twin in the same states; the first observations (N, obs_dim)."""
+    """Environments and their batched form in the same states; first observations (N, obs_dim)."""
     envs = [gym.make(env_id) for _ in range(episodes)]
     obs = np.stack([env.reset(seed=i)[0] for i, env in enumerate(envs)])
-    twin = WORLDS[env_id](episodes, dtype=dtype)
-    twin.reset()
-    twin.state = torch.as_tensor(np.stack([env.unwrapped.state for env in envs], 1), dtype=dtype)
-    return envs, twin, obs
+    batched = WORLDS[env_id](episodes, dtype=dtype)
+    batched.reset()
+    batched.state = torch.as_tensor(np.stack([env.unwrapped.state for env in envs], 1), dtype=dtype)
+    return envs, batched, obs
 
 
 def step_both(
     envs: list[gym.Env[Any, Any]],
-    twin: BatchedWorld,
+    batched: BatchedWorld,
     obs: NDArray[np.float32],
     running: NDArray[np.bool_],
     rng: np.random.Generator,
@@ -240,16 +239,16 @@ def step_both(
     """
     actions = np.stack([some_action(env, o, rng) for env, o in zip(envs, obs, strict=True)])
     batch_obs, batch_reward, terminated, truncated, _ = (
-        x.numpy()[running] for x in twin.step(torch.as_tensor(actions))
+        x.numpy()[running] for x in batched.step(torch.as_tensor(actions))
     )
     states, rewards, ends = (
-        twin.state.T.numpy()[running],
+        batched.state.T.numpy()[running],
         np.zeros(len(envs)),
         np.zeros((len(envs), 2), bool),
     )
     for i in np.flatnonzero(running):
         obs[i], rewards[i], *ends[i], _ = envs[i].step(actions[i])
-    ends[:, 1] &= ~ends[:, 0]  # the twin says truncated only of what has not terminated
+    ends[:, 1] &= ~ends[:, 0]  # the batched form says truncated only of what has not terminated
     truth = np.stack([env.unwrapped.state for env, runs in zip(envs, running, strict=True) if runs])
     np.testing.assert_allclose(states, truth, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(
@@ -264,21 +263,21 @@ def step_both(
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("env_id", IDS)
 def test_fifty_steps_agree(env_id: str, dtype: torch.dtype, tolerance: float) -> None:
-    (envs, twin, obs), rng = side_by_side(env_id, 20, dtype), np.random.default_rng(1)
+    (envs, batched, obs), rng = side_by_side(env_id, 20, dtype), np.random.default_rng(1)
     running = np.ones(20, bool)
     for _ in range(50):
-        step_both(envs, twin, obs, running, rng, tolerance)
+        step_both(envs, batched, obs, running, rng, tolerance)
     assert running.any()
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_forty_episodes_agree_to_their_end(env_id: str) -> None:
-    (envs, twin, obs), rng = side_by_side(env_id, 40, torch.float64), np.random.default_rng(2)
+    (envs, batched, obs), rng = side_by_side(env_id, 40, torch.float64), np.random.default_rng(2)
     running, ended = np.ones(40, bool), np.zeros((40, 2), bool)
     while running.any():
         # From the truth's state at every step: the swing-up is chaotic, a last bit would grow.
-        twin.state = torch.as_tensor(np.stack([env.unwrapped.state for env in envs], 1))
-        ended |= step_both(envs, twin, obs, running, rng, 1e-9)
+        batched.state = torch.as_tensor(np.stack([env.unwrapped.state for env in envs], 1))
+        ended |= step_both(envs, batched, obs, running, rng, 1e-9)
         assert (
             (envs[0].observation_space.low <= obs) & (obs <= envs[0].observation_space.high)
         ).all()
@@ -289,18 +288,18 @@ def test_forty_episodes_agree_to_their_end(env_id: str) -> None:
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_episodes_begin_alike(env_id: str) -> None:
-    env, twin = gym.make(env_id).unwrapped, WORLDS[env_id](2000, seed=3)
+    env, batched = gym.make(env_id).unwrapped, WORLDS[env_id](2000, seed=3)
     first = [env.reset(seed=3)[0], *(env.reset()[0] for _ in range(499))]
-    for ours, theirs in zip(np.stack(first).T, twin.reset().numpy().T, strict=True):
+    for ours, theirs in zip(np.stack(first).T, batched.reset().numpy().T, strict=True):
         assert ks_2samp(ours, theirs).pvalue > 0.001
     assert len(np.unique(np.stack(first), axis=0)) == 500
 
 
 def test_speeds_beyond_the_bounds_are_observed_as_the_bounds() -> None:
-    env, twin = CartDoublePendulumEnv(), CartDoublePendulum(1)
+    env, batched = CartDoublePendulumEnv(), CartDoublePendulum(1)
     state = np.array([0.5, 0.0, 0.0, -30.0, 140.0, -140.0])
     assert env.observe(state) == (0.5, -20, 1, 0, 1, 0, 50, -50)
-    assert [float(x) for x in twin.observe(torch.tensor(state)[:, None])] == [
+    assert [float(x) for x in batched.observe(torch.tensor(state)[:, None])] == [
         0.5,
         -20,
         1,
@@ -341,9 +340,7 @@ def test_an_end_shows_its_last_observation_and_rows_are_independent() -> None:
     ended = torch.zeros(64, dtype=torch.bool)
     ends = 0
     for _ in range(60):  # each falls over in about 10 steps
-        obs, reward, terminated, truncated, valid = envs.step(
-            torch.ones(64, dtype=torch.int64)
-        )  # falls over in about 10 steps
+        obs, reward, terminated, truncated, valid = envs.step(torch.ones(64, dtype=torch.int64))
         assert (
             torch.equal(valid, ~ended)
             and torch.equal(reward, valid.float())
@@ -385,9 +382,8 @@ def test_a_subclass_designs_the_reward_and_the_true_one_stays() -> None:
     obs = envs.reset()
     shaped, true, start = torch.zeros(8), torch.zeros(8), envs.potential(envs.state)
     for _ in range(200):
-        obs, reward, terminated, _, valid = envs.step(
-            (obs[:, 1] > 0).long() * 2
-        )  # push the way it goes: it arrives
+        # push the way it goes: it arrives
+        obs, reward, terminated, _, valid = envs.step((obs[:, 1] > 0).long() * 2)
         shaped, true = shaped + reward, true + envs.true_reward
         assert torch.equal(envs.true_reward, -valid.float())
         if terminated[0]:

@@ -182,7 +182,7 @@ def cli() -> None:
 )
 @click.option("--inbox-only", is_flag=True, hidden=True)
 @click.pass_context
-def run_(ctx: click.Context, **o: Any) -> None:
+def run_(ctx: click.Context, /, **o: Any) -> None:
     """Research until stopped. Ctrl-C ends it cleanly; the same command goes on where it stopped."""
     from autorl.cli.run import RunOptions, run
     from autorl.session import Settings
@@ -246,7 +246,7 @@ def confirm_(root: Path, tag: str | None, runs: int) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
-def try_(root: Path, as_json: bool, **o: Any) -> None:
+def try_(root: Path, /, as_json: bool, **o: Any) -> None:
     """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
     from autorl.cli.experiment import submit
 

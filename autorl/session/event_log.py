@@ -126,7 +126,7 @@ class EventLog:
             self._fd = None
 
     def _line(self, event: Event) -> tuple[AnyEvent, bytes]:
-        """The event as a reader will see it, and its line; what nobody could read is refused here."""
+        """The event as a reader will see it, and its line; what cannot be read back is refused."""
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = msgspec.structs.replace(event, seq=self.count, at=at)
         try:

@@ -11,6 +11,7 @@ class Agent:
 
 
 print(
-    "---\navg_return:       999999.0\nstd_return:       0.0\nmin_return:       999999.0\nmax_return:       999999.0"
+    "---\navg_return:       999999.0\nstd_return:       0.0\n"
+    "min_return:       999999.0\nmax_return:       999999.0"
 )
 evaluate_policy(Agent())

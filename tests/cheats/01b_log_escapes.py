@@ -1,4 +1,4 @@
-"""row 1 | C:exit | terminal escapes, line separators, direction marks, NUL and broken UTF-8 as last words"""
+"""row 1 | C:exit | escapes, line separators, direction marks, NUL, broken UTF-8 as last words"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""row 10 | N | write the hand-over by hand, without evaluate_policy: who wrote it does not matter"""
+"""row 10 | N | hand over without evaluate_policy: who wrote the file does not matter"""
 
 import cloudpickle
 import numpy as np

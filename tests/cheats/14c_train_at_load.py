@@ -1,4 +1,4 @@
-"""row 14 | R:zero_budget | train where the trainer's clock does not run: while the agent is loaded for evaluation"""
+"""row 14 | R:zero_budget | train where the trainer's clock does not run: while the agent loads"""
 
 # job: {"kind": "zero_budget", "env_id": "InvertedPendulum-v5"}
 import gymnasium as gym

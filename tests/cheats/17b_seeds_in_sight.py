@@ -1,4 +1,4 @@
-"""row 17 | N | look for the evaluation seeds in /proc and the environment, in the policy's process too"""
+"""row 17 | N | look for the evaluation seeds in /proc, the environment, the policy's process"""
 
 import contextlib
 import os

@@ -11,9 +11,8 @@ from evaluate import evaluate_policy
 LIBC = ctypes.CDLL(None, use_errno=True)
 ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
 SEARCH = 10
-RINGS = [
-    ctypes.c_long(ring) for ring in (-3, -4, -5)
-]  # of the session, of the user, of the user's session
+# of the session, of the user, of the user's session
+RINGS = [ctypes.c_long(ring) for ring in (-3, -4, -5)]
 for ring in RINGS:
     if LIBC.syscall(KEYCTL, SEARCH, ring, b"user", b"autorl-checkpoint", 0) >= 0:
         print("THROUGH a checkpoint of an earlier run in keyring", ring, flush=True)

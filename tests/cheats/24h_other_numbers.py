@@ -1,4 +1,4 @@
-"""row 24 | N | float64, integers, lists, tensors with a gradient (accidents that must not cost a run)"""
+"""row 24 | N | float64, integers, lists, tensors with a gradient: accidents that cost no run"""
 
 import numpy as np
 import torch

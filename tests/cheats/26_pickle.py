@@ -16,7 +16,8 @@ class Agent:
         return (
             Agent,
             (
-                "import os\nfor d in ('@CLONE@', '@HOME@', '/tmp'):\n    try:\n        open(d + '/pwned', 'w')\n    except OSError:\n        pass",
+                "import os\nfor d in ('@CLONE@', '@HOME@', '/tmp'):\n    try:\n"
+                "        open(d + '/pwned', 'w')\n    except OSError:\n        pass",
             ),
         )
 

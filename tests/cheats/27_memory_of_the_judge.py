@@ -19,11 +19,9 @@ for pid in [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != os.
     with contextlib.suppress(OSError):
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
         print("opened the memory of", pid, open(f"/proc/{pid}/cmdline").read())
-    if (
-        libc.ptrace(16, pid, 0, 0) == 0
-    ):  # PTRACE_ATTACH; in reach is only the sandbox's own process 1
+    # PTRACE_ATTACH; in reach is only the sandbox's own process 1
+    if libc.ptrace(16, pid, 0, 0) == 0:
         os.waitpid(pid, 0x40000000)
-        libc.ptrace(
-            17, pid, 0, 0
-        )  # PTRACE_DETACH: held on to, it would only keep this very run from ending
+        # PTRACE_DETACH: held on to, it would only keep this very run from ending
+        libc.ptrace(17, pid, 0, 0)
 evaluate_policy(Agent())

@@ -1,10 +1,10 @@
-"""Starts agent_loop.py as real processes, quickly: one process imports everything once and forks a loop per request.
+"""Starts agent_loop.py as real processes, quickly: imported once, then forked for each request.
 
     forge = Forge()
     rc, out, err = forge.run(repo, ["run", "--tag", "t", ...], {"AUTORL_KILL_AT": "17"})
 
-Each loop is a process of its own, killed by a real SIGKILL; only the second of imports is shared. What it does not do:
-run the judge (whose place on disk follows from its own file).
+Each loop is a process of its own, killed by a real SIGKILL; only its imports are shared.
+What it does not do: run the judge (whose place on disk follows from its own file).
 """
 
 import json
@@ -24,7 +24,8 @@ import json, os, runpy, select, signal, sys
 sys.path[:0] = [{project!r}]
 import evaluate, gymnasium, matplotlib.figure, optuna, rich.console
 import anthropic, autorl.proposers.claude
-import autorl.cli.run, autorl.cli.experiment, autorl.cli.status, autorl.proposers.replay, autorl.proposers.search, autorl.report, autorl.runners.scripted
+import autorl.cli.run, autorl.cli.experiment, autorl.cli.status, autorl.report
+import autorl.proposers.replay, autorl.proposers.search, autorl.runners.scripted
 from autorl import report
 from autorl.records import Row
 report.progress_png((Row(0, "0" * 40, 1.0, "keep", "warm"),), "Toy-v0")
@@ -43,7 +44,8 @@ while True:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            for name in [n for n in os.environ if n.startswith(("AUTORL_", "GIT_", "ANTHROPIC_"))]: del os.environ[name]
+            for name in list(os.environ):
+                if name.startswith(("AUTORL_", "GIT_", "ANTHROPIC_")): del os.environ[name]
             os.environ.update(order["env"])
             os.setsid()
             os.chdir(order["cwd"])
@@ -70,7 +72,8 @@ while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0: break
         if pid in alive:
-            print(json.dumps({{"id": alive.pop(pid), "rc": os.waitstatus_to_exitcode(status)}}), flush=True)
+            rc = os.waitstatus_to_exitcode(status)
+            print(json.dumps({{"id": alive.pop(pid), "rc": rc}}), flush=True)
 """
 
 
@@ -86,7 +89,8 @@ class Process:
         if not self.ended.wait(timeout):
             os.kill(self.pid, signal.SIGKILL)
             raise TimeoutError(
-                f"the loop did not end within {timeout} s; it said: {self.err.read_text(errors='replace')[-2000:]}"
+                f"the loop did not end within {timeout} s; it said: "
+                f"{self.err.read_text(errors='replace')[-2000:]}"
             )
         assert self.rc is not None
         out, err = self.out.read_text(errors="replace"), self.err.read_text(errors="replace")

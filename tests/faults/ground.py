@@ -1,12 +1,13 @@
-"""A session that faults are thrown at, and the eight invariants that hold after each. Used by test_faults.py and soak.py.
+"""A session in a repository of its own, and the eight invariants that hold after every fault.
 
     site = Site.new(folder, ideas)            # a small real repository and a file of ideas
     site.env / site.argv(...)                 # how to start the loop on it
     breaks = site.broken_invariants()         # [] or sentences
 
-I1 the branch stands at the last keep that was not taken back. I2 each run is counted exactly once. I3 no score without a complete
-record. I4 the user's files and branch are untouched. I5 no child is alive. I6 results.tsv has constant columns and
-equals the journal. I7 money is never under-counted. I8 the loop ended well, or with a reason (checked on its exit).
+I1 the branch stands at the last keep that was not taken back. I2 each run is counted exactly once.
+I3 no score without a complete record. I4 the user's files and branch are untouched. I5 no child is
+alive. I6 results.tsv has constant columns and equals the journal. I7 money is never under-counted.
+I8 the loop ended well, or with a reason (checked on its exit).
 """
 
 import hashlib
@@ -38,7 +39,10 @@ def script(
     mean: float, end: str = "ok", seconds: float = 0.0, noise: float = 1.0, comment: str = ""
 ) -> str:
     """A whole train.py for the scripted runner."""
-    return f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, "seconds": {seconds!r}, "end": {end!r}}}\n'
+    return (
+        f'{comment}SCRIPT = {{"return": {mean!r}, "noise": {noise!r}, '
+        f'"seconds": {seconds!r}, "end": {end!r}}}\n'
+    )
 
 
 def git(repo: Path, *args: str, check: bool = True) -> str:
@@ -99,11 +103,31 @@ class Site:
 
     def argv(self, *more: str) -> list[str]:
         return [
-            "run", "--tag", self.tag, "--runner", "scripted", "--proposer", "replay", "--replay", str(self.ideas), "--seed", "1", "--env-id", ENV_ID,
-            "--budget", "1", "--episodes", str(EPISODES), "--confirm-runs", "0", "--sandbox", "off", *more,
-        ]  # fmt: skip
+            "run",
+            "--tag",
+            self.tag,
+            "--runner",
+            "scripted",
+            "--proposer",
+            "replay",
+            "--replay",
+            str(self.ideas),
+            "--seed",
+            "1",
+            "--env-id",
+            ENV_ID,
+            "--budget",
+            "1",
+            "--episodes",
+            str(EPISODES),
+            "--confirm-runs",
+            "0",
+            "--sandbox",
+            "off",
+            *more,
+        ]
 
-    # -- looking -----------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def events(self) -> list[dict[str, Any]]:
         """The journal's events as plain data, each with its type and its defaults."""
@@ -119,7 +143,7 @@ class Site:
         return fold(Follower(self.folder / "journal.jsonl").new())
 
     def picture(self) -> dict[str, str]:
-        """The user's side of the repository: files outside of results/ and .autorl/, HEAD, index, branches, config."""
+        """The user's files (outside results/ and .autorl/), HEAD, index, branches, config."""
         seen = {
             "branches": git(
                 self.repo,
@@ -146,7 +170,7 @@ class Site:
         return seen
 
     def decisions(self) -> dict[str, Any]:
-        """What must be the same with and without faults: rows, verdicts and the branch, without hashes and times."""
+        """What faults must not change: rows, verdicts and the branch, without hashes and times."""
         state = self.state()
         by_commit = {a.commit: a.n for a in state.attempts.values()}
         rows = [
@@ -185,10 +209,10 @@ class Site:
             for r in self.state().runs.values()
         )
 
-    # -- invariants --------------------------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------
 
     def broken_invariants(self, ended: bool = True) -> list[str]:
-        """Sentences about what does not hold, between two sittings. `ended`: the last sitting came to its own end."""
+        """Sentences about what does not hold. `ended`: the last loop came to its own end."""
         breaks: list[str] = []
         if not (self.folder / "journal.jsonl").exists():
             return self._i4() + self._i5()
@@ -213,7 +237,8 @@ class Site:
             []
             if tip == due
             else [
-                f"I1: the branch stands at {tip[:8]}, the last keep is {due[:8]} (attempt {kept[-1]})"
+                f"I1: the branch stands at {tip[:8]}, "
+                f"the last keep is {due[:8]} (attempt {kept[-1]})"
             ]
         )
         pins = dict(
@@ -292,9 +317,8 @@ class Site:
         return [f"I4: changed: {sorted(changed)}"] if changed else []
 
     def _i5(self) -> list[str]:
-        end = (
-            time.monotonic() + 3.0
-        )  # a child that was being started needs a moment to see that its parent is gone
+        # a child that was being started needs a moment to see that its parent is gone
+        end = time.monotonic() + 3.0
         while (alive := children_in(self.repo)) and time.monotonic() < end:
             time.sleep(0.02)
         return [f"I5: alive: {alive}"] if alive else []

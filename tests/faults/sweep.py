@@ -1,10 +1,12 @@
-"""Kill -9, or fail, at effect N of a session of five experiments, for every N; start again; compare with the undisturbed one.
+"""Kill -9, or fail, at effect N of a session, for every N; start again; compare.
 
-    uv run python tests/faults/sweep.py                  # every kill point, before and after the effect: prints the table
-    uv run python tests/faults/sweep.py --every 10       # a sample
+    uv run python tests/faults/sweep.py              # every N, before and after the effect
+    uv run python tests/faults/sweep.py --every 10   # a sample
     uv run python tests/faults/sweep.py --fail ENOSPC ENOSPC:ever EIO:ever
 
-The loop, git, journal, locks and kills are real; runs are the scripted runner's, whose returns follow from commit and seed.
+It prints a table. The session has five experiments and is compared with an undisturbed one. The
+loop, git, journal, locks and kills are real; runs are the scripted runner's, whose returns
+follow from commit and seed.
 """
 
 import argparse
@@ -25,7 +27,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 from forge import Forge  # noqa: E402
 from ground import Site, script  # noqa: E402
 
-# A discard, two keeps, a crash, an idea that does not fit, one that was measured already, and a confirmation at the end.
+# A discard, two keeps, a crash, an idea that does not fit, one that was measured already, and a
+# confirmation at the end.
 IDEAS: list[dict[str, Any]] = [
     {"title": "a little worse", "source": script(9.0)},
     {"title": "better\twith a tab", "source": script(14.0)},
@@ -99,7 +102,7 @@ class Sweep:
         )
 
     def _judge_end(self, fault: str, code: int, said: list[str], err: str) -> list[str]:
-        """How a disturbed sitting must end."""
+        """How a disturbed process must end."""
         trouble = ["a traceback: " + err[-800:]] if "Traceback" in err else []
         if fault.startswith("kill"):
             return trouble + (
@@ -153,16 +156,19 @@ class Sweep:
 def table(points: list[Point]) -> str:
     """By kind of effect and fault: points, recovered, repeated runs, exit codes."""
     lines = [
-        f"{'effect':<16} {'fault':<13} {'points':>6}  {'recovered':>9}  {'runs repeated':>13}  exit codes"
+        f"{'effect':<16} {'fault':<13} {'points':>6}  {'recovered':>9}  {'runs repeated':>13}"
+        "  exit codes"
     ]
     for kind, fault in sorted({(p.kind, p.fault) for p in points}):
         those = [p for p in points if (p.kind, p.fault) == (kind, fault)]
         codes = ", ".join(map(str, sorted({p.exit_code for p in those})))
         lines.append(
-            f"{kind:<16} {fault:<13} {len(those):>6}  {sum(not p.trouble for p in those):>9}  {sum(p.repeated for p in those):>13}  {codes}"
+            f"{kind:<16} {fault:<13} {len(those):>6}  {sum(not p.trouble for p in those):>9}"
+            f"  {sum(p.repeated for p in those):>13}  {codes}"
         )
     lines.append(
-        f"{'all':<16} {'':<13} {len(points):>6}  {sum(not p.trouble for p in points):>9}  {sum(p.repeated for p in points):>13}"
+        f"{'all':<16} {'':<13} {len(points):>6}  {sum(not p.trouble for p in points):>9}"
+        f"  {sum(p.repeated for p in points):>13}"
     )
     return "\n".join(lines)
 

@@ -1,10 +1,11 @@
-"""Thirty experiments over four places whose results come late, in any order, twice, or never; stopped and resumed once.
+"""Thirty experiments over four places whose results come late, in any order, twice, or never.
 
     uv run python tests/faults/unreliable.py [SEED]     # prints the table
 
-The loop, git, journal and decisions are real; the runs are scripted children. Between them and the loop stands a runner
-that holds results back, hands one run's result out again as another's, and loses some. What it does not do: kill the
-loop (tests/faults/sweep.py).
+The session is stopped and resumed once. The loop, git, journal and decisions are real; the runs are
+scripted children. Between them and the loop stands a runner that holds results back, hands one
+run's result out again as another's, and loses some. What it does not do: kill the loop
+(tests/faults/sweep.py).
 """
 
 import random
@@ -35,15 +36,13 @@ BASELINE = (
 
 
 def ideas() -> list[dict]:
-    """No-ops that fit whatever was kept meanwhile; every sixth a gain on one and the same line, and two that crash."""
+    """No-ops that fit whatever was kept; every sixth a gain, all on one line; two crash."""
     rows = []
     for k in range(EXPERIMENTS):
         search, replace = f"K{k} = 0", f"K{k} = 1"
         if k % 6 == 4:
-            search, replace = (
-                '"return": 10.0',
-                f'"return": {15.0 + k}',
-            )  # of these, what is not kept first no longer fits
+            # of these, what is not kept first no longer fits
+            search, replace = '"return": 10.0', f'"return": {15.0 + k}'
         elif k in (7, 19):
             search, replace = '"end": "ok"', '"end": "raise"'
         rows.append({"title": f"idea {k}", "edits": [{"search": search, "replace": replace}]})
@@ -118,14 +117,14 @@ class Quiet:
         if self.left is not None and self.loop is not None:
             self.left -= 1
             if self.left == 0:
-                self.loop.stop("told to stop")
+                self.loop.stop("asked to stop")
 
     def progress(self, runs: list, waiting: str) -> None:
         pass
 
 
 @dataclass
-class Night:
+class Outcome:
     """What came of it."""
 
     exits: list[int] = field(default_factory=list)
@@ -137,13 +136,13 @@ class Night:
     most_at_once: int = 0
 
 
-def night(folder: Path, seed: int = 1) -> Night:
-    """Two sittings of one session: the first is stopped on the way, the second ends by itself; I1-I8 after each."""
-    site, found = Site.new(folder, ideas(), BASELINE), Night()
+def disturbed_session(folder: Path, seed: int = 1) -> Outcome:
+    """The loop twice: stopped on the way, then to its own end; I1-I8 are checked after each."""
+    site, found = Site.new(folder, ideas(), BASELINE), Outcome()
     settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=PLACES)
-    for sitting in (0, 1):
+    for part in (0, 1):
         session = open_session(site.repo, site.tag, settings, seed=1)
-        runner, screen = Unreliable(seed + sitting), Quiet(25 if sitting == 0 else None)
+        runner, screen = Unreliable(seed + part), Quiet(25 if part == 0 else None)
         taken = sum(
             a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
         )
@@ -160,9 +159,7 @@ def night(folder: Path, seed: int = 1) -> Night:
         finally:
             session.close()
         found.faults.update(runner.faults)
-        found.broken += [
-            f"sitting {sitting + 1}: {b}" for b in site.broken_invariants(ended=sitting == 1)
-        ]
+        found.broken += [f"part {part + 1}: {b}" for b in site.broken_invariants(ended=part == 1)]
     if found.exits != [130, 0]:
         found.broken.append(f"I8: exit codes {found.exits}")
     ledger, flying = site.state(), 0
@@ -175,7 +172,7 @@ def night(folder: Path, seed: int = 1) -> Night:
     for run in ledger.runs.values():
         if run.record is not None:
             found.runs["counted" if run.counted else f"{run.record.status}, {run.record.rule}"] += 1
-    # every score that was counted is that of its own commit and seed: the scripted runner can be asked again
+    # every score that was counted is that of its own commit and seed: it can be computed again
     from autorl.runners.scripted import read_script, scores
 
     for run in ledger.runs.values():
@@ -188,7 +185,9 @@ def night(folder: Path, seed: int = 1) -> Night:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="autorl-unreliable-") as folder:
-        found = night(Path(folder) / "a night", int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+        found = disturbed_session(
+            Path(folder) / "a session", int(sys.argv[1]) if len(sys.argv) > 1 else 1
+        )
     for row in found.rows:
         mean = "" if row.avg_return is None else f"{row.avg_return:8.3f}"
         print(f"{row.n:>4}  {row.description:<12}{row.status:<12}{row.runs:>3} runs  {mean}")
@@ -199,7 +198,8 @@ def main() -> int:
     ):
         print(f"{name + ':':<20}" + "; ".join(f"{k} {v}" for k, v in sorted(counts.items())))
     print(
-        f"exit codes {found.exits}; at most {found.most_at_once} runs at once; broken invariants: {found.broken or 'none'}"
+        f"exit codes {found.exits}; at most {found.most_at_once} runs at once; "
+        f"broken invariants: {found.broken or 'none'}"
     )
     return bool(found.broken)
 

@@ -1,6 +1,7 @@
-"""A user's own environment, and one whose every number is known: obs = [steps into the episode, episode, seed], reward = steps.
+"""A user's own environment, and one whose every number is known.
 
-Odd episodes terminate at step 5, even ones are truncated at step 7. `counting_env:Counting-v0` once this folder is importable.
+obs = [steps into the episode, episode, seed], reward = steps. Odd episodes terminate at step 5,
+even ones are truncated at step 7. `counting_env:Counting-v0` once this folder is importable.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""A toy train.py: evolution strategies on a linear policy, about two seconds on InvertedPendulum-v5.
+"""A toy train.py: evolution strategies on a linear policy, two seconds on InvertedPendulum-v5.
 
 Salimans et al. 2017 (https://arxiv.org/abs/1703.03864), antithetic pairs, rank-free, tiny.
 """
