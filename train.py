@@ -249,7 +249,7 @@ def learners(agent: Agent, losses: list[Loss], batch: Batch) -> list[tuple[list[
 # ---------------------------------------------------------------------------
 
 
-def main() -> None:  # noqa: PLR0915
+def main() -> None:
     """Train until the time is up, then hand the agent over. One iteration, from top to bottom."""
     torch.manual_seed(evaluate.SEED)  # the seed belongs to the harness
     rng = np.random.default_rng(evaluate.SEED)
