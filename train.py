@@ -48,23 +48,23 @@ MINIBATCH_SIZE = 1024  # {256, 512, 1024, 2048}
 CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
 TARGET_KL = 0.02  # [0.003, 0.1] log; the actor's learning rate follows it
 FINAL_KL_SHARE = 0.2  # [0.05, 1.0] of TARGET_KL, reached when the time is up
-LR_SCALE_RATE = 1.1  # [1.0, 1.5] the actor's learning rate, up or down an update
+LR_SCALE_RATE = 1.1  # [1.0, 1.5] factor on the actor's learning rate, up or down an update
 MIN_LR_SCALE = 0.1  # [0.01, 1.0] log; of LEARNING_RATE
 MAX_LR_SCALE = 2.0  # [1.0, 10.0] log; 10 threw the mean far out of bounds early on
 
 GAE_LAMBDA = 0.95  # [0.8, 1.0]
 GAMMA = 0.99  # [0.95, 0.995] discount where the critic explains little of the returns
 MAX_GAMMA = 0.9975  # [0.995, 0.999] where it explains much
-HORIZON_RATE = 1.005  # [1.0, 1.05] the horizon, up or down an update
+HORIZON_RATE = 1.005  # [1.0, 1.05] factor on the horizon, 1 / (1 - gamma) steps, an update
 EV_HIGH = 0.9  # [0.5, 1.0] explained variance above which the horizon grows
 EV_LOW = 0.7  # [0.0, 0.9] below which it shrinks
 EV_EMA = 0.98  # [0.9, 0.999] its moving average
 
 EPISODE_WINDOW = 100  # fixed: the latest episodes that the log speaks of
 PRINT_EVERY = 10.0  # fixed: seconds between two printed lines
-SAFETY = 1.2  # fixed: time is kept for an iteration of this many times the longest of late,
-LATE = 0.9  # fixed: which counts for so much less with every iteration,
-HANDOVER_SECONDS = 0.3  # fixed: and for handing the agent over
+SAFETY = 1.2  # fixed: the next iteration may take this many times the longest of late
+DECAY = 0.9  # fixed: what the longest counts for one iteration later
+HANDOVER_SECONDS = 0.3  # fixed: kept for handing the agent over
 
 
 # ---------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def main() -> None:
     total_timesteps = num_updates = 0
     longest, printed, start = 0.0, 0.0, time.monotonic()  # seconds
     while num_updates == 0 or remaining() > SAFETY * longest + HANDOVER_SECONDS:
-        # -- rollout
+        # -- rollout, under a sigma that falls with the time that is left
         last_frac, frac = frac, max(0.0, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
         agent.log_std.data -= (LOG_STD_INIT - LOG_STD_FINAL) * (last_frac - frac)
         acting.load_state_dict(agent.state_dict())
@@ -329,19 +329,19 @@ def main() -> None:
             updates.append(threads.submit(update, agent, losses, optimizer, batch, perms))
         stats = {name: x for done in updates for name, x in done.result().items()}
 
-        # -- what follows from it: a learning rate that keeps the KL near its target, as in
-        # https://github.com/leggedrobotics/rsl_rl (rsl_rl/algorithms/ppo.py)
+        # -- what adapts: the actor's learning rate, to keep the KL near its target, as in
+        # https://github.com/leggedrobotics/rsl_rl (rsl_rl/algorithms/ppo.py);
         target_kl = TARGET_KL * (FINAL_KL_SHARE + (1 - FINAL_KL_SHARE) * frac)
         lr_scale *= 1 / LR_SCALE_RATE if stats["approx_kl"] > target_kl else LR_SCALE_RATE
         lr_scale = min(MAX_LR_SCALE, max(MIN_LR_SCALE, lr_scale))
-        # a discount that grows (https://arxiv.org/abs/1512.02011) while the critic can foresee
+        # the discount (https://arxiv.org/abs/1512.02011): higher while the critic explains returns;
         residual = batch.advantages.var() / (batch.returns.var() + 1e-8)
         stats["explained_variance"] = 1 - residual.item()
         ev_ema = EV_EMA * ev_ema + (1 - EV_EMA) * max(0.0, stats["explained_variance"])
         if not EV_LOW <= ev_ema <= EV_HIGH:
             horizon *= HORIZON_RATE if ev_ema > EV_HIGH else 1 / HORIZON_RATE
             horizon = min(1 / (1 - MAX_GAMMA), max(1 / (1 - GAMMA), horizon))
-        # statistics of observations, which move between iterations only: ratios start at 1
+        # the statistics of observations, between iterations only, so that ratios start at 1
         obs_moments.update(rollout.obs[:-1][rollout.valid])
         agent.obs_mean.copy_(torch.from_numpy(obs_moments.mean))
         agent.obs_std.copy_(torch.from_numpy(np.sqrt(obs_moments.var + 1e-8)))
@@ -349,7 +349,7 @@ def main() -> None:
         # -- log
         num_updates, total_timesteps = num_updates + 1, total_timesteps + len(batch.obs)
         now = time.monotonic()
-        longest, sps, start = max(LATE * longest, now - start), len(batch.obs) / (now - start), now
+        longest, sps, start = max(DECAY * longest, now - start), len(batch.obs) / (now - start), now
         mean_return, mean_length = np.mean(finished, axis=0) if finished else (np.nan, np.nan)
         stats |= {"num_updates": num_updates, "sps": sps, "gamma": gamma, "learning_rate": rates[0]}
         stats |= {"episode_return": mean_return, "episode_length": mean_length}
@@ -358,10 +358,7 @@ def main() -> None:
         log_metrics(total_timesteps, **stats)
         if now - printed > PRINT_EVERY:
             printed = now
-            print(
-                f"step {total_timesteps:,}, {sps:,.0f} steps/s, return {mean_return:.1f}",
-                flush=True,
-            )
+            print(f"step {total_timesteps:,}, {sps:,.0f}/s, return {mean_return:.1f}", flush=True)
 
     # -- harness contract: end with evaluate_policy (under the judge it does not return)
     result = evaluate_policy(agent, device)
