@@ -1,6 +1,6 @@
 """examples/algorithms: each trains, is handed over and is judged; each says what to expect.
 
-    uv run pytest tests/test_algorithms.py
+uv run pytest tests/test_algorithms.py
 """
 
 import re

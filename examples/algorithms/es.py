@@ -1,4 +1,6 @@
-"""An evolution strategy on a linear policy: no gradient, no critic. EXPECTED
+"""An evolution strategy on a linear policy: no gradient, no critic.
+
+Expect 1,279 on HalfCheetah-v5 after 120 s (501,568 steps on one busy core).
 
     cp examples/algorithms/es.py train.py
 
