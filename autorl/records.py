@@ -168,9 +168,7 @@ class RunRecord:
     def scored(self) -> bool:
         """True when there is a score to compare: finite, and no overflow away (bool is none)."""
         return (
-            self.status == "ok"
-            and type(self.avg_return) is float
-            and abs(self.avg_return) < 1e15
+            self.status == "ok" and type(self.avg_return) is float and abs(self.avg_return) < 1e15
         )
 
 

@@ -141,7 +141,8 @@ def _gains(sessions: list[Session]) -> np.ndarray:
 
 def _error(gains: np.ndarray) -> np.ndarray:
     """Standard error of the mean."""
-    return gains.std(-1) / math.sqrt(gains.shape[-1])
+    error: np.ndarray = gains.std(-1) / math.sqrt(gains.shape[-1])
+    return error
 
 
 def _row(name: str, sessions: list[Session]) -> str:
@@ -230,8 +231,8 @@ def null(sessions: int) -> None:
                     claims += 1
                     nature = Nature(what, 1_000_000 + seed)  # fresh noise
                     nature.arms[1] = session.arm
-                    runs = [[nature.run(arm) for _ in range(5)] for arm in (0, 1)]
-                    shown += evidence.claim(*runs).shown
+                    base, champion = ([nature.run(arm) for _ in range(5)] for arm in (0, 1))
+                    shown += evidence.claim(base, champion).shown
             low, high = run_statistics.wilson(shown, len(done))
             rate = f"{100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %"
             print(f"{world:<22} {len(done):>8} {claims:>7} {shown:>6} {rate}", flush=True)

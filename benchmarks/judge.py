@@ -135,7 +135,9 @@ def main() -> None:
     )
     for env_id in options.env_ids:
         env = gym.make(env_id)
-        dims = env.observation_space.shape[0], env.action_space.shape[0]
+        obs_shape, act_shape = env.observation_space.shape, env.action_space.shape
+        assert obs_shape and act_shape
+        dims = obs_shape[0], act_shape[0]
         env.close()
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)

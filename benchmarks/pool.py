@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
@@ -25,19 +26,21 @@ from ground import ENV_ID, EPISODES, Site
 
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.records import Job, MachineShare, Progress, RunRecord
+from autorl.records import Job, MachineShare, RunRecord
+from autorl.runners.base import Runs
 from autorl.runners.scripted import read_script, scores
 from autorl.session import Bounds, Settings, open_session
 
 
-class Simulated:
-    """A records.Runner whose runs are over when their time has come."""
+class Simulated(Runs):
+    """A runner whose runs are over when their time has come."""
 
-    name = "scripted"
+    name, invents_scores, owns_cores = "simulated", True, False
 
     def __init__(self, places: int, seconds: float):
-        self.places, self.seconds = places, seconds
-        self.jobs: dict[str, tuple[Job, float]] = {}
+        super().__init__(places)
+        self.seconds = seconds
+        self.jobs: dict[str, tuple[Job, float]] = {}  # by handle, with the time of its end
         self.done, self.full_since = 0, 0.0
         self.idle, self.open, self.at = 0.0, 0, time.monotonic()
         self.ends: list[float] = []  # ends of runs whose place is empty
@@ -81,12 +84,6 @@ class Simulated:
             machine=MachineShare(cpu_share=1.0),
         )
 
-    def progress(self, handle: str) -> Progress | None:
-        return Progress("training", 1.0, self.seconds)
-
-    def attach(self, handle: str, job: Job, folder: Path) -> bool:
-        return False
-
     def cancel(self, handle: str) -> None:
         self.jobs.pop(handle, None)
 
@@ -103,7 +100,7 @@ class Until:
     def say(self, text: str) -> None:
         pass
 
-    def progress(self, runs: list, waiting: str) -> None:
+    def progress(self, runs: list[Any], waiting: str) -> None:
         r = self.runner
         if self.loop is None or not r.full_since or r.done < self.runs or self.figures:
             return

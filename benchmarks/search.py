@@ -205,7 +205,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--nights", type=int, default=200)
     parser.add_argument("--runs", type=int, nargs="+", default=[30, 60])
     parser.add_argument("--processes", type=int, default=2)

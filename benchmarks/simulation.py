@@ -136,7 +136,8 @@ class Residuals(Noise):
     """Drawn from real runs."""
 
     def run(self, arm: Arm, draws: Draws) -> float:
-        return arm[0] + draws.noise.choice(RESIDUALS) + 0.05 * draws.noise.standard_normal()
+        drawn = draws.noise.choice(RESIDUALS) + 0.05 * draws.noise.standard_normal()
+        return float(arm[0] + drawn)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "faults")]
@@ -62,7 +63,8 @@ class Soak(Faults):
 
     def disturb(self, seconds: float) -> None:
         """Rounds of all faults, each round in an order of its own, until the time is over."""
-        began, due = time.monotonic(), []
+        began = time.monotonic()
+        due: list[Any] = []
         for line in self.recover():
             self.say(f"BREAK before any fault: {line}")
         while time.monotonic() - began < seconds:

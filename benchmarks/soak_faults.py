@@ -219,7 +219,7 @@ class Faults(Restarted):
         return "33", "the machine twice slower", breaks + self.stop(process)
 
     def outage(self) -> tuple[str, str, list[str]]:
-        steps = [
+        steps: list[Status | Drop] = [
             Status(429, "rate_limit_error", headers=SOON),
             Status(529, "overloaded_error", headers=SOON),
             Status(500, headers=SOON),
