@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "faults")]
+sys.path[:0] = [str(PROJECT), *(str(PROJECT / "tests" / n) for n in (".", "support", "faults"))]
 
 from api_server import ApiServer
 from forge import Forge

@@ -3,10 +3,9 @@ nothing? Pure functions.
 
     claim([210.1, 190.3, None, ...], [250.2, ...]).sentence      # None: a run that crashed
 
-Small formulas, each with its source, checked by hand and against rliable and scipy in
-tests/test_evidence.py; quantiles of Student's t are scipy's. The interval is Welch's t: with 5 + 5
-runs it covers the truth in .95 of cases or more for normal and for skewed noise, where a percentile
-bootstrap of the mean covers .87 (`python benchmarks/decision.py coverage`).
+Small formulas, each with its source; tests check them by hand and against rliable and scipy, whose
+quantiles of Student's t are used. The interval is Welch's t: with 5 + 5 runs it covers the truth in
+.95 of cases or more for normal and for skewed noise, where a percentile bootstrap covers .87.
 
 Units: those of avg_return. What it does not do: choose seeds, start runs, or divide by a score (it
 may be negative).

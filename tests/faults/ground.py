@@ -29,7 +29,7 @@ from autorl.session import SessionState, fold
 from autorl.session.event_log import Follower, encode
 from autorl.session.events import AnyEvent
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 ENV_ID = "Pendulum-v1"
 EPISODES = 3
 WRITER = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}

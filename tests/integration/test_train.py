@@ -1,0 +1,496 @@
+"""train.py: what it learns from, what it hands over, that it learns, and that it can be edited.
+
+    uv run pytest tests/integration/test_train.py
+
+Where a test has to look inside an iteration, it runs train.py with lines added or replaced by exact
+edits. The clock of those runs goes by updates: a busy machine makes them slower, not shorter.
+"""
+
+import ast
+import csv
+import math
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import train
+from autorl.proposers.search_space import constants
+from autorl.records import Edit
+from autorl.source.edits import apply_edits
+
+PROJECT = Path(__file__).resolve().parents[2]
+TOYS = PROJECT / "tests" / "toys"
+EDITS = PROJECT / "tests" / "edits"
+SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
+COUNTING = "counting_env:Counting-v0"
+
+Run = subprocess.CompletedProcess[str]
+
+
+def run_train(folder: Path, env_id: str, source: str = SOURCE, **variables: Any) -> Run:
+    """`python train.py` with `source`; its metrics, policy and probes are in `folder`."""
+    (folder / "train.py").write_text(source, encoding="utf-8")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTORL_")}
+    settings = {"ENV_ID": env_id, "RUN_DIR": folder, "NUM_EVAL_EPISODES": 5, **variables}
+    env = clean | {f"AUTORL_{name}": str(value) for name, value in settings.items()}
+    env["PYTHONPATH"] = os.pathsep.join((str(PROJECT), str(TOYS)))
+    command = [sys.executable, str(folder / "train.py")]
+    return subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+def run_updates(
+    folder: Path, updates: int, source: str, env_id: str = COUNTING
+) -> list[dict[str, float]]:
+    """A run of so many updates that ends in the hand-over; its rows of metrics.csv."""
+    folder.mkdir(exist_ok=True)
+    done = run_train(folder, env_id, source, TIME_BUDGET=1000, CLOCK_UPDATES=updates, HANDOVER=1)
+    assert done.returncode == 0, done.stderr
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert len(rows) == updates
+    return rows
+
+
+def replaced(*pairs: tuple[str, str], source: str = SOURCE) -> str:
+    """train.py with each text, which it has exactly once, replaced."""
+    return apply_edits(source, tuple(Edit(search, replace) for search, replace in pairs))
+
+
+def patched(name: str, folder: Path) -> str:
+    """train.py after tests/edits/<name>.diff."""
+    (folder / "train.py").write_text(SOURCE, encoding="utf-8")
+    subprocess.run(["git", "apply", str(EDITS / f"{name}.diff")], cwd=folder, check=True)
+    return (folder / "train.py").read_text(encoding="utf-8")
+
+
+def load(source: str) -> types.ModuleType:
+    """An edited train.py as a module."""
+    module = types.ModuleType("edited")
+    exec(compile(source, "train.py", "exec"), module.__dict__)
+    return module
+
+
+BATCH = "        batch = Batch(*(x[valid] for x in steps))\n"
+PROBE = (
+    BATCH
+    + """
+        np.savez(
+            evaluate.RUN_DIR / f"probe{num_updates}.npz", **vars(rollout),
+            **{f"batch_{name}": x for name, x in batch._asdict().items()},
+            scaled=rewards, values=values, gae=advantages, gamma=gamma,
+            log_std=agent.log_std.detach(), mean=agent.actor(batch.obs).detach(),
+            obs_mean=agent.obs_mean, obs_std=agent.obs_std, seen=np.array(finished),
+        )
+"""
+)  # what an iteration has made, as it goes into the updates
+SMALL = (("NUM_ENVS = 64", "NUM_ENVS = 4"), ("NUM_STEPS = 64", "NUM_STEPS = 28"))
+
+
+def probe(folder: Path, number: int) -> dict[str, np.ndarray]:
+    with np.load(folder / f"probe{number}.npz") as arrays:
+        return dict(arrays)
+
+
+# ---------------------------------------------------------------------------
+# What is learned from
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    """Two iterations on the counting env: episodes of 5 steps terminate, of 7 are truncated."""
+    folder = tmp_path_factory.mktemp("probes")
+    run_updates(folder, 2, replaced(*SMALL, (BATCH, PROBE)))
+    return [probe(folder, k) for k in range(2)]
+
+
+def advantages_as_sums(p: dict[str, np.ndarray], weight: Callable[[int], float]) -> np.ndarray:
+    """Sums of TD errors, episode by episode: the k-th after a step counts `weight(k)`."""
+    T, N = p["scaled"].shape
+    out = np.zeros((T, N))
+    for n in range(N):
+        for t in range(T):
+            for k in range(t, T):
+                bootstrap = 0.0 if p["terminated"][k, n] else p["values"][k + 1, n]
+                delta = p["scaled"][k, n] + p["gamma"] * bootstrap - p["values"][k, n]
+                out[t, n] += weight(k - t) * p["gamma"] ** (k - t) * delta
+                if p["terminated"][k, n] or p["truncated"][k, n]:
+                    break
+    return out
+
+
+def test_advantages_equal_the_papers_sum(probes: list[dict[str, np.ndarray]]) -> None:
+    for p in probes:
+        assert p["terminated"].any()
+        assert p["truncated"].any()
+        expected = advantages_as_sums(p, lambda k: train.GAE_LAMBDA**k)  # eq. 16
+        assert np.allclose(p["gae"], expected, atol=1e-4)
+        assert np.allclose(p["batch_advantages"], expected[p["valid"]], atol=1e-4)
+        assert np.allclose(p["batch_returns"], (expected + p["values"][:-1])[p["valid"]], atol=1e-4)
+        merged = {**p, "terminated": p["terminated"] | p["truncated"]}
+        wrong = advantages_as_sums(merged, lambda k: train.GAE_LAMBDA**k)
+        assert not np.allclose(p["gae"], wrong, atol=1e-2)  # a time limit is not a failure
+
+
+def test_no_reset_step_is_trained_on(probes: list[dict[str, np.ndarray]]) -> None:
+    p = probes[0]
+    steps = (p["batch_obs"] * p["obs_std"] + p["obs_mean"])[
+        :, 0
+    ].round()  # how far into its episode each row is
+    assert len(steps) == 4 * (5 + 7 + 5 + 7)  # 28 rows an env, of which 4 are resets
+    assert [int((steps == k).sum()) for k in range(8)] == [16, 16, 16, 16, 16, 8, 8, 0]
+    assert all(len(p[f"batch_{name}"]) == len(steps) for name in train.Batch._fields)
+
+
+def test_a_rollout_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+    source = replaced(("NUM_ENVS = 64", "NUM_ENVS = 2"), ("NUM_STEPS = 64", "NUM_STEPS = 3"))
+    source = replaced(
+        (BATCH, BATCH + "        print('SEEN', rollout.obs[:-1, 0, 0].tolist())\n"), source=source
+    )
+    run = run_train(tmp_path, COUNTING, source, TIME_BUDGET=1000, CLOCK_UPDATES=4, HANDOVER=1)
+    seen = [
+        ast.literal_eval(line[4:]) for line in run.stdout.splitlines() if line.startswith("SEEN")
+    ]
+    # 5 is where the first episode ended; its row is the reset step
+    assert [step for steps in seen for step in steps] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5], (
+        run.stderr
+    )
+
+
+def test_log_probabilities_are_those_of_the_policy_that_acted(
+    probes: list[dict[str, np.ndarray]],
+) -> None:
+    for p in probes:
+        mean, std = torch.from_numpy(p["mean"]), torch.from_numpy(p["log_std"]).exp()
+        actions = torch.from_numpy(p["batch_actions"])
+        expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
+        assert np.allclose(p["batch_logprobs"], expected, atol=1e-4)
+
+
+def test_log_prob_and_entropy_are_summed_over_action_dimensions() -> None:
+    mean, actions, log_std = torch.randn(9, 3), torch.randn(9, 3), torch.tensor([-1.0, 0.0, 0.5])
+    normal = torch.distributions.Normal(mean, log_std.exp())
+    assert torch.allclose(
+        train.log_prob(actions, mean, log_std), normal.log_prob(actions).sum(-1), atol=1e-5
+    )
+    agent, batch = agent_and_batch(train)
+    entropy = train.policy_loss(agent, batch)[1]["entropy"].item()
+    assert entropy == pytest.approx(
+        2 * (train.LOG_STD_INIT + 0.5 * math.log(2 * math.pi * math.e)), abs=1e-5
+    )
+
+
+def test_rewards_are_scaled_by_the_discounted_return_of_episodes(
+    probes: list[dict[str, np.ndarray]],
+) -> None:
+    returns, p = [], probes[0]
+    for n in range(4):
+        running = 0.0
+        for t in range(28):
+            running = running * train.GAMMA + float(p["rewards"][t, n])
+            if p["valid"][t, n]:
+                returns.append(running)
+            if p["terminated"][t, n] or p["truncated"][t, n]:
+                running = 0.0
+    assert np.allclose(p["scaled"], p["rewards"] / np.std(returns), rtol=1e-3)
+    assert {tuple(pair) for pair in p["seen"]} == {(15.0, 5.0), (28.0, 7.0)}  # returns and lengths
+
+
+def test_running_moments_are_those_of_all_rows() -> None:
+    rows, moments = np.random.default_rng(0).normal(3, 2, (90, 4)), train.RunningMoments(4)
+    for part in np.split(rows, [10, 11, 50]):
+        moments.update(part)
+    assert np.allclose(moments.mean, rows.mean(0), atol=1e-4)
+    assert np.allclose(moments.var, rows.var(0), rtol=1e-4)
+
+
+def test_envpool_gives_training_the_same_meaning() -> None:
+    if not evaluate._envpool_knows("Hopper-v5"):
+        pytest.skip("EnvPool has no wheel here")
+    envs = evaluate.VecEnv(8, "Hopper-v5", seed=1, threads=1)
+    torch.manual_seed(0)
+    agent = train.Agent(11, envs.single_action_space.low, envs.single_action_space.high)
+    rollout = train.Rollout(8, 11, 3)
+    rollout.noise[:] = np.random.default_rng(0).normal(size=rollout.noise.shape)
+    rollout.obs[0] = envs.reset()
+    rollout.collect(envs, slice(0, 8), agent)
+    ended = rollout.terminated | rollout.truncated
+    assert ended.sum() > 5
+    assert (rollout.valid[1:] == ~ended[:-1]).all()
+    height, angle = rollout.obs[:-1, :, 0], rollout.obs[:-1, :, 1]
+    healthy = (height > 0.7) & (np.abs(angle) < 0.2)  # Hopper's own rule
+    assert healthy[rollout.valid].all()
+    assert not healthy[~rollout.valid].any()
+
+
+# ---------------------------------------------------------------------------
+# How it learns
+# ---------------------------------------------------------------------------
+
+
+def agent_and_batch(module: types.ModuleType, rows: int = 64) -> tuple[Any, Any]:
+    """An agent of 5 observations and 2 actions, and a batch for it."""
+    torch.manual_seed(0)
+    agent = module.Agent(5, -np.ones(2, np.float32), np.ones(2, np.float32))
+    obs, actions = torch.randn(rows, 5), torch.randn(rows, 2)
+    logprobs = module.log_prob(actions, agent.actor(obs), agent.log_std).detach()
+    return agent, module.Batch(obs, actions, logprobs, torch.randn(rows), torch.randn(rows))
+
+
+def test_the_policy_loss_is_the_papers_clipped_surrogate() -> None:
+    agent, batch = agent_and_batch(train)
+    batch = batch._replace(
+        logprobs=batch.logprobs + torch.linspace(-0.5, 0.5, 64)
+    )  # ratios of .6 to 1.6
+    loss, stats = train.policy_loss(agent, batch)
+    a = ((batch.advantages - batch.advantages.mean()) / batch.advantages.std()).tolist()
+    ratios = torch.linspace(0.5, -0.5, 64).exp().tolist()
+    terms = [min(r * x, min(max(r, 0.8), 1.2) * x) for r, x in zip(ratios, a, strict=True)]
+    assert loss.item() == pytest.approx(-sum(terms) / 64, abs=1e-5)
+    assert stats["clipfrac"].item() == pytest.approx(sum(abs(r - 1) > 0.2 for r in ratios) / 64)
+    kl = sum(r - 1 - math.log(r) for r in ratios) / 64
+    assert stats["approx_kl"].item() == pytest.approx(kl, abs=1e-5)
+
+
+def test_actor_and_critic_learn_apart_and_what_they_share_learns_once(tmp_path: Path) -> None:
+    agent, batch = agent_and_batch(train)
+    apart = train.learners(agent, [train.policy_loss, train.value_loss], batch)
+    assert [losses for losses, _ in apart] == [[train.policy_loss], [train.value_loss]]
+    actor, critic = (set(adam.param_groups[0]["params"]) for _, adam in apart)
+    assert actor == set(agent.actor.parameters())
+    assert critic == set(agent.critic.parameters())
+
+    edited = load(patched("shared_trunk", tmp_path))
+    agent, batch = agent_and_batch(edited)
+    (losses, adam), *others = edited.learners(agent, [edited.policy_loss, edited.value_loss], batch)
+    assert not others
+    assert losses == [edited.policy_loss, edited.value_loss]
+    learned = adam.param_groups[0]["params"]
+    assert len(learned) == len(set(learned)) == 8  # a trunk of two layers, two heads
+
+
+def test_one_update_is_adam_on_clipped_gradients() -> None:
+    agent, batch = agent_and_batch(train)
+    batch = batch._replace(returns=batch.returns + 100)  # a gradient that has to be clipped
+    [_, (losses, adam)] = train.learners(agent, [train.policy_loss, train.value_loss], batch)
+    adam.param_groups[0]["lr"] = 0.01
+    before = [p.detach().clone() for p in agent.critic.parameters()]
+    train.update(agent, losses, adam, batch, [np.arange(64)])
+    norm = math.sqrt(sum(p.grad.square().sum().item() for p in agent.critic.parameters()))
+    assert norm == pytest.approx(train.MAX_GRAD_NORM, rel=1e-3)
+    # Adam's first step: lr * g / (|g| + eps)
+    for old, p in zip(before, agent.critic.parameters(), strict=True):
+        step = 0.01 * p.grad / (p.grad.abs() + train.ADAM_EPS)
+        assert torch.allclose(p, old - step, atol=1e-6)
+
+
+def test_the_horizon_follows_what_the_critic_explains(tmp_path: Path) -> None:
+    """Longer above EV_HIGH, as it was in between, shorter below EV_LOW."""
+    source = replaced(
+        ("1 - residual.item()", "[0.95, 0.8, 0.5][num_updates // 60]"),
+        ("HORIZON_RATE = 1.005", "HORIZON_RATE = 1.05"),
+        ("EV_EMA = 0.98", "EV_EMA = 0.8"),
+        ("NUM_ENVS = 64", "NUM_ENVS = 2"),
+        ("NUM_STEPS = 64", "NUM_STEPS = 4"),
+    )
+    rows = run_updates(tmp_path, 180, source)
+    gamma = [row["gamma"] for row in rows]
+    assert gamma[0] == pytest.approx(train.GAMMA)
+    assert gamma[59] == pytest.approx(train.MAX_GAMMA)
+    assert gamma[60:122] == pytest.approx([train.MAX_GAMMA] * 62)
+    assert gamma[179] == pytest.approx(train.GAMMA)
+    assert all(train.GAMMA - 1e-9 <= g <= train.MAX_GAMMA + 1e-9 for g in gamma)
+
+
+def test_sigma_falls_on_its_line_and_the_learning_rate_to_its_end(tmp_path: Path) -> None:
+    rows = run_updates(tmp_path, 5, replaced(*SMALL, ("1.1  # [1.0, 1.5]", "1.0  # [1.0, 1.5]")))
+    for k, row in enumerate(rows):  # the clock: k of 5 updates are over
+        line = train.LOG_STD_INIT + (train.LOG_STD_FINAL - train.LOG_STD_INIT) * k / 5
+        assert row["policy_sigma"] == pytest.approx(math.exp(line), rel=1e-4)
+        assert row["learning_rate"] == pytest.approx(train.LEARNING_RATE * (1 - k / 5), rel=1e-4)
+
+
+# ---------------------------------------------------------------------------
+# Edits as a first reader makes them: each is one place
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("diff", sorted(EDITS.glob("*.diff")), ids=lambda path: path.stem)
+def test_an_edit_is_one_place(diff: Path) -> None:
+    lines = diff.read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("@@") for line in lines) == 1
+    assert sum(line.startswith("+") for line in lines) <= 5 + 1  # with the line that names the file
+
+
+def test_a_shared_trunk_trains_without_a_race(tmp_path: Path) -> None:
+    """Two runs by the same clock end in the same weights, bit by bit."""
+    source, ended = patched("shared_trunk", tmp_path), []
+    for name in ("one", "two"):
+        rows = run_updates(tmp_path / name, 10, source, "InvertedPendulum-v5")
+        assert rows[-1]["episode_return"] > 2 * rows[0]["episode_return"]
+        assert rows[-1]["explained_variance"] > 0.5
+        with (tmp_path / name / "policy.pkl").open("rb") as file:
+            ended.append(cloudpickle.load(file)["agent"].state_dict())
+    one, two = ended
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert torch.equal(one["actor.0.weight"], one["critic.0.weight"])
+
+
+def test_an_entropy_bonus_holds_sigma_above_its_line(tmp_path: Path) -> None:
+    rows = run_updates(
+        tmp_path,
+        6,
+        replaced(("0.01 * entropy", "1.0 * entropy"), source=patched("entropy_bonus", tmp_path)),
+    )
+    falls = (train.LOG_STD_FINAL - train.LOG_STD_INIT) / 6
+    for k, row in enumerate(rows[1:], 1):
+        assert row["policy_sigma"] > math.exp(train.LOG_STD_INIT + falls * k) * 1.01
+    assert all(math.isfinite(row["policy_loss"]) for row in rows)
+
+
+def test_n_step_returns_are_sums_of_n_td_errors(tmp_path: Path) -> None:
+    source = replaced(*SMALL, (BATCH, PROBE), source=patched("n_step_returns", tmp_path))
+    run_updates(tmp_path, 2, source)
+    p = probe(tmp_path, 1)
+    assert np.allclose(p["gae"], advantages_as_sums(p, lambda k: float(k < 5)), atol=1e-4)
+
+
+# ---------------------------------------------------------------------------
+# What is handed over
+# ---------------------------------------------------------------------------
+
+
+def test_actions_fill_the_bounds_and_never_leave_them() -> None:
+    low, high = (
+        np.array([-2.0, -0.4, -np.inf, 0.0], np.float32),
+        np.array([4.0, 0.4, np.inf, np.inf], np.float32),
+    )
+    agent = train.Agent(5, low, high)
+    actions = agent.to_env(torch.tensor([[-9.0] * 4, [0.0] * 4, [9.0] * 4])).numpy()
+    expected = [[-2.0, -0.4, -9.0, 0.0], [1.0, 0.0, 0.0, 0.0], [4.0, 0.4, 9.0, 9.0]]
+    assert np.allclose(actions, expected)
+    assert (actions >= low).all()
+    assert (actions <= high).all()
+
+
+@pytest.fixture(scope="module")
+def handed_over(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A run without any time, on a user's own environment, that ends in the hand-over."""
+    folder = tmp_path_factory.mktemp("handover")
+    return folder, run_train(folder, COUNTING, TIME_BUDGET=0, HANDOVER=1)
+
+
+def test_without_any_time_one_update_is_made_and_handed_over(handed_over: tuple[Path, Run]) -> None:
+    folder, done = handed_over
+    assert done.returncode == 0, done.stderr
+    head, *rows = (folder / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1
+    row = dict(zip(head.split(","), rows[0].split(","), strict=True))
+    known = {
+        "num_updates",
+        "sps",
+        "episode_return",
+        "episode_length",
+        "policy_loss",
+        "value_loss",
+        "entropy",
+        "approx_kl",
+        "clipfrac",
+    }
+    assert known | {"explained_variance", "policy_mu", "policy_sigma"} <= set(row)
+    assert all(np.isfinite(float(value)) for value in row.values())
+    assert "---" not in done.stdout  # under the judge evaluate_policy does not return
+
+
+@pytest.mark.parametrize("num", [1, 100])
+def test_the_agent_keeps_its_contract(handed_over: tuple[Path, Run], num: int) -> None:
+    with (handed_over[0] / "policy.pkl").open("rb") as file:
+        handed = cloudpickle.load(file)  # by value: this process never imported that __main__
+    agent = handed["agent"]
+    obs = torch.randn(num, 3, generator=torch.Generator().manual_seed(0)) * 5
+    actions = agent.get_action(obs.to(handed["device"]))
+    assert isinstance(actions, np.ndarray)
+    assert actions.shape == (num, 1)
+    assert actions.dtype == np.float32
+    assert ((actions >= -2) & (actions <= 4)).all()
+    assert np.array_equal(actions, agent.get_action(obs.to(handed["device"])))  # deterministic
+    alone = np.concatenate([agent.get_action(row[None].to(handed["device"])) for row in obs])
+    assert np.allclose(actions, alone, atol=1e-5)  # rows are independent
+    assert not np.allclose(
+        agent.obs_mean.cpu().numpy(), 0
+    )  # the statistics travel inside the agent
+
+
+# ---------------------------------------------------------------------------
+# A run
+# ---------------------------------------------------------------------------
+
+
+def test_inverted_pendulum_is_solved_in_sixty_updates(tmp_path: Path) -> None:
+    done = run_train(tmp_path, "InvertedPendulum-v5", TIME_BUDGET=1000, CLOCK_UPDATES=60)
+    assert done.returncode == 0, done.stderr
+    summary = dict(line.split(":") for line in done.stdout.split("---\n")[1].splitlines())
+    assert float(summary["avg_return"]) == 1000
+    assert float(summary["num_updates"]) == 60
+    assert float(summary["total_timesteps"]) > 230_000
+
+
+def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    done = run_train(tmp_path, "CartPole-v1", TIME_BUDGET=5)
+    assert done.returncode != 0
+    assert done.stderr.strip().startswith("CartPole-v1 has actions of Discrete(2)")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# ---------------------------------------------------------------------------
+# One page
+# ---------------------------------------------------------------------------
+
+
+def test_it_stays_one_page() -> None:
+    lines = SOURCE.splitlines()
+    assert len(lines) <= 400
+    assert max(map(len, lines)) <= 100
+    imported = set()
+    for node in ast.walk(ast.parse(SOURCE)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"evaluate", "numpy", "torch"}
+    assert "harness contract" in SOURCE.lower()
+    assert "edit freely" in SOURCE.lower()
+
+
+def test_all_constants_are_on_top_each_with_a_range_that_holds_its_value() -> None:
+    tree, known, lines = ast.parse(SOURCE), constants(SOURCE), SOURCE.splitlines()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.UnaryOp):
+            [name], comment = (
+                [ast.unparse(t) for t in node.targets],
+                lines[node.lineno - 1].partition("#")[2],
+            )
+            assert "fixed" in comment or {"[", "{"} & set(comment), name
+            if "fixed" not in comment:
+                assert (
+                    known[name].dimension.low <= known[name].value <= known[name].dimension.high
+                ), name
+    scopes = [x for x in tree.body if isinstance(x, ast.FunctionDef | ast.ClassDef)]
+    literals = [x for scope in scopes for x in ast.walk(scope) if isinstance(x, ast.Constant)]
+    inside = {x.value for x in literals if type(x.value) in (int, float)}
+    # counts and halves; what keeps a division from 0, the weight of a prior
+    assert inside <= {0, 1, 2, 3, 0.5, 1e-4, 1e-8, 1e-9}

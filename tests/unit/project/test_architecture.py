@@ -1,0 +1,113 @@
+"""Rooms import from rooms below them (import-linter); each dangerous verb has one place (`ast`)."""
+
+import ast
+import shutil
+import subprocess
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports, at the top or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= (
+                {f"autorl.{a.name}" for a in node.names}
+                if node.module == "autorl"
+                else {node.module}
+            )
+    return {
+        name
+        for name in found
+        if name.split(".")[0] in ("autorl", "evaluate", "train", "modal_app", "agent_loop")
+    }
+
+
+def test_imports_between_rooms_run_downward() -> None:
+    """The contract in pyproject.toml: layers of rooms, none turned back, no circle."""
+    done = subprocess.run(
+        [shutil.which("lint-imports") or "lint-imports"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_room_shows_few_names() -> None:
+    for face in sorted((PROJECT / "autorl").glob("*/__init__.py")):
+        names = [
+            n
+            for node in ast.parse(face.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for n in node.names
+        ]
+        assert len(names) <= 20, face
+
+
+def test_train_imports_only_evaluate() -> None:
+    assert imports(PROJECT / "train.py") == {"evaluate"}
+
+
+def test_evaluate_imports_nothing_of_ours_but_the_judge_lazily() -> None:
+    tree = ast.parse((PROJECT / "evaluate.py").read_text(encoding="utf-8"))
+    top = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)} | {
+        a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names
+    }
+    assert not any((m or "").startswith("autorl") for m in top)
+    assert {m for m in imports(PROJECT / "evaluate.py")} == set()
+
+
+def calls(path: Path, names: set[str]) -> list[int]:
+    """Lines where a name such as `subprocess.Popen` is used."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) in names
+    ]
+
+
+def test_processes_are_started_in_few_places() -> None:
+    starts = {
+        "subprocess.Popen",
+        "subprocess.run",
+        "subprocess.check_output",
+        "os.system",
+        "os.fork",
+        "os.execv",
+    }
+    places = {
+        str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)
+    }
+    allowed_places = (
+        "autorl/judge/",
+        "autorl/runners/local.py",
+        "autorl/runners/scripted.py",
+        "autorl/proposers/command.py",
+        "autorl/git/plumbing.py",
+        "autorl/cli/experiment.py",
+        "autorl/cli/doctor.py",
+    )
+    assert not {p for p in places if not p.startswith(allowed_places)}, places
+
+
+def test_nothing_of_the_child_is_unpickled_outside_the_sandbox() -> None:
+    loads = {"cloudpickle.load", "cloudpickle.loads", "pickle.load", "pickle.loads", "torch.load"}
+    places = {
+        str(p.relative_to(PROJECT))
+        for p in [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"]
+        if calls(p, loads)
+    }
+    assert places == {"autorl/judge/policy_server.py"}  # which runs confined
+
+
+def test_files_fit_in_the_head() -> None:
+    long = {
+        str(p.relative_to(PROJECT)): n
+        for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")]
+        if (n := len(p.read_text().splitlines())) > 420
+    }
+    assert not long, long
