@@ -14,6 +14,7 @@ from plain_git import NOBODY
 from researching import Spending
 
 from autorl.git.plumbing import drop_git_variables
+from autorl.system.bytecode import compile_packages
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -42,6 +43,12 @@ IDENTITY = {
 }
 
 drop_git_variables()  # as the command line does: an editor's terminal may set GIT_EDITOR
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """As the loop does at its start: runs would compile torch anew, each of them."""
+    if not hasattr(session.config, "workerinput"):
+        compile_packages()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -57,8 +57,8 @@ class Repository:
         self._git = Git(self.root)
         head = self._git.ref("HEAD^{commit}")
         if head is None:
-            mend = "commit train.py and evaluate.py first"
-            raise UserError(f"The repository {self.root} has no commits yet: {mend}.")
+            remedy = "commit train.py and evaluate.py first"
+            raise UserError(f"The repository {self.root} has no commits yet: {remedy}.")
         self._head = head
         self.head_source()
         self._refuse_edited(HARNESS)
@@ -108,8 +108,8 @@ class Repository:
         for ref in self._git.refs("refs/heads/autoresearch", "refs/autorl"):
             taken = ref in ("refs/heads/autoresearch", "refs/autorl", f"refs/autorl/{tag}")
             if taken or ref.startswith(branch + "/"):
-                mend = f"rename it or delete it (`git update-ref -d {ref}`)"
-                raise UserError(f"The ref {ref} is in the way of {branch}: {mend}.")
+                remedy = f"rename it or delete it (`git update-ref -d {ref}`)"
+                raise UserError(f"The ref {ref} is in the way of {branch}: {remedy}.")
         self._refuse_worktree_on(tag, UserError)
 
     def commit(self, source: str, parent: str, message: str, when: str | None = None) -> str:
@@ -133,8 +133,8 @@ class Repository:
             if there is None:
                 raise
             if there != sha:
-                mend = f"start a new tag or delete the ref with `git update-ref -d {ref}`"
-                look = f"look at it with `git show {ref}`, then {mend}"
+                remedy = f"start a new tag or delete the ref with `git update-ref -d {ref}`"
+                look = f"look at it with `git show {ref}`, then {remedy}"
                 raise Paused(f"{ref} is {there[:12]}, not {sha[:12]}: {look}.") from None
 
     def pinned(self, tag: str) -> dict[int, str]:
@@ -163,11 +163,13 @@ class Repository:
             if there == old:
                 raise
             name = ref.removeprefix("refs/heads/")
-            mend = f"git update-ref {ref} {old}" if old else f"git branch -m {name} SOMETHING-ELSE"
+            remedy = (
+                f"git update-ref {ref} {old}" if old else f"git branch -m {name} SOMETHING-ELSE"
+            )
             raise Paused(
                 f"The branch {name} was {f'moved to {there[:12]}' if there else 'deleted'} by "
                 f"somebody else (expected {old and old[:12]}): keep what you need of it under "
-                f"another name, put it back with `{mend}`, {AGAIN}."
+                f"another name, put it back with `{remedy}`, {AGAIN}."
             ) from None
 
     def note(self, sha: str, text: str) -> None:
@@ -228,12 +230,12 @@ class Repository:
         """The bytes of a regular file in HEAD."""
         found = self._git.entries(self._head, path := self._git.prefix + name)
         if not found:
-            mend = f"commit it first (`git add {name} && git commit`)"
-            raise UserError(f"{name} is not in HEAD: {mend}.")
+            remedy = f"commit it first (`git add {name} && git commit`)"
+            raise UserError(f"{name} is not in HEAD: {remedy}.")
         kind, _, blob = found[os.fsencode(path)].rpartition(b" ")
         if kind not in REGULAR:
-            mend = "replace the link or folder by the file itself and commit that"
-            raise UserError(f"{name} in HEAD is not a regular file: {mend}.")
+            remedy = "replace the link or folder by the file itself and commit that"
+            raise UserError(f"{name} in HEAD is not a regular file: {remedy}.")
         return self._git.run("cat-file", "blob", blob.decode())
 
     def _refuse_edited(self, name: str) -> None:
@@ -242,8 +244,8 @@ class Repository:
         if path.is_symlink() or not path.is_file():
             raise UserError(f"{name} is missing in your checkout: {back}.")
         if _read_regular(path).replace(b"\r\n", b"\n") != committed.replace(b"\r\n", b"\n"):
-            mend = f"commit it first (`git commit {name}`) or {back}"
-            raise UserError(f"{name} is edited and not committed: {mend}.")
+            remedy = f"commit it first (`git commit {name}`) or {back}"
+            raise UserError(f"{name} is edited and not committed: {remedy}.")
 
     def _refuse_worktree_on(self, tag: str, error: type[UserError] | type[Paused]) -> None:
         """A worktree on the research branch would see its files and its HEAD part ways."""
@@ -252,14 +254,14 @@ class Repository:
         for where, *lines in (tree.splitlines() for tree in trees.strip().split("\n\n")):
             if f"branch {ref}" in lines:
                 where = where.removeprefix("worktree ")
-                mend = f"switch it to another branch (`git -C '{where}' switch -`)"
-                raise error(f"The worktree {where} stands on {name}: {mend}, {AGAIN}.")
+                remedy = f"switch it to another branch (`git -C '{where}' switch -`)"
+                raise error(f"The worktree {where} stands on {name}: {remedy}, {AGAIN}.")
         for folder in (self._git.common_dir, *(self._git.common_dir / "worktrees").glob("*")):
             for state in ("rebase-merge/head-name", "rebase-apply/head-name"):
                 path = folder / state
                 if path.is_file() and path.read_text(errors="replace").strip() == ref:
-                    mend = "finish it or run `git rebase --abort`, switch to another branch"
-                    raise error(f"A rebase of {name} is under way: {mend}, {AGAIN}.")
+                    remedy = "finish it or run `git rebase --abort`, switch to another branch"
+                    raise error(f"A rebase of {name} is under way: {remedy}, {AGAIN}.")
 
 
 def _branch(tag: str) -> str:

@@ -1,21 +1,18 @@
-"""Bytecode of the packages that runs import, compiled once.
-
-A confined run cannot write any, and would compile torch anew in each of its budgets (about 5 s of
-it).
+"""Bytecode of the packages that runs import, compiled once after an installation: a confined run
+cannot write any, and would compile torch anew in each of its budgets (about 5 s of it).
 """
 
 import compileall
 import contextlib
 import importlib.util
-import json
 import os
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
-from autorl.system.hardware import versions
-
 PACKAGES = ("torch", "numpy", "gymnasium", "envpool", "mujoco", "Box2D", "cloudpickle")
-STAMP = Path(sys.prefix) / "autorl-bytecode.json"  # the versions that were compiled
+STAMP = Path(sys.prefix) / "autorl-bytecode.txt"  # what was installed when all was compiled
 
 
 def compile_packages() -> None:
@@ -23,16 +20,26 @@ def compile_packages() -> None:
 
     Packages that may not be written to (a system's own) are left as they are.
     """
-    now = json.dumps(versions())
     with contextlib.suppress(OSError):
-        if STAMP.read_text(encoding="utf-8") == now:
+        if STAMP.read_text(encoding="utf-8") == _installed():
             return
     if not os.access(sys.prefix, os.W_OK):
         return
-    for name in PACKAGES:
+    there = [name for name in PACKAGES if importlib.util.find_spec(name)]
+    # an import writes the bytecode of what these packages use, too
+    code = "; ".join(f"import {name}" for name in there)
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    for name in there:
         spec = importlib.util.find_spec(name)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            if os.access(folder, os.W_OK):
-                compileall.compile_dir(folder, quiet=2, workers=0)
-    with contextlib.suppress(OSError):
-        STAMP.write_text(now, encoding="utf-8")
+        for folder in spec.submodule_search_locations or () if spec else ():
+            compileall.compile_dir(folder, quiet=2, workers=0)
+    if done.returncode == 0:
+        with contextlib.suppress(OSError):
+            STAMP.write_text(_installed(), encoding="utf-8")
+
+
+def _installed() -> str:
+    """Changes with every installation into this environment."""
+    return str(os.stat(sysconfig.get_paths()["purelib"]).st_mtime_ns)
