@@ -79,10 +79,7 @@ def cli() -> None:
 
 
 @cli.command("run")
-@click.option(
-    "--tag",
-    help="name of the session and its branch autoresearch/TAG; an existing one is continued",
-)
+@click.option("--tag", help="name of the session and its branch; an existing one is continued")
 @click.option("--new", is_flag=True, help="start a new session even if an unfinished one exists")
 @click.option(
     "--quick",
@@ -109,10 +106,7 @@ def cli() -> None:
     help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
 )
 @click.option("--model", help=MODELS_HELP)
-@click.option(
-    "--command",
-    help="a coding agent's command line, e.g. 'claude -p --permission-mode acceptEdits'",
-)
+@click.option("--command", help="a coding agent's command line, such as 'claude -p'")
 @click.option(
     "--command-timeout",
     type=Number(0.0, min_open=True),
@@ -126,12 +120,7 @@ def cli() -> None:
     metavar="NAME",
     help="environment variable to hand to --command (repeatable)",
 )
-@click.option(
-    "--replay",
-    "replay_file",
-    type=click.Path(path_type=Path),
-    help="file of proposals, for --proposer replay",
-)
+@click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals")
 @click.option(
     "--hybrid",
     type=Number(0, 1),
