@@ -25,7 +25,7 @@ def repo(tmp_path):
 
 def python(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own, which has not imported GitPython yet."""
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "support")))
     argv = [sys.executable, "-c", code, *map(str, args)]
     variables = os.environ | {"PYTHONPATH": path} | env
     return subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60)
