@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import Adam  # https://arxiv.org/abs/1412.6980
 
 import evaluate
 from evaluate import VecEnv, evaluate_policy, log_metrics, make_vec_env, remaining, summary_block
@@ -41,6 +40,8 @@ LOG_STD_FINAL = -2.3  # [-4.0, 0.5] when the time is up; a line between them
 
 LEARNING_RATE = 1e-3  # [1e-5, 1e-2] log
 FINAL_LR_SHARE = 0.0  # [0.0, 0.5] of LEARNING_RATE, reached when the time is up
+ADAM_BETA1 = 0.9  # [0.5, 0.99] of the mean of gradients
+ADAM_BETA2 = 0.999  # [0.9, 0.9999] of their square
 ADAM_EPS = 1e-5  # [1e-8, 1e-3] log
 MAX_GRAD_NORM = 0.5  # [0.1, 5.0]
 UPDATE_EPOCHS = 5  # [1, 20] passes over each rollout
@@ -199,8 +200,9 @@ def policy_loss(agent: Agent, mb: Batch) -> tuple[torch.Tensor, dict[str, torch.
     clipped = ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)
     loss = -torch.min(advantages * ratio, advantages * clipped).mean()
     entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
-    approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
-    clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
+    with torch.no_grad():
+        approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
+        clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
     stats = {"policy_loss": loss, "entropy": entropy, "approx_kl": approx_kl, "clipfrac": clipfrac}
     return loss, stats
 
@@ -211,8 +213,33 @@ def value_loss(agent: Agent, mb: Batch) -> tuple[torch.Tensor, dict[str, torch.T
     return loss, {"value_loss": loss}
 
 
+class Adam:
+    """Adam (https://arxiv.org/abs/1412.6980) on clipped gradients, for one flat vector.
+
+    With networks this small torch.optim.Adam takes a fifth of an update for its bookkeeping.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]):
+        self.flat = torch.cat([p.detach().flatten() for p in parameters])
+        self.grad, self.m, self.v = (torch.zeros_like(self.flat) for _ in range(3))
+        self.steps, sizes = 0, [p.numel() for p in parameters]
+        vectors = (torch.split(vector, sizes) for vector in (self.flat, self.grad))
+        for p, value, grad in zip(parameters, *vectors, strict=True):  # now views of the vector
+            p.data, p.grad = value.view_as(p), grad.view_as(p)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move by the gradients that have gathered in `grad`."""
+        self.grad.mul_((MAX_GRAD_NORM / (self.grad.norm() + 1e-8)).clamp(max=1.0))
+        self.steps += 1
+        self.m.lerp_(self.grad, 1 - ADAM_BETA1)
+        self.v.lerp_(self.grad.square(), 1 - ADAM_BETA2)
+        rms = (self.v / (1 - ADAM_BETA2**self.steps)).sqrt_().add_(ADAM_EPS)
+        self.flat.sub_((self.m / rms).mul_(lr / (1 - ADAM_BETA1**self.steps)))
+
+
 def update(
-    agent: Agent, losses: list[Loss], optimizer: Adam, batch: Batch, perms: list[np.ndarray]
+    agent: Agent, losses: list[Loss], adam: Adam, batch: Batch, perms: list[np.ndarray], lr: float
 ) -> dict[str, float]:
     """A pass over the batch in the order of each of `perms`; the statistics of the last step."""
     for perm in perms:
@@ -220,15 +247,14 @@ def update(
         pieces = max(1, round(len(perm) / MINIBATCH_SIZE))
         for mb in zip(*(x[inds].tensor_split(pieces) for x in batch), strict=True):
             results = [loss(agent, Batch(*mb)) for loss in losses]
-            optimizer.zero_grad()
+            adam.grad.zero_()
             torch.autograd.backward([loss for loss, _ in results])
-            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRAD_NORM)
-            optimizer.step()
+            adam.step(lr)
     return {name: x.item() for _, stats in results for name, x in stats.items()}
 
 
 def learners(agent: Agent, losses: list[Loss], batch: Batch) -> list[tuple[list[Loss], Adam]]:
-    """Each loss with an optimizer of its own, or all with one where they share a parameter.
+    """Each loss with an Adam of its own, or all with one where they share a parameter.
 
     They learn at the same time, so no parameter may have two. Which parameters a loss moves is
     asked of autograd: an edit of the networks need not say it.
@@ -241,7 +267,7 @@ def learners(agent: Agent, losses: list[Loss], batch: Batch) -> list[tuple[list[
     union = list(dict.fromkeys(p for own in moved for p in own))
     shared = len(union) < sum(len(own) for own in moved)
     groups = [(losses, union)] if shared else [([x], p) for x, p in zip(losses, moved, strict=True)]
-    return [(group, Adam(own, eps=ADAM_EPS, fused=True)) for group, own in groups]
+    return [(group, Adam(own)) for group, own in groups]
 
 
 # ---------------------------------------------------------------------------
@@ -323,10 +349,8 @@ def main() -> None:
         learning_rate = LEARNING_RATE * max(FINAL_LR_SHARE, frac)
         rates = (learning_rate * lr_scale, learning_rate)
         perms = [rng.permutation(len(batch.obs)) for _ in range(UPDATE_EPOCHS)]
-        updates = []
-        for (losses, optimizer), lr in zip(groups, rates, strict=False):
-            optimizer.param_groups[0]["lr"] = lr
-            updates.append(threads.submit(update, agent, losses, optimizer, batch, perms))
+        learn = zip(groups, rates, strict=False)  # a shared trunk has one group, at the first rate
+        updates = [threads.submit(update, agent, *group, batch, perms, lr) for group, lr in learn]
         stats = {name: x for done in updates for name, x in done.result().items()}
 
         # -- what adapts: the actor's learning rate, to keep the KL near its target, as in

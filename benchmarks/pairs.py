@@ -3,10 +3,14 @@
     uv run python benchmarks/pairs.py OLD NEW            # 3 seeds x 5 environments: 70 minutes
     uv run python benchmarks/pairs.py OLD NEW --envs Hopper-v5 --seeds 1 --seconds 60
     uv run python benchmarks/pairs.py OLD NEW --table    # only print what is there
+    uv run python benchmarks/pairs.py OLD NEW --speed 5 --envs BipedalWalker-v3   # 5 x 20 s each
 
 Both files of a pair run through the judge in its sandbox and change cores from seed to seed.
 A pair is appended to the TSV when both have ended, and one whose two scores the TSV has (same files
 by hash, environment, seed and seconds) is not run again: stop it and start it again as you like.
+
+With --speed nothing is scored or kept: the files take turns on all cores, medians of their steps
+a second are printed, and start-up is left out.
 
 The table divides the difference of the means by the environment's standard deviation: that of one
 run, pooled from the seeds of both files.
@@ -67,13 +71,45 @@ def append(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         writer.writerows(rows)
 
 
-def measure(jobs: list[Job], runner: LocalRunner) -> list[RunRecord]:
-    """Run the jobs at once; their records in order."""
-    with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as folder:
-        handles = [runner.start(job, Path(folder) / str(k)) for k, job in enumerate(jobs)]
-        while any(runner.poll(handle) is None for handle in handles):
-            time.sleep(0.5)
-        return [record for handle in handles if (record := runner.poll(handle))]
+def measure(jobs: list[Job], runner: LocalRunner, folder: Path) -> list[RunRecord]:
+    """Run the jobs at once; their records in order. Each leaves its files in folder/0, 1, ..."""
+    handles = [runner.start(job, folder / str(k)) for k, job in enumerate(jobs)]
+    records: dict[str, RunRecord] = {}
+    while len(records) < len(handles):
+        time.sleep(0.5)
+        for handle in handles:
+            if handle not in records and (record := runner.poll(handle)) is not None:
+                records[handle] = record
+    return [records[handle] for handle in handles]
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the files of runs, gone afterwards."""
+    return tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True)
+
+
+def rate(source: str, env_id: str, seconds: float, runner: LocalRunner) -> float:
+    """Steps a second of one run on all cores, from its second update to its last."""
+    with scratch() as folder:
+        [record] = measure([Job(source, env_id, 1, seconds, 1)], runner, Path(folder))
+        with (Path(folder) / "0" / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))[1:]
+    if len(rows) < 2:
+        raise SystemExit(f"{env_id}: fewer than 3 updates in {seconds:g} s. {record.reason}")
+    first, *_, last = rows
+    steps = float(last["step"]) - float(first["step"])
+    return steps / (float(last["seconds"]) - float(first["seconds"]))
+
+
+def speed(sources: dict[str, str], env_id: str, repeats: int, runner: LocalRunner) -> str:
+    """Medians of the files' steps a second, taken in turns of 20 s."""
+    rates: dict[str, list[float]] = {side: [] for side in sources}
+    for _ in range(repeats):
+        for side, source in sources.items():
+            rates[side].append(rate(source, env_id, 20.0, runner))
+    old, new = (statistics.median(of_side) for of_side in rates.values())
+    every = "; ".join(f"{side} {', '.join(f'{x:,.0f}' for x in xs)}" for side, xs in rates.items())
+    return f"{env_id}: old {old:,.0f}, new {new:,.0f} steps/s, ratio {new / old:.3f} ({every})"
 
 
 def row(record: RunRecord, core: int) -> Row:
@@ -138,6 +174,9 @@ def main() -> int:
     )
     p.add_argument("--episodes", type=int, default=100, help="of evaluation (default: %(default)s)")
     p.add_argument("--out", type=Path, default=OUT, help="the TSV (default: %(default)s)")
+    p.add_argument(
+        "--speed", type=int, default=0, metavar="N", help="only compare steps/s, N times"
+    )
     p.add_argument("--table", action="store_true", help="start nothing, print what is there")
     o = p.parse_args()
     sources = {side: getattr(o, side).read_text(encoding="utf-8") for side in ("old", "new")}
@@ -156,13 +195,19 @@ def main() -> int:
     if todo and len(set(cores)) < 2:
         raise SystemExit("A pair needs two cores; this process may use one: widen its affinity.")
     runner = LocalRunner(places=2)
+    if o.speed:
+        for env_id in o.envs.split(","):
+            print(speed(sources, env_id, o.speed, runner), flush=True)
+        runner.close()
+        return 0
     for env_id, seed in todo:
         places = cores if int(seed) % 2 else cores[::-1]
         jobs = [
             Job(source, env_id, int(seed), o.seconds, o.episodes, cores=(core,), threads=1)
             for source, core in zip(sources.values(), places, strict=True)
         ]
-        records = measure(jobs, runner)
+        with scratch() as folder:
+            records = measure(jobs, runner, Path(folder))
         if any(record.status == "interrupted" for record in records):
             print(f"{env_id} seed {seed}: interrupted, not counted; start again.", flush=True)
             continue
