@@ -185,7 +185,7 @@ def crashes(state: State, fact: RunFact | None = None) -> str:
     row, tip = f"{state.crashed_in_a_row} experiments in a row crashed", named(state.incumbent)
     if fact is not None:
         return f"{row}, and {tip} did so too: the harness or the machine is at fault."
-    return f"{row} while {tip} still runs: the ideas are at fault, not the harness."
+    return f"{row}; {tip}, run again, did not: the ideas are at fault, not the harness."
 
 
 def saturation(state: State) -> str:

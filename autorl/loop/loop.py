@@ -124,7 +124,7 @@ class Loop:
                         return self._halt()
                     reasons.append(driver.why)
                     code = code or driver.exit_code
-            why = "; ".join(dict.fromkeys(filter(None, reasons)))
+            why = "; ".join(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
             finished = why if self._ends_session else self._finished_before
             self.session.record(Closed(why=why, finished=finished))
             self.console.say(why)

@@ -105,7 +105,7 @@ def test_when_every_candidate_crashes_it_stops_with_a_reason_and_what_was_kept_i
     code, out, err = forge.run(site.repo, site.argv("--confirm-runs", "2"), site.env)
     assert (
         code == 1
-        and "crashed while the incumbent" in out + err
+        and "experiments in a row crashed; experiment 1, run again, did not" in out + err
         and "the ideas are at fault" in out + err
     ), out + err
     state = site.state()
