@@ -43,6 +43,7 @@ IDENTITY = {
 }
 
 drop_git_variables()  # as the command line does: an editor's terminal may set GIT_EDITOR
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile autorl anew
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

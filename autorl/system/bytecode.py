@@ -2,7 +2,6 @@
 cannot write any, and would compile torch anew in each of its budgets (about 5 s of it).
 """
 
-import compileall
 import contextlib
 import importlib.util
 import os
@@ -25,19 +24,26 @@ def compile_packages() -> None:
             return
     if not os.access(sys.prefix, os.W_OK):
         return
-    there = [name for name in PACKAGES if importlib.util.find_spec(name)]
+    print(
+        "autorl: compiling the installed packages, once for this installation (up to a minute)",
+        file=sys.stderr,
+    )
+    specs = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    there = [name for name, spec in specs.items() if spec]
+    folders = [f for s in specs.values() if s for f in s.submodule_search_locations or ()]
     # an import writes the bytecode of what these packages use, too
-    code = "; ".join(f"import {name}" for name in there)
-    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True)
-    for name in there:
-        spec = importlib.util.find_spec(name)
-        for folder in spec.submodule_search_locations or () if spec else ():
-            compileall.compile_dir(folder, quiet=2, workers=0)
-    if done.returncode == 0:
+    imported = _quietly("-c", "; ".join(f"import {name}" for name in there))
+    _quietly("-m", "compileall", "-q", "-q", "-j", "0", *folders)  # some examples do not compile
+    if imported == 0:
         with contextlib.suppress(OSError):
             STAMP.write_text(_installed(), encoding="utf-8")
+
+
+def _quietly(*arguments: str) -> int:
+    """Exit code of Python with these arguments, its warnings and output left out."""
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-P", "-W", "ignore", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True).returncode
 
 
 def _installed() -> str:
