@@ -22,12 +22,12 @@ TOYS = HERE / "toys"
 # What runs longest starts first, what computes beside what waits.
 LONGEST = (
     "test_faults",
+    "test_end_to_end",
     "test_cheats",
+    "test_train",
     "test_pool",
     "test_keyboard",
     "test_judge",
-    "test_end_to_end",
-    "test_train",
     "test_confirm",
     "test_workspace_refs",
     "test_modal_app",

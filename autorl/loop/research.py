@@ -76,9 +76,8 @@ class Research:
             minutes = self.bounds.hours * 60
             given = f"{self.bounds.hours:g} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
             nearly = (
-                f"{given} are nearly up: {left / 60:.0f} minutes are left, and a run and the "
-                "confirmation take"
-                f" {need / 60:.0f}"
+                f"{given} are nearly up: a run and the confirmation take {need / 60:.1f} minutes, "
+                f"and {left / 60:.1f} are left"
             )
             self.why = self.why or (f"{given} are up" if left <= one else nearly)
         return need > left

@@ -143,7 +143,9 @@ class Site:
         return fold(Follower(self.folder / "journal.jsonl").new())
 
     def picture(self) -> dict[str, str]:
-        """The user's files (outside results/ and .autorl/), HEAD, index, branches, config."""
+        """The user's files (outside results/ and .autorl/, and Python's own bytecode, which git
+        ignores), HEAD, index, branches, config.
+        """
         seen = {
             "branches": git(
                 self.repo,
@@ -157,7 +159,7 @@ class Site:
         }
         for path in sorted(self.repo.rglob("*")):
             name = path.relative_to(self.repo).as_posix()
-            if name.startswith((".git/", "results/", ".autorl/")) and name not in (
+            if name.startswith((".git/", "results/", ".autorl/", "__pycache__/")) and name not in (
                 ".git/HEAD",
                 ".git/index",
                 ".git/config",
