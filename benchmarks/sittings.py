@@ -48,7 +48,7 @@ class Tail:
             event = json.loads(line)
             self.last = event["type"]
             self.count[self.last] += 1
-            if event["type"] == "run" and not event["steady"]:
+            if event["type"] == "run" and not event.get("steady", True):
                 self.count["unsteady"] += 1
             if event["type"] == "note" and event["event"] == "stale lock":
                 self.count["stale lock"] += 1
