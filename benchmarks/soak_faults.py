@@ -15,6 +15,8 @@ from api_server import Drop, Message, Status, propose, text, tool
 from ground import children_in, git
 from sittings import SCRIPT, Restarted
 
+from autorl.records import SCHEMA_VERSION
+
 SOON = {"retry-after": "0.02"}
 TITLES = (
     "tab\there",
@@ -125,8 +127,11 @@ class Faults(Restarted):
     def newer_journal(self) -> tuple[str, str, list[str]]:
         journal = self.site.folder / "journal.jsonl"
         good = journal.read_bytes()
-        journal.write_bytes(good.replace(b'{"v":1,"seq":0,', b'{"v":2,"seq":0,', 1))
-        breaks = self.end(self.start(), (2,), "newer autoRL")
+        newer = SCHEMA_VERSION + 1
+        bad = good.replace(b'{"v":%d,' % SCHEMA_VERSION, b'{"v":%d,' % newer, 1)
+        journal.write_bytes(bad)
+        breaks = self.end(self.start(), (2,), f"(log version {newer})")
+        breaks += [] if journal.read_bytes() == bad else ["row 34: a refused journal was changed"]
         journal.write_bytes(good)
         return "34", "a journal of a newer version", breaks
 
