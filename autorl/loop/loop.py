@@ -129,6 +129,8 @@ class Loop:
             self.session.record(Closed(why=why, finished=finished))
             self.console.say(why)
         except (Paused, OSError) as trouble:
+            if self.stopping and isinstance(trouble, Paused):
+                return self._halt()  # the researcher was told to stop, and says so
             pause_why = trouble if isinstance(trouble, Paused) else _refused_by_machine(trouble)
             self._wind_down(str(pause_why))
             raise pause_why from (trouble if pause_why is not trouble else None)
