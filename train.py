@@ -1,4 +1,4 @@
-"""PPO for continuous control on one page: the file that the research edits.
+"""PPO for Box and Discrete actions on one page: the file that the research edits.
 
     uv run python train.py                           # train for evaluate.TIME_BUDGET, then evaluate
     AUTORL_ENV_ID=Hopper-v5 uv run python train.py   # another environment
@@ -16,8 +16,9 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import nn
@@ -37,6 +38,7 @@ OBS_CLIP = 10.0  # [3.0, 20.0] standard deviations
 REWARD_CLIP = 10.0  # [3.0, 20.0] standard deviations of the discounted return
 LOG_STD_INIT = -0.7  # [-2.0, 0.5] log sigma at the start, in units of half the action range
 LOG_STD_FINAL = -2.3  # [-4.0, 0.5] when the time is up; a line between them
+ENT_COEF = 0.01  # [0.0001, 0.1] log; of the entropy, of a categorical policy or a learnt sigma
 
 LEARNING_RATE = 1e-3  # [1e-5, 1e-2] log
 FINAL_LR_SHARE = 0.0  # [0.0, 0.5] of LEARNING_RATE, reached when the time is up
@@ -61,6 +63,7 @@ EV_HIGH = 0.9  # [0.5, 1.0] explained variance above which the horizon grows
 EV_LOW = 0.7  # [0.0, 0.9] below which it shrinks
 EV_EMA = 0.98  # [0.9, 0.999] its moving average
 
+EPISODE = ("episode_return", "training_return", "episode_length")  # fixed: what the log holds
 EPISODE_WINDOW = 100  # fixed: the latest episodes that the log speaks of
 PRINT_EVERY = 10.0  # fixed: seconds between two printed lines
 SAFETY = 1.2  # fixed: the next iteration may take this many times the longest of late
@@ -87,20 +90,25 @@ def mlp(in_dim: int, out_dim: int, out_gain: float) -> nn.Sequential:
 
 
 class Agent(nn.Module):
-    """A Gaussian policy, a critic, and the statistics that normalise what they see.
+    """A policy, a critic, and the statistics that normalise what they see.
 
-    The policy's actions are in units of half the action range (-1 and 1 are the bounds), in a
-    dimension without two bounds in the environment's own. `action_low`, `action_high`: (act_dim,).
+    The policy is a Gaussian for a Box: its actions are in units of half the action range (-1 and 1
+    are the bounds), in a dimension without two bounds in the environment's own. For a Discrete
+    space it is categorical: its actions are one-hot, act_dim is their number.
     """
 
-    def __init__(self, obs_dim: int, action_low: np.ndarray, action_high: np.ndarray):
+    def __init__(self, obs_dim: int, space: Any):
         super().__init__()
-        self.actor = mlp(obs_dim, len(action_low), ACTOR_GAIN)  # the mean
+        self.discrete = isinstance(space, gym.spaces.Discrete)
+        bounds = (np.zeros(space.n), np.ones(space.n)) if self.discrete else (space.low, space.high)
+        low, high = (torch.tensor(bound, dtype=torch.float32) for bound in bounds)  # (act_dim,)
+        self.actor = mlp(obs_dim, len(low), ACTOR_GAIN)  # the mean, or the logits
         self.critic = mlp(obs_dim, 1, 1.0)
-        self.log_std = nn.Parameter(torch.full((len(action_low),), LOG_STD_INIT))
+        # Not learnt, it falls on a line (main): learnt (make it an nn.Parameter), exploration was
+        # gone after .3 M steps of Hopper-v5, or sigma stayed at .6 on BipedalWalker-v3 (LOG.md).
+        self.log_std = nn.Buffer(torch.full_like(low, LOG_STD_INIT))
         self.obs_mean = nn.Buffer(torch.zeros(obs_dim))
         self.obs_std = nn.Buffer(torch.ones(obs_dim))
-        low, high = (torch.tensor(x, dtype=torch.float32) for x in (action_low, action_high))
         bounded = (high - low).isfinite()
         self.action_low, self.action_high = nn.Buffer(low), nn.Buffer(high)
         self.action_mid = nn.Buffer(torch.where(bounded, (high + low) / 2, 0.0))
@@ -111,20 +119,37 @@ class Agent(nn.Module):
         return ((obs - self.obs_mean) / self.obs_std).clamp(-OBS_CLIP, OBS_CLIP)
 
     def to_env(self, actions: torch.Tensor) -> torch.Tensor:
-        """The policy's actions (..., act_dim) -> the environment's, within its bounds."""
+        """The policy's actions (..., act_dim) -> the environment's: in bounds, or (...) choices."""
+        if self.discrete:
+            return actions.argmax(-1)
         actions = actions * self.action_half + self.action_mid
         return actions.clamp(self.action_low, self.action_high)
 
     @torch.no_grad()
     def get_action(self, obs: torch.Tensor) -> np.ndarray:
-        """Harness contract: obs (N, obs_dim) float32 on the agent's device -> (N, act_dim)."""
+        """Harness contract: obs (N, obs_dim) float32 on the device -> (N, act_dim), or (N,)."""
         return self.to_env(self.actor(self.normalize(obs))).cpu().numpy()
 
+    # What follows takes the actor's output `out` (..., act_dim) and sums over action dimensions.
 
-def log_prob(actions: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """Of a diagonal Gaussian, summed over action dimensions: (..., act_dim) -> (...)."""
-    z = (actions - mean) * (-log_std).exp()
-    return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+    def sample(self, out: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """An action, (..., act_dim), from noise: sigma's, or Gumbel's (arXiv:1611.01144, eq. 1)."""
+        if self.discrete:
+            return nn.functional.one_hot((out + noise).argmax(-1), out.shape[-1]).float()
+        return out + noise
+
+    def log_prob(self, actions: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """(..., act_dim) -> (...)."""
+        if self.discrete:
+            return (out.log_softmax(-1) * actions).sum(-1)
+        z = (actions - out) * (-self.log_std).exp()
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, out: torch.Tensor) -> torch.Tensor:
+        """In nats, the mean over the batch: a number."""
+        if self.discrete:
+            return -(out.softmax(-1) * out.log_softmax(-1)).sum(-1).mean()
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
 
 
 class RunningMoments:
@@ -159,9 +184,9 @@ class Rollout:
     def __init__(self, num_envs: int, obs_dim: int, act_dim: int):
         shape = NUM_STEPS, num_envs
         self.obs = np.zeros((NUM_STEPS + 1, num_envs, obs_dim), np.float32)
-        self.noise = np.zeros((*shape, act_dim), np.float32)  # drawn beforehand, sigma in it
+        self.noise = np.zeros((*shape, act_dim), np.float32)  # drawn beforehand
         self.actions = np.zeros((*shape, act_dim), np.float32)  # the policy's, before the clamp
-        self.rewards = np.zeros(shape, np.float32)
+        self.rewards, self.true_rewards = (np.zeros(shape, np.float32) for _ in range(2))
         self.terminated, self.truncated, self.valid = (np.zeros(shape, bool) for _ in range(3))
 
     @torch.inference_mode()
@@ -169,10 +194,11 @@ class Rollout:
         """NUM_STEPS steps of one group of environments, to which `rows` of the N belong."""
         for t in range(NUM_STEPS):
             obs = agent.normalize(torch.from_numpy(self.obs[t, rows]))
-            action = agent.actor(obs) + torch.from_numpy(self.noise[t, rows])
+            action = agent.sample(agent.actor(obs), torch.from_numpy(self.noise[t, rows]))
             self.actions[t, rows] = action.numpy()
             step = envs.step(agent.to_env(action).numpy())
             self.obs[t + 1, rows], self.rewards[t, rows], *flags = step
+            self.true_rewards[t, rows] = envs.true_reward
             self.terminated[t, rows], self.truncated[t, rows], self.valid[t, rows] = flags
 
 
@@ -191,15 +217,13 @@ Loss = Callable[[Agent, Batch], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 def policy_loss(agent: Agent, mb: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """PPO's clipped surrogate (https://arxiv.org/abs/1707.06347, eq. 7), and diagnostics."""
-    # Not learnt, it falls on a line (main): learnt, exploration was gone after .3 M steps of
-    # Hopper-v5, or sigma stayed at .6 on BipedalWalker-v3 (benchmarks/LOG.md, "Returns").
-    log_std = agent.log_std.detach()
-    logratio = log_prob(mb.actions, agent.actor(mb.obs), log_std) - mb.logprobs
+    out = agent.actor(mb.obs)
+    logratio = agent.log_prob(mb.actions, out) - mb.logprobs
     ratio = logratio.exp()
     advantages = (mb.advantages - mb.advantages.mean()) / (mb.advantages.std() + 1e-8)
     clipped = ratio.clamp(1 - CLIP_COEF, 1 + CLIP_COEF)
-    loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-    entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+    entropy = agent.entropy(out)  # a constant where sigma is not learnt
+    loss = -torch.min(advantages * ratio, advantages * clipped).mean() - ENT_COEF * entropy
     with torch.no_grad():
         approx_kl = (ratio - 1 - logratio).mean()  # http://joschu.net/blog/kl-approx.html
         clipfrac = ((ratio - 1).abs() > CLIP_COEF).float().mean()
@@ -289,17 +313,16 @@ def main() -> None:
     env_groups = [make_vec_env(half, seed=seed, threads=env_threads) for seed in seeds]
     row_groups = [slice(0, half), slice(half, 2 * half)]
     obs_dim = env_groups[0].single_observation_space.shape[0]
-    action_space = env_groups[0].single_action_space
-    agent = Agent(obs_dim, action_space.low, action_space.high).to(device)
+    agent = Agent(obs_dim, env_groups[0].single_action_space).to(device)
     acting = copy.deepcopy(agent).cpu()  # beside the environments: no step crosses to a GPU
-    rollout = Rollout(2 * half, obs_dim, len(action_space.low))
+    rollout = Rollout(2 * half, obs_dim, len(agent.log_std))
     for envs, rows in zip(env_groups, row_groups, strict=True):
         rollout.obs[-1, rows] = envs.reset()
 
     groups: list[tuple[list[Loss], Adam]] = []
     obs_moments, return_moments = RunningMoments(obs_dim), RunningMoments(1)
-    discounted, episode_return, episode_length = (np.zeros(2 * half) for _ in range(3))
-    finished: collections.deque[tuple[float, float]] = collections.deque(maxlen=EPISODE_WINDOW)
+    discounted, episode = np.zeros(2 * half), np.zeros((2 * half, 3))  # as EPISODE says, so far
+    finished: collections.deque[np.ndarray] = collections.deque(maxlen=EPISODE_WINDOW)
     frac, lr_scale = 1.0, 1.0  # of the time budget that is left; on the actor's learning rate
     horizon, ev_ema = 1 / (1 - GAMMA), 0.0  # steps; explained variance of late
     total_timesteps = num_updates = 0
@@ -309,8 +332,11 @@ def main() -> None:
         last_frac, frac = frac, max(0.0, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
         agent.log_std.data -= (LOG_STD_INIT - LOG_STD_FINAL) * (last_frac - frac)
         acting.load_state_dict(agent.state_dict())
-        rng.standard_normal(out=rollout.noise, dtype=np.float32)
-        rollout.noise *= acting.log_std.detach().exp().numpy()
+        if agent.discrete:
+            rollout.noise[:] = rng.gumbel(size=rollout.noise.shape)
+        else:
+            rng.standard_normal(out=rollout.noise, dtype=np.float32)
+            rollout.noise *= acting.log_std.detach().exp().numpy()
         rollout.obs[0] = rollout.obs[-1]
         list(threads.map(rollout.collect, env_groups, row_groups, (acting, acting)))
 
@@ -318,10 +344,10 @@ def main() -> None:
         returns = np.zeros((NUM_STEPS, 2 * half))
         for t, ended in enumerate(rollout.terminated | rollout.truncated):
             returns[t] = discounted = discounted * GAMMA + rollout.rewards[t]
-            episode_return += rollout.rewards[t]
-            episode_length += rollout.valid[t]
-            finished.extend(zip(episode_return[ended], episode_length[ended], strict=True))
-            discounted[ended] = episode_return[ended] = episode_length[ended] = 0
+            columns = rollout.true_rewards[t], rollout.rewards[t], rollout.valid[t]
+            episode += np.stack(columns, axis=1)
+            finished.extend(episode[ended])
+            discounted[ended], episode[ended] = 0, 0
         return_moments.update(returns[rollout.valid][:, None])
         rewards = rollout.rewards / np.sqrt(return_moments.var + 1e-8)
         rewards = rewards.clip(-REWARD_CLIP, REWARD_CLIP).astype(np.float32)  # (T, N)
@@ -330,7 +356,7 @@ def main() -> None:
         with torch.no_grad():
             obs = agent.normalize(torch.from_numpy(rollout.obs).to(device))  # (T + 1, N, obs_dim)
             actions = torch.from_numpy(rollout.actions).to(device)  # (T, N, act_dim)
-            logprobs = log_prob(actions, agent.actor(obs[:-1]), agent.log_std)  # (T, N)
+            logprobs = agent.log_prob(actions, agent.actor(obs[:-1]))  # (T, N)
             b_values = agent.critic(obs).squeeze(-1)  # (T + 1, N)
         gamma, values = 1 - 1 / horizon, b_values.cpu().numpy()
         # Only a terminated episode has no value after it: a truncated one is bootstrapped from its
@@ -374,15 +400,15 @@ def main() -> None:
         num_updates, total_timesteps = num_updates + 1, total_timesteps + len(batch.obs)
         now = time.monotonic()
         longest, sps, start = max(DECAY * longest, now - start), len(batch.obs) / (now - start), now
-        mean_return, mean_length = np.mean(finished, axis=0) if finished else (np.nan, np.nan)
+        means = np.mean(finished, axis=0) if finished else np.full(3, np.nan)
         stats |= {"num_updates": num_updates, "sps": sps, "gamma": gamma, "learning_rate": rates[0]}
-        stats |= {"episode_return": mean_return, "episode_length": mean_length}
+        stats |= zip(EPISODE, means.tolist(), strict=True)
         stats["policy_mu"] = batch.actions.mean().item()
         stats["policy_sigma"] = agent.log_std.exp().mean().item()
         log_metrics(total_timesteps, **stats)
         if now - printed > PRINT_EVERY:
             printed = now
-            print(f"step {total_timesteps:,}, {sps:,.0f}/s, return {mean_return:.1f}", flush=True)
+            print(f"step {total_timesteps:,}, {sps:,.0f}/s, return {means[0]:.1f}", flush=True)
 
     # -- harness contract: end with evaluate_policy (under the judge it does not return)
     result = evaluate_policy(agent, device)

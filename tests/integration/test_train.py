@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -182,15 +183,26 @@ def test_log_probabilities_are_those_of_the_policy_that_acted(
 
 def test_log_prob_and_entropy_are_summed_over_action_dimensions() -> None:
     mean, actions, log_std = torch.randn(9, 3), torch.randn(9, 3), torch.tensor([-1.0, 0.0, 0.5])
+    agent = train.Agent(5, gym.spaces.Box(-1, 1, (3,)))
+    agent.log_std.data = log_std
     normal = torch.distributions.Normal(mean, log_std.exp())
-    assert torch.allclose(
-        train.log_prob(actions, mean, log_std), normal.log_prob(actions).sum(-1), atol=1e-5
-    )
-    agent, batch = agent_and_batch(train)
-    entropy = train.policy_loss(agent, batch)[1]["entropy"].item()
-    assert entropy == pytest.approx(
-        2 * (train.LOG_STD_INIT + 0.5 * math.log(2 * math.pi * math.e)), abs=1e-5
-    )
+    log_prob = agent.log_prob(actions, mean)
+    assert torch.allclose(log_prob, normal.log_prob(actions).sum(-1), atol=1e-5)
+    assert agent.entropy(mean).item() == pytest.approx(normal.entropy()[0].sum().item(), abs=1e-5)
+
+
+def test_a_discrete_policy_is_categorical() -> None:
+    """Its densities are torch's, and Gumbel's noise draws each choice as often as it should."""
+    torch.manual_seed(0)
+    agent, rng = train.Agent(5, gym.spaces.Discrete(3)), np.random.default_rng(0)
+    logits = torch.tensor([[1.0, 0.0, -1.0]]).expand(40_000, 3)
+    actions = agent.sample(logits, torch.from_numpy(rng.gumbel(size=logits.shape)))
+    theirs = torch.distributions.Categorical(logits=logits)
+    choices = agent.to_env(actions)
+    assert torch.allclose(agent.log_prob(actions, logits), theirs.log_prob(choices), atol=1e-5)
+    assert agent.entropy(logits).item() == pytest.approx(theirs.entropy()[0].item(), abs=1e-5)
+    shares = np.bincount(choices.numpy(), minlength=3) / len(choices)
+    assert np.allclose(shares, theirs.probs[0].numpy(), atol=0.01)
 
 
 def test_rewards_are_scaled_by_the_discounted_return_of_episodes(
@@ -206,7 +218,8 @@ def test_rewards_are_scaled_by_the_discounted_return_of_episodes(
             if p["terminated"][t, n] or p["truncated"][t, n]:
                 running = 0.0
     assert np.allclose(p["scaled"], p["rewards"] / np.std(returns), rtol=1e-3)
-    assert {tuple(pair) for pair in p["seen"]} == {(15.0, 5.0), (28.0, 7.0)}  # returns and lengths
+    # returns, training returns and lengths
+    assert {tuple(row) for row in p["seen"]} == {(15.0, 15.0, 5.0), (28.0, 28.0, 7.0)}
 
 
 def test_running_moments_are_those_of_all_rows() -> None:
@@ -222,7 +235,7 @@ def test_envpool_gives_training_the_same_meaning() -> None:
         pytest.skip("EnvPool has no wheel here")
     envs = evaluate.VecEnv(8, "Hopper-v5", seed=1, threads=1)
     torch.manual_seed(0)
-    agent = train.Agent(11, envs.single_action_space.low, envs.single_action_space.high)
+    agent = train.Agent(11, envs.single_action_space)
     rollout = train.Rollout(8, 11, 3)
     rollout.noise[:] = np.random.default_rng(0).normal(size=rollout.noise.shape)
     rollout.obs[0] = envs.reset()
@@ -244,9 +257,9 @@ def test_envpool_gives_training_the_same_meaning() -> None:
 def agent_and_batch(module: types.ModuleType, rows: int = 64) -> tuple[Any, Any]:
     """An agent of 5 observations and 2 actions, and a batch for it."""
     torch.manual_seed(0)
-    agent = module.Agent(5, -np.ones(2, np.float32), np.ones(2, np.float32))
+    agent = module.Agent(5, gym.spaces.Box(-1, 1, (2,)))
     obs, actions = torch.randn(rows, 5), torch.randn(rows, 2)
-    logprobs = module.log_prob(actions, agent.actor(obs), agent.log_std).detach()
+    logprobs = agent.log_prob(actions, agent.actor(obs)).detach()
     return agent, module.Batch(obs, actions, logprobs, torch.randn(rows), torch.randn(rows))
 
 
@@ -357,7 +370,7 @@ def test_an_entropy_bonus_holds_sigma_above_its_line(tmp_path: Path) -> None:
     rows = run_updates(
         tmp_path,
         6,
-        replaced(("0.01 * entropy", "1.0 * entropy"), source=patched("entropy_bonus", tmp_path)),
+        replaced(("ENT_COEF = 0.01", "ENT_COEF = 1.0"), source=patched("entropy_bonus", tmp_path)),
     )
     falls = (train.LOG_STD_FINAL - train.LOG_STD_INIT) / 6
     for k, row in enumerate(rows[1:], 1):
@@ -382,7 +395,7 @@ def test_actions_fill_the_bounds_and_never_leave_them() -> None:
         np.array([-2.0, -0.4, -np.inf, 0.0], np.float32),
         np.array([4.0, 0.4, np.inf, np.inf], np.float32),
     )
-    agent = train.Agent(5, low, high)
+    agent = train.Agent(5, gym.spaces.Box(low, high))
     actions = agent.to_env(torch.tensor([[-9.0] * 4, [0.0] * 4, [9.0] * 4])).numpy()
     expected = [[-2.0, -0.4, -9.0, 0.0], [1.0, 0.0, 0.0, 0.0], [4.0, 0.4, 9.0, 9.0]]
     assert np.allclose(actions, expected)
