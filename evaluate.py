@@ -7,21 +7,23 @@ hand, that call rolls the agent out and returns the statistics. Under the judge 
 over and ends the process: the judge then draws the evaluation seeds and steps the environments
 itself, so nothing printed or patched in here can make a score.
 
-What this file does not do: import anything of autoRL (but when run), choose seeds, or decide
-anything.
+The environments themselves are in autorl_worlds/, vector.py. What this file does not do: import
+anything of autorl/ (but when run), choose seeds, or decide anything.
 """
 
 import csv
+import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
+from autorl_worlds.vector import VecEnv, checked_actions, make_env, steps_taken
 
 # ---------------------------------------------------------------------------
 # Constants; the AUTORL_* variables exist so that this file need never change.
@@ -43,7 +45,16 @@ def _from_environment(name: str, usual: float) -> float:
 
 # seconds, from process start to hand-over
 TIME_BUDGET = _from_environment("AUTORL_TIME_BUDGET", 720)
+# environment steps of all VecEnvs together, as they count themselves; 0 = no limit but the time
+BUDGET_STEPS = int(_from_environment("AUTORL_BUDGET_STEPS", 0))
 ENV_ID = os.environ.get("AUTORL_ENV_ID", "BipedalWalker-v3")
+try:  # arguments of ENV_ID's constructor
+    ENV_KWARGS: dict[str, Any] = {**json.loads(os.environ.get("AUTORL_ENV_KWARGS") or "{}")}
+except (TypeError, ValueError):
+    raise SystemExit(
+        f"AUTORL_ENV_KWARGS={os.environ['AUTORL_ENV_KWARGS']} is not a JSON object; "
+        'set it to one such as {"hardcore": true}, or unset it.'
+    ) from None
 NUM_EVAL_EPISODES = int(_from_environment("AUTORL_NUM_EVAL_EPISODES", 100))
 if NUM_EVAL_EPISODES < 1:
     raise SystemExit(
@@ -83,11 +94,22 @@ _START = _process_start()
 
 
 def elapsed() -> float:
-    """Seconds since the process started; in a control run the clock counts `log_metrics` calls."""
-    seconds = time.monotonic() - _START
+    """Seconds of the training budget that are spent.
+
+    Those since the process started; with BUDGET_STEPS the same share of TIME_BUDGET as of the
+    steps, when that is more; in a control run the clock counts `log_metrics` calls.
+    """
+    seconds = _seconds()
     if CLOCK_UPDATES:  # a program that logs nothing ends too
         return max(_updates_seen / CLOCK_UPDATES * TIME_BUDGET, seconds - 2 * TIME_BUDGET)
+    if BUDGET_STEPS > 0:
+        return max(seconds, steps_taken() / BUDGET_STEPS * TIME_BUDGET)
     return seconds
+
+
+def _seconds() -> float:
+    """Seconds since the process started."""
+    return time.monotonic() - _START
 
 
 def remaining() -> float:
@@ -100,128 +122,29 @@ def remaining() -> float:
 # ---------------------------------------------------------------------------
 
 
-def check_spaces(env: gym.Env | gym.vector.VectorEnv | Any, env_id: str = ENV_ID) -> None:
-    """Refuse, in one sentence, what this harness cannot train: it needs 1-D Boxes."""
-    obs_space = getattr(env, "single_observation_space", None) or env.observation_space
-    act_space = getattr(env, "single_action_space", None) or env.action_space
-    for what, space in (("observations", obs_space), ("actions", act_space)):
-        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-            raise SystemExit(
-                f"{env_id} has {what} of {space}; autoRL needs 1-D Box {what}: "
-                "choose a continuous-control environment such as BipedalWalker-v3."
-            )
-
-
-def make_env(env_id: str, idx: int = 0, seed: int = SEED) -> Callable[[], gym.Env]:
-    """A thunk that makes one Gymnasium environment; `module:Env-v0` imports `module` first."""
-
-    def thunk() -> gym.Env:
-        env = gym.make(env_id)
-        env = gym.wrappers.RecordEpisodeStatistics(env)
-        env.action_space.seed(seed + idx)
-        return env
-
-    return thunk
-
-
 def make_vec_env(
-    num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
-) -> "VecEnv":
-    """The fast way to train: EnvPool where it knows the env, Gymnasium's own otherwise."""
-    return VecEnv(num_envs, env_id, seed, threads)
+    num_envs: int,
+    env_id: str = ENV_ID,
+    seed: int = SEED,
+    threads: int = THREADS,
+    *,
+    reward: Any = None,
+    device: Any = None,
+) -> VecEnv:
+    """The fast way to train: our worlds in torch, EnvPool where it knows the env, else Gymnasium.
 
+    Args:
+        reward: the reward to train for, which is yours; the score is the registered one. None, or
+            a function shaped(obs, action, next_obs, reward, terminated) -> (N,), or for one of our
+            worlds a subclass of its class in autorl_worlds.batched. `envs.true_reward` is always
+            the registered reward of the last step.
+        device: None for numpy arrays; "cpu", "cuda" or "auto" for torch tensors there.
 
-# obs (N, obs_dim) float32, rewards (N,) float32, terminated, truncated, valid (N,) bool
-Transition = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-class VecEnv:
-    """N environments with one autoreset meaning, NEXT_STEP.
-
-    When an episode ends, `obs` is its true last observation; the following step ignores that env's
-    action, returns the first observation of the next episode with reward 0, and is marked
-    `valid == False`: a junk transition, to be left out of training.
-
-    `step` may be cut in two, `send` and `recv`: with EnvPool the environments run in between, so
-    that two VecEnvs can take turns and one policy acts for one of them while the other moves.
-
-    Attributes:
-        single_observation_space, single_action_space: 1-D Boxes.
-        backend: "envpool" or "gymnasium".
+    Raises:
+        SystemExit: there is no such environment, it cannot be trained, or `reward` does not fit.
     """
-
-    def __init__(
-        self, num_envs: int, env_id: str = ENV_ID, seed: int = SEED, threads: int = THREADS
-    ):
-        self.num_envs = num_envs
-        # so that seeds 1 and 2 share no env
-        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
-        self._ended = np.zeros(num_envs, bool)
-        self._actions = np.zeros(0)
-        self.backend = "envpool" if _envpool_knows(env_id) else "gymnasium"
-        if self.backend == "envpool":
-            import envpool
-
-            with warnings.catch_warnings():  # Gymnasium warns that float64 bounds become float32
-                warnings.simplefilter("ignore", UserWarning)
-                self._envs: Any = envpool.make(
-                    env_id,
-                    env_type="gymnasium",
-                    num_envs=num_envs,
-                    seed=self._seed,
-                    num_threads=min(threads, num_envs),
-                )
-                self.single_observation_space = self._envs.observation_space
-                self.single_action_space = self._envs.action_space
-        else:
-            try:
-                thunks = [make_env(env_id, i, self._seed) for i in range(num_envs)]
-                self._envs = gym.vector.SyncVectorEnv(thunks)
-            except (gym.error.Error, ImportError) as error:
-                why = str(error).splitlines()[0]
-                raise SystemExit(f"Gymnasium cannot make {env_id!r}: {why}") from None
-            self.single_observation_space = self._envs.single_observation_space
-            self.single_action_space = self._envs.single_action_space
-        check_spaces(self, env_id)
-
-    def reset(self) -> np.ndarray:
-        """First observations, float32 (N, obs_dim)."""
-        self._ended[:] = False
-        seed = {} if self.backend == "envpool" else {"seed": self._seed}
-        obs, _ = self._envs.reset(**seed)
-        return np.array(obs, np.float32)
-
-    def step(self, actions: np.ndarray) -> Transition:
-        """actions (N, act_dim) within bounds -> a Transition."""
-        self.send(actions)
-        return self.recv()
-
-    def send(self, actions: np.ndarray) -> None:
-        """Set off one step of every environment."""
-        if self.backend == "envpool":
-            self._envs.send(np.asarray(actions, self.single_action_space.dtype))
-        else:
-            self._actions = actions
-
-    def recv(self) -> Transition:
-        """Wait for that step; what it returned, as `step` does."""
-        if self.backend == "envpool":
-            obs, rewards, *ends, _ = self._envs.recv()
-        else:
-            obs, rewards, *ends, _ = self._envs.step(self._actions)
-        terminated, truncated = (np.asarray(end, bool) for end in ends)
-        valid = ~self._ended
-        self._ended = terminated | truncated
-        obs, rewards = np.asarray(obs, np.float32), np.asarray(rewards, np.float32)
-        return obs, rewards, terminated, truncated, valid
-
-
-def _envpool_knows(env_id: str) -> bool:
-    try:
-        import envpool
-    except ImportError:
-        return False
-    return env_id in envpool.list_all_envs()
+    kwargs = ENV_KWARGS if env_id == ENV_ID else {}
+    return VecEnv(num_envs, env_id, seed, threads, reward=reward, device=device, kwargs=kwargs)
 
 
 # ---------------------------------------------------------------------------
@@ -245,7 +168,7 @@ def log_metrics(step: int, **scalars: float) -> None:
     """
     global _updates_seen
     _updates_seen += 1
-    row: dict[str, float] = {"seconds": round(elapsed(), 3), "step": int(step)}
+    row: dict[str, float] = {"seconds": round(_seconds(), 3), "step": int(step)}
     row |= {name: float(value) for name, value in scalars.items()}
     first = not _metrics_columns
     if first:
@@ -270,10 +193,10 @@ def evaluate_policy(
     """The last line of train.py. Under the judge it hands the agent over and ends the process.
 
     The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device`
-    and returns an array (N, act_dim); N is any number >= 1 and rows are independent episodes. A
-    memoryless policy needs nothing else; one with memory has `agent.reset(done_mask)`, called with
-    a bool array (N,) before the first step and after every step, True where an episode begins or is
-    over.
+    and returns an array (N, act_dim), or for a Discrete space (N,) or (N, 1) whole numbers from 0;
+    N is any number >= 1 and rows are independent episodes. A memoryless policy needs nothing else;
+    one with memory has `agent.reset(done_mask)`, called with a bool array (N,) before the first
+    step and after every step, True where an episode begins or is over.
 
     Returns:
         avg_return, std_return, min_return, max_return over `num_episodes` episodes in Gymnasium's
@@ -282,20 +205,24 @@ def evaluate_policy(
     if HANDOVER:
         _hand_over(agent, device)
     act = actor(agent, device)
-    training_seconds = elapsed()
+    training_seconds = _seconds()
     # one fresh env per episode, stepped in lockstep
-    envs = [gym.make(env_id) for _ in range(num_episodes)]
+    kwargs = ENV_KWARGS if env_id == ENV_ID else {}
+    envs = [make_env(env_id, kwargs) for _ in range(num_episodes)]
     seeds = np.random.SeedSequence(entropy=[SEED, 0x5EED]).generate_state(num_episodes)
     first = [env.reset(seed=int(seed))[0] for env, seed in zip(envs, seeds, strict=True)]
     obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
-    low, high = envs[0].action_space.low, envs[0].action_space.high  # type: ignore[attr-defined]
+    space = envs[0].action_space
     returns, running = [0.0] * num_episodes, np.ones(num_episodes, bool)
     mask = np.ones(num_episodes, bool)  # True where an episode begins or is over
     while running.any():
-        actions = act(obs, mask)  # (N, act_dim)
+        actions = checked_actions(act(obs, mask), space, num_episodes)  # (N, act_dim) or (N,)
+        if isinstance(space, gym.spaces.Discrete):
+            actions += space.start
+        elif isinstance(space, gym.spaces.Box):
+            actions = np.clip(actions, space.low, space.high)
         for i in np.flatnonzero(running):
-            action = np.clip(actions[i], low, high)
-            obs[i], reward, terminated, truncated, _ = envs[i].step(action)
+            obs[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
             returns[i] += float(reward)  # Python floats: no float32 accumulation
             running[i] = not (terminated or truncated)
         mask = ~running
@@ -307,7 +234,7 @@ def evaluate_policy(
         "min_return": min(returns),
         "max_return": max(returns),
         "training_seconds": training_seconds,
-        "total_seconds": elapsed(),
+        "total_seconds": _seconds(),
     }
 
 

@@ -39,7 +39,7 @@ image = (
     .apt_install("libegl1", "libgl1", "libosmesa6", "bubblewrap")
     .uv_sync(str(ROOT), extra_options="--no-dev", uv_version="0.13.8")
     .env({"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"})
-    .add_local_python_source("autorl", "evaluate")
+    .add_local_python_source("autorl", "autorl_worlds", "evaluate")
 )
 
 # ## What the machine is

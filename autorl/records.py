@@ -89,6 +89,8 @@ class Job:
     seed: int  # the training seed; evaluation seeds are drawn by the judge after training
     time_budget: float  # seconds, from process start to hand-over
     num_eval_episodes: int = 100
+    env_kwargs: dict[str, Any] = field(default_factory=dict)  # of the environment's constructor
+    budget_steps: int = 0  # environment steps, self-counted, beside time_budget; 0 = no limit
     cores: tuple[int, ...] = ()  # CPU affinity; () = all
     threads: int = 0  # what train.py is told to use; 0 = as many as cores
     gpu: str = ""  # "" = none asked for; "0" = CUDA_VISIBLE_DEVICES; "H100!" on Modal
@@ -141,6 +143,8 @@ class RunRecord:
     seed: int = 0
     eval_seeds: tuple[int, ...] = ()
     time_budget: float = 0.0
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    budget_steps: int = 0
     training_seconds: float | None = None  # process start to hand-over, the judge's monotonic clock
     evaluation_seconds: float | None = None
     total_seconds: float | None = None

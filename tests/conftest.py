@@ -85,9 +85,8 @@ def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
     ):
         if (PROJECT / name).is_file():
             shutil.copy(PROJECT / name, folder / name)
-    shutil.copytree(
-        PROJECT / "autorl", folder / "autorl", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("autorl", "autorl_worlds"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(train, folder / "train.py")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "config", "user.name", "Ada")

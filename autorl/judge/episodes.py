@@ -11,8 +11,8 @@ padded with their last observation, with a mask of the finished; so its shape ne
 neither do its results.
 
 What comes back is raw frames of a size that is known beforehand. Dtype, exact shape and finiteness
-are checked, then actions are clipped to the bounds. What this file does not do: choose seeds, start
-the policy, or believe it.
+are checked; then actions of a Box are clipped to the bounds, and those of a Discrete space must be
+whole numbers 0 .. n - 1. What this file does not do: choose seeds, start the policy, or believe it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ EVALUATION_SECONDS = 1800.0  # everything
 
 # rows n, obs_dim; then requests: n bytes of reset mask, n*obs_dim float32
 HELLO = struct.Struct("<II")
-# dtype that get_action returned, rows, columns; then rows*columns float32
-ANSWER = struct.Struct("<4sII")
+# dtype that get_action returned, dimensions, sizes of the first three; then all, float32
+ANSWER = struct.Struct("<4s4I")
 NUMBERS = {b"<f2", b"<f4", b"<f8", b"|i1", b"<i2", b"<i4", b"<i8", b"|u1", b"<u2", b"<u4", b"<u8"}
 DIGESTED = 4  # answers that name the policy, for the seed control
 
@@ -72,36 +72,39 @@ class Played:
 # ---------------------------------------------------------------------------
 
 
-def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
+def roll(env_id: str, kwargs: Mapping[str, Any], seeds: Sequence[int], ask: "Ask") -> Played:
     """Play one episode per seed to its end, in lockstep.
 
     Raises:
         Fault: the environment or the policy failed.
     """
-    import gymnasium as gym
+    from autorl_worlds.vector import make_env  # Gymnasium takes a moment to import
 
     try:
-        envs = [gym.make(env_id) for _ in seeds]
-    except Exception as error:
+        envs = [make_env(env_id, kwargs) for _ in seeds]
+    except (Exception, SystemExit) as error:
         reason = f"the environment cannot be made: {type(error).__name__}: {error}"
         raise Fault("env", reason) from None
-    space = envs[0].action_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        # whoever asked for it has checked it in full
-        raise Fault("env", f"{env_id} has actions of {space}, which this judge cannot clip")
     num = len(envs)
-    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    space: Any = envs[0].action_space  # a 1-D Box or a Discrete
+    choices = int(getattr(space, "n", 0))  # of a Discrete
+    if not choices:
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
     first = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
     obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
     returns, lengths = [0.0] * num, [0] * num
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
     running, step = list(range(num)), 0
-    ask.hello(num, obs.shape[1], space.shape[0])
+    ask.hello(num, obs.shape[1], 1 if choices else space.shape[0], choices)
     began = math.inf
     while running:
-        # (N, act_dim), a fresh array: an environment may keep its row
-        actions = np.clip(ask(mask, obs), low, high)
+        answer = ask(mask, obs)
+        # (N,) or (N, act_dim), a fresh array: an environment may keep its row
+        if choices:
+            actions = answer[:, 0].astype(space.dtype) + space.start
+        else:
+            actions = np.clip(answer, low, high)
         if not step:
             began = time.monotonic()
             mask[:] = 0
@@ -132,12 +135,16 @@ class Ask:
     def __init__(self, sock: socket.socket, thinking_seconds: float):
         self.socket, self.digest, self.thinking_seconds = sock, hashlib.sha256(), thinking_seconds
         self.answered, self.thinking = 0, 0.0
-        self.num = self.act_dim = 0
+        self.num = self.act_dim = self.choices = 0
         self.buffer = bytearray()
 
-    def hello(self, num: int, obs_dim: int, act_dim: int) -> None:
-        """Tell the policy the shape of its batches, once it is ready."""
-        self.num, self.act_dim = num, act_dim
+    def hello(self, num: int, obs_dim: int, act_dim: int, choices: int = 0) -> None:
+        """Tell the policy the shape of its batches, once it is ready.
+
+        Args:
+            choices: n of a Discrete action space, whose act_dim is 1; 0 for a Box.
+        """
+        self.num, self.act_dim, self.choices = num, act_dim, choices
         self.buffer = bytearray(ANSWER.size + 4 * num * act_dim)
         try:
             self._receive(memoryview(bytearray(1)), time.monotonic() + READY_SECONDS)
@@ -150,7 +157,7 @@ class Ask:
         """One question, one answer.
 
         Raises:
-            Fault: it is late, of another dtype or shape, or not finite.
+            Fault: it is late, of another dtype or shape, not finite, or no choice that there is.
             HungUp: there is none to come.
         """
         asked = time.monotonic()
@@ -178,18 +185,34 @@ class Ask:
         if not np.isfinite(actions).all():
             reason = "the policy answered with an action that is not finite (NaN or infinity)"
             raise Fault("nan", reason)
+        if self.choices:
+            wrong = (actions % 1 != 0) | (actions < 0) | (actions >= self.choices)
+            if wrong.any():
+                got = (
+                    f"get_action returned {actions[wrong][0]:g} among actions of shape {self.shape}"
+                )
+                raise Fault("frame", f"{got}; the contract is {self._contract()}")
         return actions
 
+    def _contract(self) -> str:
+        whole = f"whole numbers from 0 to {self.choices - 1} of shape ({self.num},) or "
+        return (whole if self.choices else "") + f"({self.num}, {self.act_dim})"
+
     def _check_header(self) -> None:
-        dtype, rows, columns = ANSWER.unpack_from(self.buffer)
+        dtype, ndim, *sizes = ANSWER.unpack_from(self.buffer)
         dtype = dtype.rstrip(b"\0")
         if dtype not in NUMBERS:
             name = "".join(chr(b) if 32 < b < 127 else "?" for b in dtype)
-            wanted = f"the contract is numbers of shape (N, {self.act_dim})"
+            wanted = f"the contract is numbers of shape {self._contract()}"
             raise Fault("frame", f"get_action returned dtype {name}; {wanted}")
-        if (rows, columns) != (self.num, self.act_dim):
-            got = f"get_action returned shape ({rows}, {columns}) for {self.num} observations"
-            raise Fault("frame", f"{got}; the contract is ({self.num}, {self.act_dim})")
+        self.shape = tuple(sizes[:ndim])
+        fits = self.shape == (self.num, self.act_dim) or (
+            self.choices and self.shape == (self.num,)
+        )
+        if ndim > len(sizes) or not fits:
+            shape = f"{ndim} dimensions" if ndim > len(sizes) else f"shape {self.shape}"
+            got = f"get_action returned {shape} for {self.num} observations"
+            raise Fault("frame", f"{got}; the contract is {self._contract()}")
 
     def _send(self, data: bytes) -> None:
         """All of it within the socket's timeout, or a TimeoutError."""
@@ -221,7 +244,9 @@ def worker_main() -> None:
     with socket.socket(fileno=task["socket"]) as sock:
         try:
             ask = Ask(sock, task["thinking_seconds"])
-            result = dataclasses.asdict(roll(task["env_id"], task["seeds"], ask))
+            result = dataclasses.asdict(
+                roll(task["env_id"], task["env_kwargs"], task["seeds"], ask)
+            )
         except Fault as fault:
             result = {"rule": fault.rule, "reason": fault.reason}
         except HungUp:
@@ -241,6 +266,7 @@ class Episodes(contextlib.ExitStack):
     Args:
         cwd: the workers' current folder.
         thinking_seconds: for all answers of one policy together, the first left out.
+        env_kwargs: of the environment's constructor.
     """
 
     def __init__(
@@ -250,6 +276,7 @@ class Episodes(contextlib.ExitStack):
         workers: int,
         cwd: Path,
         thinking_seconds: float = THINKING_SECONDS,
+        env_kwargs: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         num = len(seeds)
@@ -262,6 +289,7 @@ class Episodes(contextlib.ExitStack):
             self._policy_ends.append(self.enter_context(theirs))
             task = {
                 "env_id": env_id,
+                "env_kwargs": dict(env_kwargs or {}),
                 "seeds": [int(s) for s in seeds[num * w // workers : num * (w + 1) // workers]],
                 "socket": ours.fileno(),
                 "thinking_seconds": thinking_seconds,

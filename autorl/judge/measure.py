@@ -14,7 +14,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from autorl.judge import process_tree, sandbox
 from autorl.judge.child import Child, Fault, Log
 from autorl.judge.episodes import THINKING_SECONDS, THINKING_SHARE, Episodes, HungUp, Played
 from autorl.judge.machine_share import Share, count, ending, last_row, score, sentence
-from autorl.judge.run_dir import private_directory
+from autorl.judge.run_dir import private_directory, put_harness
 from autorl.records import Job, MachineShare, Progress, RunRecord, to_json
 from autorl.system import files, hardware
 from autorl.system.files import PROJECT
@@ -134,10 +133,7 @@ class _Run:
             path.mkdir(mode=0o700)
         train_py = self.run_dir / "train.py"
         train_py.write_text(self.job.train_source, encoding="utf-8", newline="")
-        server = Path(__file__).with_name("policy_server.py")
-        for source in (self.project / "evaluate.py", server):
-            shutil.copyfile(source, self.harness / source.name)
-            os.chmod(self.harness / source.name, 0o444)
+        put_harness(self.project, self.harness)
         self.cores = tuple(self.job.cores) or hardware.affinity()
         self.threads = self.job.threads or len(self.cores)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -186,6 +182,8 @@ class _Run:
             env_id=job.env_id,
             seed=job.seed,
             time_budget=self.clock.time_budget,
+            env_kwargs=job.env_kwargs,
+            budget_steps=job.budget_steps,
             total_seconds=time.monotonic() - self.started,
             total_timesteps=count(last.get("step")),
             num_updates=count(last.get("num_updates")),
@@ -264,7 +262,10 @@ class _Run:
         )
         share = THINKING_SHARE * self.clock.time_budget
         width, thinking = min(len(self.cores), self.threads), THINKING_SECONDS + share
-        with Episodes(self.job.env_id, seeds, width, self.judge_dir, thinking) as workers:
+        job = self.job
+        with Episodes(
+            job.env_id, seeds, width, self.judge_dir, thinking, job.env_kwargs
+        ) as workers:
             policies = len(workers.policy_fds)
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
             code = f"import policy_server; policy_server.serve({workers.policy_fds})"
@@ -357,6 +358,8 @@ class _Run:
             "MKL_NUM_THREADS": threads,
             "AUTORL_TIME_BUDGET": repr(float(self.clock.time_budget)),
             "AUTORL_ENV_ID": job.env_id,
+            "AUTORL_ENV_KWARGS": json.dumps(job.env_kwargs),
+            "AUTORL_BUDGET_STEPS": str(job.budget_steps),
             "AUTORL_NUM_EVAL_EPISODES": str(self.clock.episodes),
             "AUTORL_SEED": str(job.seed),
             "AUTORL_THREADS": threads,

@@ -6,7 +6,7 @@ wire, on each socket:
     server -> judge   R                                  about to load the agent
     judge -> server   <II rows n, obs_dim                once
     judge -> server   n bytes of reset mask, n * obs_dim float32
-    server -> judge   <4sII dtype, rows, columns, then rows * columns float32
+    server -> judge   <4s4I dtype, dimensions, sizes of the first three; then all, float32
 
 The judge checks all that it reads (judge/episodes.py).
 """
@@ -80,12 +80,11 @@ def _answer(fd: int, agent: Any, device: Any) -> None:
         while len(frame := source.read(size)) == size:
             mask = np.frombuffer(frame, bool, num)  # (N,)
             obs = np.frombuffer(frame, np.float32, offset=num).reshape(num, obs_dim).copy()
-            actions = act(obs, mask)  # (N, act_dim), if it keeps to the contract
-            rows = len(actions) if actions.ndim else 0
-            columns = actions.shape[1] if actions.ndim == 2 else 0
+            actions = act(obs, mask)  # (N, act_dim) or (N,), if it keeps to the contract
             dtype = actions.dtype.str[:4].encode("ascii", "replace")
-            answer = struct.pack("<4sII", dtype, rows, columns)
-            if columns and actions.dtype.kind in "fiu":
+            sizes = [min(size, 2**32 - 1) for size in (*actions.shape, 0, 0, 0)[:3]]
+            answer = struct.pack("<4s4I", dtype, actions.ndim, *sizes)
+            if actions.ndim in (1, 2) and actions.dtype.kind in "fiu":
                 answer += np.ascontiguousarray(actions, np.float32).tobytes()
             view = memoryview(answer)
             while view:

@@ -1,10 +1,9 @@
-"""Private run directories: fresh, locked while in use, then removed; dead judges' are swept.
-
-What this file does not do: put anything into them.
-"""
+"""Private run directories: fresh, locked while in use, then removed; dead judges' are swept."""
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -39,6 +38,21 @@ def private_directory(root: Path = PROJECT, what: str = "runs") -> Iterator[Path
     finally:
         remove(path)
         lock.release()
+
+
+def put_harness(project: Path, folder: Path) -> None:
+    """Copies, read-only, of what a run may import: evaluate.py, our worlds, the policy server."""
+    worlds = folder / "autorl_worlds"
+    worlds.mkdir(mode=0o700)
+    for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
+        shutil.copyfile(source, folder / source.name)
+    found = importlib.util.find_spec("autorl_worlds")
+    assert found and found.origin, "autoRL is installed without autorl_worlds"
+    for source in Path(found.origin).parent.glob("*.py"):
+        shutil.copyfile(source, worlds / source.name)
+    for path in folder.rglob("*.py"):
+        path.chmod(0o444)
+    worlds.chmod(0o555)
 
 
 def is_dead(path: Path) -> bool:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import evaluate
+from autorl_worlds import vector
 
 counting = importlib.import_module("counting_env")
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 needs_envpool = pytest.mark.skipif(
-    not evaluate._envpool_knows("Pendulum-v1"), reason="EnvPool has no wheel here"
+    not vector.envpool_knows("Pendulum-v1"), reason="EnvPool has no wheel here"
 )
 
 
@@ -227,8 +228,8 @@ def test_backends_agree_on_bipedal_walker() -> None:
 @pytest.mark.parametrize(
     ("env_id", "words"),
     [
-        ("CartPole-v1", "CartPole-v1 has actions of Discrete.*1-D Box actions"),
-        ("MountainCar-v0", "MountainCar-v0 has actions of Discrete"),
+        ("CarRacing-v3", "CarRacing-v3 shows images .* millions of steps"),
+        ("autorl/Nonsense-v0", "Gymnasium cannot make 'autorl/Nonsense-v0': .* namespace autorl"),
         ("NoSuchThing-v7", "Gymnasium cannot make 'NoSuchThing-v7'"),
         ("no_such_module:Env-v0", "Gymnasium cannot make 'no_such_module:Env-v0'"),
     ],

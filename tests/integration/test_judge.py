@@ -104,6 +104,17 @@ agent = Agent()
 agent.lock_of_mine = threading.Lock()
 evaluate_policy(agent)
 """
+CHOICES = """
+from evaluate import ENV_KWARGS, evaluate_policy, make_vec_env
+envs = make_vec_env(2)
+obs = envs.reset()
+assert envs.backend == BACKEND and envs.single_action_space.n == 2 and ENV_KWARGS == KWARGS
+class Agent:
+    def get_action(self, obs):
+        return (obs[:, 2] + obs[:, 3] > 0).long()  # (N,): push to where the pole falls
+envs.step((obs[:, 2] > 0).astype(int))
+evaluate_policy(Agent())
+"""
 HANG = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)\n"
 
 
@@ -123,6 +134,18 @@ JOBS = {
     "nan_then_crash": job(NOTHING + NAN_THEN_CRASH),
     "culprit": job(NOTHING + CULPRIT),
     "no_such_env": job(NOTHING + "evaluate_policy(Agent())", env_id="Nonsense-v0"),
+    "choices": job(
+        CHOICES.replace("BACKEND", "'envpool'").replace(
+            "== KWARGS", "== {'max_episode_steps': 90}"
+        ),
+        env_id="CartPole-v1",
+        env_kwargs={"max_episode_steps": 90},
+    ),
+    "world": job(
+        CHOICES.replace("BACKEND", "'worlds'").replace("== KWARGS", "== {}"),
+        env_id="autorl/CartPole-v0",
+        sandbox="auto",
+    ),
     "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
 }
 
@@ -170,16 +193,17 @@ def gone(mark: str, patience: float = 10.0) -> bool:
     return not alive(mark)
 
 
-def sequential(env_id: str, seed: int, act) -> float:
+def sequential(env_id: str, seed: int, act, **kwargs) -> float:
     """Return of one episode, played alone; act(step, obs) -> action."""
-    env = gym.make(env_id)
+    env = gym.make(env_id, **kwargs)
     obs, _ = env.reset(seed=seed)
     total, step, over = 0.0, 0, False
     while not over:
         step += 1
-        obs, reward, terminated, truncated, _ = env.step(
-            np.clip(act(step, obs), env.action_space.low, env.action_space.high)
-        )
+        action = act(step, obs)
+        if isinstance(env.action_space, gym.spaces.Box):
+            action = np.clip(action, env.action_space.low, env.action_space.high)
+        obs, reward, terminated, truncated, _ = env.step(action)
         total, over = total + float(reward), terminated or truncated
     env.close()
     return total
@@ -199,6 +223,21 @@ def test_open_loop_returns_are_bit_equal_with_a_sequential_rollout(records) -> N
     assert record.avg_return == math.fsum(expected) / 5
     assert (record.min_return, record.max_return) == (min(expected), max(expected))
     assert record.std_return == pytest.approx(np.std(expected))
+
+
+def test_discrete_actions_and_arguments_of_the_environment_are_judged(records) -> None:
+    def act(_: int, obs: np.ndarray) -> int:
+        return int(np.float32(obs[2]) + np.float32(obs[3]) > 0)
+
+    for name, env_id, kwargs in (
+        ("choices", "CartPole-v1", {"max_episode_steps": 90}),
+        ("world", "autorl_worlds:autorl/CartPole-v0", {}),
+    ):
+        record = records[name]
+        assert record.scored, record.reason
+        expected = [sequential(env_id, seed, act, **kwargs) for seed in record.eval_seeds]
+        assert list(record.returns) == expected and record.env_kwargs == kwargs
+    assert records["choices"].max_return == 90.0 < records["world"].max_return
 
 
 def test_a_policy_with_memory_is_told_where_episodes_begin_and_end(records) -> None:

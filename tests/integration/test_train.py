@@ -29,6 +29,7 @@ import train
 from autorl.proposers.search_space import constants
 from autorl.records import Edit
 from autorl.source.edits import apply_edits
+from autorl_worlds import vector
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOYS = PROJECT / "tests" / "toys"
@@ -231,7 +232,7 @@ def test_running_moments_are_those_of_all_rows() -> None:
 
 
 def test_envpool_gives_training_the_same_meaning() -> None:
-    if not evaluate._envpool_knows("Hopper-v5"):
+    if not vector.envpool_knows("Hopper-v5"):
         pytest.skip("EnvPool has no wheel here")
     envs = evaluate.VecEnv(8, "Hopper-v5", seed=1, threads=1)
     torch.manual_seed(0)

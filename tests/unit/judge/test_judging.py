@@ -1,17 +1,21 @@
 """The judge's parts alone: controls, what is read of a child, and `python evaluate.py`."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autorl.decision.controls import band_verdict
 from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
 from autorl.judge import machine_share
-from autorl.judge.child import Log
+from autorl.judge.child import Fault, Log
+from autorl.judge.episodes import Ask
 from autorl.judge.measure import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
@@ -82,6 +86,62 @@ def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches()
     assert plausible_maximum("Mine-v0") is None
 
 
+# -- what a policy answers -------------------------------------------------------------------------
+
+
+def answered(actions: np.ndarray, choices: int, act_dim: int = 1) -> np.ndarray:
+    """What the judge takes of a policy that answers this to 3 observations, over a real socket."""
+    from autorl.judge import policy_server
+
+    class Agent:
+        def get_action(self, obs):
+            return actions
+
+    ours, theirs = socket.socketpair()
+    os.write(theirs.fileno(), b"R")
+    server = threading.Thread(target=policy_server._answer, args=(theirs.detach(), Agent(), "cpu"))
+    server.start()
+    with ours:
+        ask = Ask(ours, 10.0)
+        ask.hello(3, 2, act_dim, choices)
+        try:
+            return ask(np.ones(3, np.uint8), np.zeros((3, 2), np.float32)).copy()
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            server.join()
+
+
+def test_discrete_actions_come_as_whole_numbers_of_either_shape() -> None:
+    for shape in ((3,), (3, 1)):
+        for dtype in (np.int64, np.uint8, np.float32):
+            assert answered(np.array([0, 4, 2], dtype).reshape(shape), 5).tolist() == [
+                [0],
+                [4],
+                [2],
+            ]
+
+
+@pytest.mark.parametrize(
+    ("actions", "choices", "words"),
+    [
+        ([0, 0.5, 1], 2, r"returned 0.5 among actions of shape \(3,\); .* from 0 to 1"),
+        ([[0], [1], [2]], 2, r"returned 2 among actions of shape \(3, 1\)"),
+        ([0, -1, 1], 2, "returned -1 among"),
+        ([0, 1], 2, r"shape \(2,\) for 3 observations; .*\(3,\) or \(3, 1\)"),
+        ([[0, 1], [0, 1], [0, 1]], 2, r"shape \(3, 2\) for 3"),
+        ([[[0]], [[0]], [[0]]], 2, r"shape \(3, 1, 1\) for 3"),
+        (1, 2, r"shape \(\) for 3"),
+        ([0.0, 0.1, 0.2], 0, r"shape \(3,\) for 3 observations; the contract is \(3, 1\)"),
+    ],
+)
+def test_actions_that_are_none_are_a_frame_fault_with_the_shape_that_came(
+    actions, choices, words
+) -> None:
+    with pytest.raises(Fault, match=words) as fault:
+        answered(np.array(actions), choices)
+    assert fault.value.rule == "frame" and "\n" not in fault.value.reason
+
+
 # -- small parts -----------------------------------------------------------------------------------
 
 
@@ -141,7 +201,7 @@ def test_the_last_whole_row_of_metrics_counts() -> None:
     ("env_id", "word"),
     [
         ("Nonsense-v0", "cannot make"),
-        ("CartPole-v1", "1-D Box actions"),
+        ("CarRacing-v3", "shows images"),
         ("no_module:X-v0", "needs the module 'no_module'"),
     ],
 )
@@ -213,7 +273,7 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         (("--episodes", "0"), "--episodes"),
         (("--seed", "-3"), "--seed"),
         (("--train", "no such file.py"), "no such file.py"),
-        (("--env-id", "CartPole-v1"), "1-D Box"),
+        (("--env-id", "CarRacing-v3"), "shows images"),
         (
             ("--train", "README.md" if (PROJECT / "README.md").is_file() else "LICENSE"),
             "not Python",
