@@ -247,12 +247,14 @@ class VecEnv:
         assert probe.spec is not None
         cls: Any = WORLDS[probe.spec.id]
         if inspect.isclass(self._shaped):
-            if not issubclass(self._shaped, cls):
+            if not issubclass(
+                self._shaped, cls.__bases__[0]
+            ):  # the world; a reward-less form is one
                 raise SystemExit(
                     f"reward={self._shaped.__name__} must be a subclass of autorl_worlds.batched."
                     f"{cls.__name__}, the class of {probe.spec.id}."
                 )
-            cls = self._shaped
+            cls = type(self._shaped.__name__, (self._shaped,), {"env_id": cls.env_id})
         envs = cls(self.num_envs, self.device or "cpu", self._seed)
         envs.max_episode_steps = probe.spec.max_episode_steps  # an argument may have changed it
         return envs
