@@ -17,6 +17,7 @@ from autorl.environments import plausible_maximum
 from autorl.records import to_json
 from autorl.session import Run, SessionState
 
+ARMS = "baseline", "champion"
 OWN_SPREAD = 3  # runs in the session from which a file's own spread counts, else the learnt one
 
 
@@ -57,7 +58,7 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     """The statistics, every seed, every return, what was repeated, versions and hardware."""
     runs, settings = arms(state, champion), state.about.settings
     base, champ, before = runs[0], runs[champion], state.looks_at(champion)
-    scores = [_scores(arm) for arm in (base, champ)]
+    scores = _scores(base), _scores(champ)
     found = stats.claim(
         *scores,
         floors=(least_variance(known, 0), least_variance(known, champion)),
@@ -68,7 +69,7 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     again = [r for r in state.runs.values() if r.purpose == purpose(champion) and r.record]
     again = [r for r in again if r not in base + champ]
     sentence = found.sentence
-    for who, n, ys in zip(("baseline", "champion"), runs, scores, strict=True):
+    for who, n, ys in zip(ARMS, runs, scores, strict=True):
         sentence += _humps(
             who, [*known.arms[n].scores, *(y for y in ys if y is not None)], found.sd
         )
@@ -78,10 +79,7 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     return {
         "champion": champion,
         "title": state.attempts[champion].title,
-        "commits": {
-            "baseline": state.attempts[0].commit,
-            "champion": state.attempts[champion].commit,
-        },
+        "commits": {a: state.attempts[n].commit for a, n in zip(ARMS, runs, strict=True)},
         "env_id": settings["env_id"],
         "time_budget": settings["time_budget"],
         "num_eval_episodes": settings["num_eval_episodes"],
@@ -123,8 +121,10 @@ def _back(found: stats.Claim, champion: int) -> str:
 def _looks(found: stats.Claim, before: Sequence[Mapping[str, Any]]) -> str:
     """Which look it is, of how many, and what the earlier ones said."""
     words = ("shown" if look["claim"]["shown"] else "not shown" for look in before)
-    earlier = "".join(f"; look {n} said {word}" for n, word in enumerate(words, 1))
-    return f" Look {found.look} at this pair ({found.looks} can say shown{earlier})."
+    said = "; ".join(f"look {n}: {word}" for n, word in enumerate(words, 1))
+    late = found.look > found.looks
+    which = "at this pair, too late to show a gain" if late else f"of {found.looks} at this pair"
+    return f" Look {found.look} {which}{f' ({said})' if said else ''}."
 
 
 def _humps(who: str, scores: Sequence[float], sd: float | None) -> str:

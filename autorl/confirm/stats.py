@@ -24,11 +24,9 @@ from autorl.decision.explain import number
 
 CONFIDENCE = {1: 0.95, 2: 0.97}  # of the interval at each look, by how many looks a claim may have
 HUMPS_FROM = 8  # runs of one file, before two humps are told from luck
-HUMPS_APART = 6.0  # standard deviations within the humps
+HUMPS_APART = 5.0  # standard deviations within the humps
 
-# ---------------------------------------------------------------------------
-# Location and spread
-# ---------------------------------------------------------------------------
+# -- Location and spread ---------------------------------------------------------------------------
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -58,8 +56,10 @@ def humps(scores: Sequence[float]) -> tuple[int, float, float] | None:
     """Does this file take off in some runs and not in others?
 
     The scores are cut at their widest gap with two runs or more on either side; they have two humps
-    where the means of both sides are HUMPS_APART standard deviations within the sides apart
-    (Ashman's D, doi:10.1086/117248). Of 8 to 20 runs with one hump HUMPS_RATE
+    where the means of both sides are more than HUMPS_APART standard deviations within the sides
+    apart (Ashman's D, doi:10.1086/117248, with pooled variances). Of 8, 10, 20 normal runs it
+    says so in 7, 4, 0 % of cases; where 40 % stay on a level 6.5 standard deviations lower, in 76,
+    84, 94 %; of runs as skewed as real ones in 20 to 30 %: there, too, some fail.
 
     Returns:
         how many took off, their mean, the others' mean; None: no two humps, or too few runs.
@@ -76,9 +76,7 @@ def humps(scores: Sequence[float]) -> tuple[int, float, float] | None:
     return len(high), mean(high), mean(low)
 
 
-# ---------------------------------------------------------------------------
-# Welch's t
-# ---------------------------------------------------------------------------
+# -- Welch's t -------------------------------------------------------------------------------------
 
 
 def t_quantile(p: float, df: float) -> float:
@@ -127,9 +125,7 @@ def welch(
     return Interval(gain - half, gain + half, stderr, df, math.sqrt(sum(of_run) / 2))
 
 
-# ---------------------------------------------------------------------------
-# The claim
-# ---------------------------------------------------------------------------
+# -- The claim -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,22 +224,14 @@ def claim(
 
     interval = welch(base, champ, confidence, floors)
     if interval is None:  # no spread in either arm
-        method = "permutation test"
+        method, more = "permutation test", "more" if gain > 0 else "less"
         found = replace(found, low=gain, high=gain, method=method, saturated=gain == 0.0)
         enough = 1 / math.comb(len(base) + len(champ), len(base)) <= (1 - confidence) / 2
+        said = f"without any spread, the champion scored {abs(gain):.6g} {more} in every one of "
+        said += counts if enough or gain < 0 else f"{counts}, too few to rule out luck"
         if found.saturated:
-            said = (
-                f"all {counts} scored exactly {base[0]:.6g}: the score is saturated; take a "
-                "harder environment or a"
-                " shorter budget"
-            )
-        elif gain > 0.0 and not enough:
-            said = f"the champion scored {gain:.6g} more in every run, but {counts} are too few"
-            said += " to rule out luck"
-        else:
-            more = "more" if gain > 0 else "less"
-            said = f"without any spread, the champion scored {abs(gain):.6g} {more} in every"
-            said += f" one of {counts}"
+            said = f"all {counts} scored exactly {base[0]:.6g}: the score is saturated; take a "
+            said += "harder environment or a shorter budget"
         return say(found, gain > 0.0 and enough and not crashes, said)
 
     # power .8 at this spread and this many runs

@@ -68,7 +68,7 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
         r["run"] for r in second["runs"] if r in first["runs"]
     ]
     assert (second["claim"]["runs"], second["claim"]["look"]) == (6, 2)
-    assert "look 1 said shown" in " ".join(out.split()) and site.broken_invariants() == []
+    assert "(look 1: shown)" in " ".join(out.split()) and site.broken_invariants() == []
 
 
 def test_where_the_champion_is_ahead_and_nothing_is_shown_as_many_runs_follow(tmp_path, forge):

@@ -70,7 +70,7 @@ def test_two_humps_are_told_from_eight_runs_on_with_the_rate() -> None:
     rng = random.Random(2)
     normal = [stats.humps([rng.gauss(0, 1) for _ in range(10)]) for _ in range(400)]
     one_failed = [stats.humps([rng.gauss(0, 1) for _ in range(9)] + [-30.0]) for _ in range(400)]
-    assert sum(found is not None for found in normal) <= 0.05 * 400
+    assert sum(found is not None for found in normal) <= 0.08 * 400
     assert not any(found and found[0] == 9 for found in one_failed)  # one failure is no hump
 
 
@@ -86,7 +86,7 @@ class Site:
         self.state.apply(e.Created(env_id="Toy-v0", tag="t", settings=kept, root_seed=1, base="",
             baseline=e.Baseline("", "")))  # fmt: skip
         for n in known.state.arms:
-            self.state.apply(e.Attempted(n=n, parent=None, source="", title=f"idea {n}"))
+            self.state.apply(e.Attempted(n=n, parent=None, source="", title="", key=str(n)))
 
     def run(self, attempt: int, score: float | None, champion: int = 1, **more: Any) -> None:
         self.runs += 1
@@ -116,7 +116,7 @@ def test_a_confirm_of_the_same_pair_goes_on_with_its_runs_and_another_pair_begin
     site.run(1, 103.5)
     second = site.look([97.0, 103.0], [104.0, 101.0])["claim"]
     assert (second["look"], second["runs"], second["runs0"]) == (2, 6, 6)
-    assert "Look 2 at this pair (2 can say shown; look 1 said not shown)" in second["sentence"]
+    assert "Look 2 of 2 at this pair (look 1: not shown)." in second["sentence"]
     assert second["sentence"].endswith("Claims of this session: 1.")
     third = site.look([90.0] * 3, [190.0] * 3)["claim"]
     assert third["look"] == 3 and not third["shown"]
@@ -135,7 +135,8 @@ def test_the_floor_is_what_the_session_measured_for_the_file_or_else_has_learnt(
     figures = Site(known).look([100.0, 100.5, 99.5], [104.0, 104.5, 103.5])["claim"]
     assert figures["floor0"] == pytest.approx((40 / 3) ** 0.5) and not figures["shown"]
     still = Rules().calibrated(5.0, 5.0, 5.0, 5.0)
-    still.decide(1, 6.0)
+    still.propose(1)
+    still.run(1, 5.0)
     assert least_variance(still.state, 0) == least_variance(still.state, 1) == 0.0
 
 
