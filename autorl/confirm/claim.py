@@ -58,9 +58,9 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     """The statistics, every seed, every return, what was repeated, versions and hardware."""
     runs, settings = arms(state, champion), state.about.settings
     base, champ, before = runs[0], runs[champion], state.looks_at(champion)
-    scores = _scores(base), _scores(champ)
     found = stats.claim(
-        *scores,
+        _scores(base),
+        _scores(champ),
         floors=(least_variance(known, 0), least_variance(known, champion)),
         look=len(before) + 1,
         looks=settings.get("confirm_looks", 2),
@@ -69,12 +69,10 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     again = [r for r in state.runs.values() if r.purpose == purpose(champion) and r.record]
     again = [r for r in again if r not in base + champ]
     sentence = found.sentence
-    for who, n, ys in zip(ARMS, runs, scores, strict=True):
-        sentence += _humps(
-            who, [*known.arms[n].scores, *(y for y in ys if y is not None)], found.sd
-        )
+    for who, (n, arm) in zip(ARMS, runs.items(), strict=True):
+        sentence += _humps(who, [*known.arms[n].scores, *_scored(arm)], found.sd)
     sentence += _repeated(again, runs, found.sd) if again else ""
-    sentence += _follows(found, champion, state.about.tag) + _looks(found, before)
+    sentence += _follows(found, champion, state) + _looks(found, before)
     claims = len({c["champion"] for c in state.claims} | {champion})
     return {
         "champion": champion,
@@ -97,16 +95,16 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _follows(found: stats.Claim, champion: int, tag: str) -> str:
+def _follows(found: stats.Claim, champion: int, state: SessionState) -> str:
     """What becomes of the champion."""
+    then = "stays on the branch, kept for now and not shown."
     if found.behind:
-        then = f"stays at refs/autorl/{tag}/{champion}; the branch goes back to the baseline."
-    elif found.shown:
-        then = "stays on the branch, and the note on its commit says so."
+        there = f"refs/autorl/{state.about.tag}/{champion}"
+        then = f"stays at {there}; the branch goes back to the baseline."
+    elif found.shown or any(look["claim"]["shown"] for look in state.looks_at(champion)):
+        then = "stays on the branch, and the note on its commit says what was shown."
     elif found.open:
         then = "stays on the branch; as many runs again of each follow."
-    else:
-        then = "stays on the branch, kept for now and not shown."
     return f" The champion, experiment {champion}, {then}"
 
 
@@ -140,10 +138,9 @@ def _repeated(again: Sequence[Run], runs: Mapping[int, Sequence[Run]], sd: float
     """How many runs do not count, and the means with them."""
     means = []
     for n, arm in runs.items():
-        extra = [r for r in again if r.attempt == n]
-        if any(_scores(extra)):
-            ys = [y for y in _scores([*arm, *extra]) if y is not None]
-            means.append(f"{'champion' if n else 'baseline'} {number(stats.mean(ys), sd)}")
+        if extra := _scored([r for r in again if r.attempt == n]):
+            mean = stats.mean([*_scored(arm), *extra])
+            means.append(f"{'champion' if n else 'baseline'} {number(mean, sd)}")
     told = f"; with them the means are {' and '.join(means)}" if means else ""
     return f" Runs repeated, which are listed and do not count: {len(again)}{told}."
 
@@ -153,6 +150,10 @@ def _repeated(again: Sequence[Run], runs: Mapping[int, Sequence[Run]], sd: float
 
 def _scores(runs: Sequence[Run]) -> list[float | None]:
     return [r.record.avg_return if r.record and r.record.scored else None for r in runs]
+
+
+def _scored(runs: Sequence[Run]) -> list[float]:
+    return [score for score in _scores(runs) if score is not None]
 
 
 def _listed(run: Run) -> dict[str, Any]:
