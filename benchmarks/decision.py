@@ -4,14 +4,15 @@
 
     table [SESSIONS] [WORLD ...]   true gain after 40 and 100 runs, by rule
     places [SESSIONS] [WORLD ...]  the same with 1, 2, 4 and 8 runs at a time
-    null [SESSIONS]                no good idea: how often a claim says "shown"
-    coverage [TRIALS]              of the claim's interval, 5 + 5 runs
+    null [SESSIONS] [WORLD ...]    no good idea: how often a claim says "shown"
+    power [TRIALS]                 how often it does, by gain and noise
+    coverage [TRIALS]              of Welch's interval, 5 + 5 runs, no floor
     time                           CPU time per call, over 200 runs
     noise RUNS.json                skewness, seed correlation of real runs
                                    -> results/benchmarks/noise.json
 
 Unit: sd, one run's standard deviation at fixed code (simulation.py: what a gain is). Calibration
-and repeated runs are paid out of the same budget, the claim's 5 + 5 are not. Environment: WORKERS,
+and repeated runs are paid out of the same budget, the claim's are not. Environment: WORKERS,
 processes side by side (2). What it does not do: train anything.
 """
 
@@ -47,6 +48,8 @@ from simulation import (
 )
 
 from autorl.confirm import stats as evidence
+from autorl.confirm.claim import least_variance
+from autorl.confirm.stats import Claim
 from autorl.decision import (
     AttemptFact,
     Control,
@@ -58,6 +61,7 @@ from autorl.decision import (
     start,
     wants,
 )
+from autorl.decision.posterior import calibrate
 
 NOISE = PROJECT / "results" / "benchmarks" / "noise.json"
 
@@ -220,22 +224,71 @@ NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 
 
-def null(sessions: int) -> None:
+def _claim(base: Sequence[float], champion: Sequence[float], floors: tuple[float, float]) -> Claim:
+    """Up to two looks at 5 + 5 runs each, as a session makes them."""
+    for look in (1, 2):
+        runs = 5 * look
+        found = evidence.claim(base[:runs], champion[:runs], floors, look, looks=2)
+        if not found.open:
+            break
+    return found
+
+
+def _null(task: Task) -> list[Claim]:
+    """The claims of a world's sessions."""
+    world, claims = NULLS[task.world], []
+    for seed in range(task.first, task.last):
+        session = adaptive(Nature(world, seed))
+        if session.champion and session.state:
+            nature = Nature(world, 1_000_000 + seed)  # fresh noise
+            nature.arms[1] = session.arm
+            base, champion = ([nature.run(arm) for _ in range(10)] for arm in (0, 1))
+            floors = [least_variance(session.state, n) for n in (0, session.champion)]
+            claims.append(_claim(base, champion, (floors[0], floors[1])))
+    return claims
+
+
+def null(sessions: int, only: Sequence[str] = ()) -> None:
     """Sessions in which no idea changes anything for the better, then a claim on fresh runs."""
-    print(f"{'world':<22} sessions  claims  shown     rate   95 % interval of the rate")
-    with simulator() as simulate:
-        for world, what in NULLS.items():
-            done, shown, claims = simulate(world, "adaptive", sessions, 1), 0, 0
-            for seed, session in enumerate(done):
-                if session.champion:
-                    claims += 1
-                    nature = Nature(what, 1_000_000 + seed)  # fresh noise
-                    nature.arms[1] = session.arm
-                    base, champion = ([nature.run(arm) for _ in range(5)] for arm in (0, 1))
-                    shown += evidence.claim(base, champion).shown
-            low, high = run_statistics.wilson(shown, len(done))
-            rate = f"{100 * shown / len(done):6.2f} %   {100 * low:.2f} to {100 * high:.2f} %"
-            print(f"{world:<22} {len(done):>8} {claims:>7} {shown:>6} {rate}", flush=True)
+    head = "sessions  claims  behind  shown     rate   95 % interval of the rate"
+    print(f"behind: the branch went back to the baseline\n{'world':<22} {head}")
+    cuts = [i * sessions // 8 for i in range(9)]
+    with Pool(int(os.environ.get("WORKERS", "2"))) as pool:
+        for world in only or NULLS:
+            tasks = [Task(world, "adaptive", 1, a, b) for a, b in itertools.pairwise(cuts)]
+            claims = [c for part in pool.map(_null, tasks, chunksize=1) for c in part]
+            behind, shown = sum(c.behind for c in claims), sum(c.shown for c in claims)
+            low, high = run_statistics.wilson(shown, sessions)
+            rate = f"{100 * shown / sessions:6.2f} %   {100 * low:.2f} to {100 * high:.2f} %"
+            print(f"{world:<22} {sessions:>8} {len(claims):>7} {behind:>7} {shown:>6} {rate}")
+            sys.stdout.flush()
+
+
+def power(trials: int) -> None:
+    """How often a claim says *shown*, by gain and noise; runs of an arm at that.
+
+    The floor is the variance of 6 runs of the baseline and 4 of the champion, or what the session
+    has learnt from a calibration of 4 for both.
+    """
+    rng = np.random.default_rng(1)
+    print(f"{trials} trials, standard error {50 / math.sqrt(trials):.1f} % at .5")
+    head = "measured   learnt  runs"
+    print(f"{'noise':<34} {'gain, sd':>9} {'champion sd x':>14}   {head}")
+    for name, draw in NOISES.items():
+        for gain, scale in ((0.0, 1.0), (0.0, 3.0), (1.0, 1.0), (1.5, 1.0), (2.0, 1.0)):
+            shown, runs = np.zeros(2), 0
+            for _ in range(trials):
+                base = draw(rng, 10).tolist()
+                champion = (gain + scale * draw(rng, 10)).tolist()
+                measured = draw(rng, 6).var(ddof=1), (scale * draw(rng, 4)).var(ddof=1)
+                learnt = calibrate(draw(rng, 4).tolist()).sd ** 2
+                both = [_claim(base, champion, f) for f in (measured, (learnt, learnt))]
+                shown += [c.shown for c in both]
+                runs += both[0].runs
+            rates = "  ".join(f"{share:7.3f}" for share in shown / trials)
+            print(
+                f"{name:<34} {gain:>9} {scale:>14.0f}   {rates}  {runs / trials:4.1f}", flush=True
+            )
 
 
 def coverage(trials: int) -> None:
@@ -357,9 +410,13 @@ def noise(path: Path) -> None:
 
 
 def main() -> None:
-    listed: dict[str, Callable[[int, Sequence[str]], None]] = {"table": table, "places": places}
+    listed: dict[str, Callable[[int, Sequence[str]], None]] = {
+        "table": table,
+        "places": places,
+        "null": null,
+    }
     counted: dict[str, tuple[Callable[[int], None], int]] = {
-        "null": (null, 2000),
+        "power": (power, 2000),
         "coverage": (coverage, 20000),
     }
     parser = argparse.ArgumentParser(
@@ -384,9 +441,10 @@ def main() -> None:
     elif given.what == "time":
         clock()
     elif given.what in listed:
-        if unknown := set(given.more) - set(WORLDS):
+        worlds = NULLS if given.what == "null" else WORLDS
+        if unknown := set(given.more) - set(worlds):
             parser.error(
-                f"no such world: {', '.join(sorted(unknown))}; there are {', '.join(WORLDS)}"
+                f"no such world: {', '.join(sorted(unknown))}; there are {', '.join(worlds)}"
             )
         listed[given.what](number or 300, given.more)
     else:

@@ -25,6 +25,7 @@ from autorl.decision import (
     Propose,
     Rules,
     RunFact,
+    State,
     Want,
     champion,
     observe,
@@ -338,6 +339,7 @@ class Session:
     gain: dict[int, float] = field(default_factory=dict)  # sd
     champion: int = 0
     arm: Arm = ()  # the champion's
+    state: State | None = None  # of decision/, at the end
     ideas: int = 0
     keeps: int = 0
     taken_back: int = 0
@@ -387,7 +389,7 @@ def adaptive(
                 if runs in budgets:
                     out.gain[runs] = nature.gain(champion(state))
     out.champion = champion(state)
-    out.arm = nature.arms[out.champion]
+    out.arm, out.state = nature.arms[out.champion], state
     for budget in budgets:  # a search that stopped has nothing more to gain
         out.gain.setdefault(budget, nature.gain(out.champion))
     return out

@@ -197,7 +197,7 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
     type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="fresh runs of the baseline and of the champion, each",
+    help="fresh runs of the baseline and of the champion, each, at one look",
 )
 @click.pass_obj
 def confirm_(root: Path, tag: str | None, runs: int) -> None:

@@ -272,7 +272,7 @@ class Work:
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed)
             session.solved_at = solved_at
-            before = session.state.claims
+            before = len(session.state.claims)
             try:
                 loop, code = self._loop(session, proposer_of, confirm_only, resume)
             finally:
@@ -281,7 +281,7 @@ class Work:
             if slots:
                 slots.release()
         print_status(self.root, self.tag, False)
-        if session.state.claims > before:
+        if len(session.state.claims) > before:
             print_evidence(self.root, self.tag)
         late = code == 0 and not confirm_only and (loop.queue.exhausted or loop.queue.proposer)
         if late and loop.queue.inbox.waiting():

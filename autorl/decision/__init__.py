@@ -29,6 +29,7 @@ from autorl.decision.rules import VERSION, Rules
 from autorl.decision.state import (
     CONTROLS,
     AttemptFact,
+    ClaimFact,
     Control,
     ControlFact,
     ControlKind,
@@ -47,6 +48,7 @@ __all__ = [
     "CONTROLS",
     "VERSION",
     "AttemptFact",
+    "ClaimFact",
     "Control",
     "ControlFact",
     "ControlKind",

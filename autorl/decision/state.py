@@ -47,11 +47,21 @@ class ControlFact:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimFact:
+    """On fresh runs the champion was behind the baseline: everything built on that is taken back.
+
+    A claim that leaves the branch where it is, is not a fact.
+    """
+
+    reason: str  # what a claim found, without a full stop
+
+
+@dataclass(frozen=True, slots=True)
 class ResumedFact:
     """The session was started again: a reason to stop is forgotten."""
 
 
-Fact = AttemptFact | RunFact | ControlFact | ResumedFact
+Fact = AttemptFact | RunFact | ControlFact | ClaimFact | ResumedFact
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ far beyond luck A candidate further off than the table of gains reaches is disca
                 kept; then the new incumbent is calibrated as the baseline was.
 going back      An ancestor that is better with chance `go_back` is the incumbent again; everything
                 kept since is taken back. A failed control takes back the attempt and what is on it.
+                A claim that finds the champion behind takes back everything.
 
 With many places a candidate is decided when a run of its own arrives; runs that came in during a
 calibration are decided after it, in the order of their attempts. What it does not do: say what to
@@ -37,6 +38,7 @@ from autorl.decision.posterior import Posterior
 from autorl.decision.state import (
     Arm,
     AttemptFact,
+    ClaimFact,
     ControlFact,
     Decided,
     Fact,
@@ -64,6 +66,9 @@ def observe(state: State, fact: Fact) -> Settled:
         return _attempt(state, fact)
     if isinstance(fact, ControlFact):
         return _control(state, fact)
+    if isinstance(fact, ClaimFact):
+        kept = state.incumbent != state.path[0]
+        return _take_back(state, state.path[0], fact.reason) if kept else (state, ())
     if isinstance(fact, ResumedFact):
         state = replace(state, stop="", broken=False, crashed_in_a_row=0, recheck=False)
         return replace(state, equal_in_a_row=0), ()

@@ -1,10 +1,17 @@
-"""The confirmation: baseline and champion in turn on fresh seeds; then the claim."""
+"""The confirmation: baseline and champion in turn on fresh seeds; then the claim.
+
+Where the champion is ahead and nothing is shown, another look follows: as many runs again.
+"""
+
+import math
+import time
 
 from autorl import decision
-from autorl.confirm import arms, make_claim, next_arm
+from autorl.confirm import make_claim, owed, purpose
 from autorl.interfaces import Console
 from autorl.loop.active_runs import ActiveRuns
-from autorl.session import Session
+from autorl.loop.research import longest_run
+from autorl.session import Bounds, Session
 from autorl.session.events import Claimed
 from autorl.session.state import CONFIRM_SEEDS
 
@@ -13,40 +20,54 @@ class Confirmation:
     """A driver of the loop.
 
     Args:
-        wanted: fresh runs of each arm; 0 = no confirmation.
-        again: even if the champion was confirmed with as many runs before.
+        bounds: its fresh runs of each arm of one look (0 = no confirmation); its hours.
+        again: one more look, even if the champion has all that may say *shown*.
 
     Attributes:
         why, exit_code: as of `Research`.
     """
 
     def __init__(
-        self, session: Session, runs: ActiveRuns, console: Console, wanted: int, again: bool = False
+        self,
+        session: Session,
+        runs: ActiveRuns,
+        console: Console,
+        bounds: Bounds,
+        again: bool = False,
     ):
         self.session, self.runs, self.console = session, runs, console
-        self.wanted, self.again = wanted, again
+        self.bounds, self.again, self.wanted = bounds, again, bounds.confirm_runs
         self.why, self.exit_code = "", 0
-        self._claims_before = session.state.claims
+        self._began, self._before = time.monotonic(), len(session.state.claims)
 
     def finished(self) -> bool:
         if self.runs.active or self._due():
             return False
-        self.why = "the confirmation is done"
-        if self.wanted and decision.champion(self.session.decision) == 0:
+        claimed = len(self.session.state.claims) > self._before
+        if self.wanted and not claimed and decision.champion(self.session.decision) == 0:
             self.why = "nothing is likely enough to be better than the baseline to be confirmed"
+        self.why = self.why or "the confirmation is done"
         return True
 
     def _due(self) -> bool:
-        """Something was kept since the last claim."""
+        """A look at the champion that may say *shown*, or the one that was asked for."""
         state, champion = self.session.state, decision.champion(self.session.decision)
         if not self.wanted or champion == 0:
             return False
-        if self.again:
-            return state.claims == self._claims_before
-        known = state.claim
-        if not known or known["champion"] != champion:
+        looks = state.looks_at(champion)
+        if not looks or (self.again and len(state.claims) == self._before):
             return True
-        return bool(min(known["claim"]["runs"], known["claim"]["runs0"]) < self.wanted)
+        return bool(looks[-1]["claim"].get("open")) and not self._time_is_up(champion)
+
+    def _time_is_up(self, champion: int) -> bool:
+        """Another look would go beyond the hours given."""
+        if self.bounds.hours is None:
+            return False
+        runs = sum(owed(self.session.state, champion, self.wanted).values())
+        need = longest_run(self.session) * math.ceil(runs / self.runs.places)
+        if need > self.bounds.hours * 3600 - (time.monotonic() - self._began):
+            self.why = "no time is left for another look at the champion: `confirm` takes it"
+        return bool(self.why)
 
     def start(self) -> bool:
         """The champion's controls, then runs of the arm that has fewer, then the claim."""
@@ -59,13 +80,13 @@ class Confirmation:
             return False
         if active:
             return False
-        runs = arms(state, champion)
-        arm = next_arm(runs, self.wanted)
-        if arm is not None and self.runs.room:
+        due = owed(state, champion, self.wanted)
+        arm = max(due, key=lambda n: due[n])  # the baseline first
+        if due[arm] and self.runs.room:
             index = state.next_seed_index(CONFIRM_SEEDS)
-            self.runs.start(arm, f"confirm {state.claims}", "measure", index, None)
-        elif arm is None and not self.runs.active:
-            claim = make_claim(state, champion, runs)
+            self.runs.start(arm, purpose(champion), "measure", index, None)
+        elif not due[arm] and not self.runs.active:
+            claim = make_claim(state, session.decision, champion)
             session.record(Claimed(claim=claim))
             self.console.say(str(claim["claim"]["sentence"]))
         return False

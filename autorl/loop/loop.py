@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
@@ -29,6 +29,7 @@ from autorl.session.events import (
     Attempted,
     BaselineScores,
     BranchMoved,
+    Claimed,
     Closed,
     Decided,
     EpochBegan,
@@ -42,6 +43,7 @@ from autorl.system.files import atomic_write
 from autorl.system.hardware import machine_name
 
 POLL_SECONDS = 0.1
+JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False}
 SHOWN_AT_ONCE = {"checkout changed", "outage", "waiting"}  # notes that a person should see
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 
@@ -84,7 +86,7 @@ class Loop:
         self.runs = ActiveRuns(session, runner, budget, console)
         ahead = self.runs.places > 1
         self.queue = ProposalQueue(session, proposer, budget, console, bounds.refusals, ahead)
-        confirmation = Confirmation(session, self.runs, console, bounds.confirm_runs, confirm_only)
+        confirmation = Confirmation(session, self.runs, console, bounds, confirm_only)
         self.drivers: list[Driver] = [confirmation]
         if not confirm_only:
             self.drivers.insert(0, Research(session, self.runs, self.queue, bounds))
@@ -98,7 +100,9 @@ class Loop:
 
     def _learn(self, event: Event) -> None:
         self._stale_views = True
-        if isinstance(event, Note) and event.event in SHOWN_AT_ONCE:
+        if isinstance(event, Claimed):
+            self._note(event.claim["champion"])
+        elif isinstance(event, Note) and event.event in SHOWN_AT_ONCE:
             self.console.say(f"{event.event}: {event.detail}")
 
     # -- the order ---------------------------------------------------------------------------------
@@ -201,7 +205,9 @@ class Loop:
             self.queue.pin(attempt)
         self._check_branch()
         if state.verdicts:
-            self._note(state.verdicts[-1])
+            self._note(*_about(state.verdicts[-1]))
+        if state.claim:
+            self._note(state.claim["champion"])
         if self.runner.owns_cores:
             self._check_machine()
         if state.baseline_scores is None and not self.runner.invents_scores:
@@ -258,17 +264,20 @@ class Loop:
             session.record(Decided(verdict=verdict))
             title = state.attempts[verdict.attempt].title
             self.console.say(f"{verdict.outcome.upper():>10}  {title}: {verdict.reason}")
-            self._note(verdict)
+            self._note(*_about(verdict))
         tip = state.attempts[session.decision.incumbent].commit if session.decided else ""
         if tip and tip != state.tip:
             session.repository.move_branch(session.tag, tip, state.tip or None)
             session.record(BranchMoved(commit=tip, old=state.tip))
 
-    def _note(self, verdict: Verdict) -> None:
-        """The evidence of a keep, attached to its commit."""
-        if verdict.outcome in ("baseline", "keep"):
-            text = json.dumps(to_json(verdict), indent=1, ensure_ascii=False)
-            self.session.repository.note(self.session.state.attempts[verdict.attempt].commit, text)
+    def _note(self, *attempts: int) -> None:
+        """What is known of keeps, attached to their commits: the verdict, and what claims said."""
+        for attempt in (self.session.state.attempts[n] for n in attempts):
+            if attempt.outcome in ("baseline", "keep", "taken back"):
+                looks = [look["claim"] for look in self.session.state.looks_at(attempt.n)]
+                told = to_json(attempt.verdict) | {"outcome": attempt.outcome}
+                text = json.dumps(told | ({"claims": looks} if looks else {}), **JSON)
+                self.session.repository.note(attempt.commit, text)
 
     def _views(self, final: bool = False) -> None:
         """results.tsv at once, the picture now and then; both follow from the log."""
@@ -277,7 +286,7 @@ class Loop:
         session, rows = self.session, self.session.state.rows()
         atomic_write(session.folder / "results.tsv", report.results_tsv(rows).encode())
         if claim := session.state.claim:
-            text = json.dumps(claim, indent=1, ensure_ascii=False)
+            text = json.dumps(claim, **JSON)
             atomic_write(session.folder / "evidence.json", text.encode())
         self._stale_views = False
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
@@ -287,6 +296,11 @@ class Loop:
             )
             atomic_write(session.folder / "progress.png", picture)
             gc.collect()  # a figure is a knot of references: 11 MB each until somebody looks
+
+
+def _about(verdict: Verdict) -> tuple[int, ...]:
+    """The attempts whose standing a verdict changes."""
+    return verdict.taken_back or (verdict.attempt,)
 
 
 def _refused_by_machine(error: OSError) -> Paused:

@@ -9,6 +9,12 @@ from autorl.loop.proposal_queue import ProposalQueue
 from autorl.session import Bounds, Session
 
 
+def longest_run(session: Session) -> float:
+    """Seconds that one more run may take."""
+    ends = [r.record.total_seconds or 0.0 for r in session.state.runs.values() if r.record]
+    return max(ends, default=session.settings.time_budget * 1.1)
+
+
 class Research:
     """A driver of the loop.
 
@@ -68,8 +74,7 @@ class Research:
         """One more run and the confirmation would go beyond the hours given."""
         if self.bounds.hours is None:
             return False
-        ends = [r.record.total_seconds or 0.0 for r in self.session.state.runs.values() if r.record]
-        one = max(ends, default=self.session.settings.time_budget * 1.1)
+        one = longest_run(self.session)
         need = one * (1 + math.ceil(2 * self.bounds.confirm_runs / self.runs.places))
         left = self.bounds.hours * 3600 - (time.monotonic() - self._began)
         if need > left:

@@ -41,15 +41,17 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
             arm,
             str(commits.get(arm, ""))[:7],
             *(show(name + suffix, 0) for name in ("runs", "crashes")),
-            *(show(name + suffix) for name in ("mean", "iqm", "std")),
+            *(show(name + suffix) for name in ("mean", "iqm", "std", "floor")),
         )
         for arm, suffix in (("baseline", "0"), ("champion", ""))
     )
     low, high, confidence = show("low"), show("high"), figures.get("confidence")
+    sd, gained = figures.get("sd"), figures.get("gain")
     gain = (
         show("gain"),
         f"{low} to {high}" if low and high else "",
         f"{100 * confidence:.0f} % {figures.get('method', '')}" if confidence else "",
+        number(gained / sd, 1) if sd and gained is not None else "",
         show("probability_of_improvement"),
         show("smallest"),
     )
@@ -69,13 +71,13 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
     return (
         Table(
             "Evidence",
-            ("arm", "commit", "runs", "crashes", "mean", "IQM", "standard deviation"),
+            ("arm", "commit", "runs", "crashes", "mean", "IQM", "sd of a run", "sd in the session"),
             arms,
             str(figures.get("sentence", "")),
         ),
         Table(
             "Gain",
-            ("gain", "interval", "method", "probability of improvement", smallest),
+            ("gain", "interval", "method", "in sd", "probability of improvement", smallest),
             (gain,),
         ),
         Table(

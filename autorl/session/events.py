@@ -83,7 +83,7 @@ class RunStarted(Event, frozen=True, tag="started"):
 
     run: int
     attempt: int
-    purpose: str  # calibrate, candidate, incumbent, control ..., confirm <claim number>
+    purpose: str  # calibrate, candidate, incumbent, control ..., confirm experiment <n>
     kind: str  # measure, or which control
     seed_index: int
     seed: int
@@ -174,7 +174,7 @@ class Note(Event, frozen=True, tag="note"):
 
 
 class Claimed(Event, frozen=True, tag="claim"):
-    """Evidence from fresh seeds (confirm.make_claim)."""
+    """Evidence from fresh seeds: one look at a pair (confirm.make_claim)."""
 
     claim: dict[str, Any]
 

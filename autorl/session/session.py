@@ -23,6 +23,7 @@ from autorl.session.events import (
     AnyEvent,
     Attempted,
     Baseline,
+    Claimed,
     ControlEnded,
     Created,
     Event,
@@ -114,6 +115,8 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
             return rules.ResumedFact()
         case ControlEnded():
             return rules.ControlFact(event.attempt, event.kind, event.passed, event.reason)
+        case Claimed() if why := event.claim.get("back"):
+            return rules.ClaimFact(why)
         case RunEnded() if (
             run := state.runs[event.run]
         ).for_decision and run.record is event.record:

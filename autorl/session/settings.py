@@ -22,6 +22,7 @@ class Settings:
     slots: int = 1
     cores: tuple[int, ...] = ()  # () = all this process may use
     gpu: str = ""
+    confirm_looks: int = 2  # at one pair that may say *shown*: 1 or 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Bounds:
     experiments: int | None = None  # decided experiments of the whole session
     hours: float | None = None  # of this process
     max_usd: float | None = None  # of the whole session
-    confirm_runs: int = 5  # per arm, at the end; 0 = none
+    confirm_runs: int = 5  # per arm of one look, at the end; 0 = none
     refusals: int = 10  # unusable proposals in a row
 
 

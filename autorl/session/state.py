@@ -119,8 +119,7 @@ class SessionState:
     controls: list[ControlEnded] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
     money: dict[str, float] = field(default_factory=dict)  # ticket -> dollars, reserved or settled
-    claim: dict[str, Any] | None = None
-    claims: int = 0
+    claims: list[dict[str, Any]] = field(default_factory=list)  # every look at every pair
     baseline_scores: dict[str, Any] | None = None
     tip: str = ""  # where we last put the research branch
     epoch: int = 0
@@ -229,8 +228,7 @@ class SessionState:
 
     @apply.register
     def _(self, event: Claimed) -> None:
-        self.claim = event.claim
-        self.claims += 1
+        self.claims.append(event.claim)
 
     @apply.register
     def _(self, event: Opened) -> None:
@@ -241,6 +239,15 @@ class SessionState:
         self.finished, self.ended = event.finished, event.why
 
     # -- questions ---------------------------------------------------------------------------------
+
+    @property
+    def claim(self) -> dict[str, Any] | None:
+        """The last claim."""
+        return self.claims[-1] if self.claims else None
+
+    def looks_at(self, champion: int) -> list[dict[str, Any]]:
+        """The claims on this attempt, oldest first."""
+        return [claim for claim in self.claims if claim.get("champion") == champion]
 
     def incumbent(self) -> Attempt | None:
         """The attempt that the research branch stands at."""
@@ -338,9 +345,8 @@ class SessionState:
         )
 
     def _claimed(self, attempt: Attempt) -> str:
-        if self.claim is None or self.claim["champion"] != attempt.n:
-            return ""
-        return "shown" if self.claim["claim"]["shown"] else "not shown"
+        shown = [claim["claim"]["shown"] for claim in self.looks_at(attempt.n)]
+        return ("shown" if any(shown) else "not shown") if shown else ""
 
     def rows(self, decided_only: bool = True) -> tuple[Row, ...]:
         """One row per attempt, oldest first."""

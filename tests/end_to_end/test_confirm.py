@@ -1,4 +1,5 @@
-"""`agent_loop.py confirm`: evidence on fresh seeds, once, twice, after a kill, or none to find.
+"""`agent_loop.py confirm`: evidence on fresh seeds, once, twice, after a kill, or none to find; and
+what follows from it.
 
 Real processes and git; runs are scripted (autorl/runners/scripted.py), so what is proved is the
 path, not a number.
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from forge import Forge
-from ground import Site, script
+from ground import Site, git, script
 
 from autorl.session.state import CONFIRM_SEEDS
 
@@ -57,13 +58,111 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
         sum(r["avg_return"] for r in arms["champion"]) / 4
         - sum(r["avg_return"] for r in arms["baseline"]) / 4
     )
-    # a second one starts afresh, and says that it is the second
+    note = json.loads(git(site.repo, "notes", "--ref=autorl", "show", claim["commits"]["champion"]))
+    assert note["outcome"] == "keep" and [c["shown"] for c in note["claims"]] == [True]
+    # a second one goes on with the same runs, and says so
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "2"], site.env)
     assert code == 0, out + err
     first, second = claims(site)
-    assert not {r["seed"] for r in first["runs"]} & {r["seed"] for r in second["runs"]}
-    assert "claim number 2" in out and second["earlier_claims"] == 1
+    assert [r["run"] for r in first["runs"]] == [
+        r["run"] for r in second["runs"] if r in first["runs"]
+    ]
+    assert (second["claim"]["runs"], second["claim"]["look"]) == (6, 2)
+    assert "(look 1: shown)" in " ".join(out.split()) and site.broken_invariants() == []
+
+
+def test_where_the_champion_is_ahead_and_nothing_is_shown_as_many_runs_follow(tmp_path, forge):
+    site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}])
+    argv = site.argv("--experiments", "1", "--confirm-runs", "1")  # 1 + 1 runs show nothing
+    code, out, err = forge.run(site.repo, argv, site.env)
+    assert code == 0, out + err
+    first, second = claims(site)
+    assert first["claim"]["open"] and not first["claim"]["shown"]
+    assert second["claim"]["shown"] and (second["claim"]["runs"], second["claims"]) == (2, 1)
+    assert [row.state for row in site.state().rows()] == ["", "shown"]
+
+
+@pytest.mark.long
+def test_another_look_for_which_no_time_is_left_is_left_to_confirm(tmp_path, forge):
+    site = Site.new(tmp_path, [{"title": "better", "source": script(14.0, seconds=0.8)}])
+    argv = site.argv("--experiments", "1", "--confirm-runs", "1", "--hours", str(3 / 3600))
+    code, out, err = forge.run(site.repo, argv, site.env)  # four runs of it take 3.2 s at least
+    assert code == 0 and len(claims(site)) == 1, out + err
+    assert "no time is left for another look" in " ".join((out + err).split())
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "1"], site.env)
+    assert code == 0 and [c["claim"]["look"] for c in claims(site)] == [1, 2], out + err
+
+
+LUCKY = {"title": "lucky in the search", "source": script(9.0, noise=3.51)}
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory, forge) -> Site:
+    """A finished session whose champion will turn out to be behind."""
+    return researched(tmp_path_factory.mktemp("behind"), forge, [LUCKY])
+
+
+def off_the_branch(site: Site, out: str) -> None:
+    """The champion of the last claim was taken back, and everything says so."""
+    state, (claim,) = site.state(), claims(site)
+    base, champion = (state.attempts[n].commit for n in (0, 1))
+    assert claim["claim"]["behind"] and claim["back"]
+    assert git(site.repo, "rev-parse", "autoresearch/t", "refs/autorl/t/1").split() == [
+        base,
+        champion,
+    ]
+    note = json.loads(git(site.repo, "notes", "--ref=autorl", "show", champion))
+    assert note["outcome"] == "taken back" and claim["back"] in note["reason"]
+    assert [c["shown"] for c in note["claims"]] == [False]
+    row = (site.folder / "results.tsv").read_text().splitlines()[2].split("\t")
+    assert row[4] == "taken back" and claim["back"] in row[-1]
+    said = " ".join(out.split())
+    assert "Not shown: the champion scores" in said and "goes back to the baseline" in said
     assert site.broken_invariants() == []
+
+
+def test_a_champion_that_is_behind_is_taken_off_the_branch_and_everything_says_so(
+    tmp_path, forge, behind
+):
+    site = behind.copy(tmp_path)
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "3"], site.env)
+    assert code == 0, out + err
+    off_the_branch(site, out)
+    assert "the confirmation is done" in err
+    code, out, _ = forge.run(site.repo, ["report"], site.env)
+    page = (site.folder / "report.html").read_text()
+    assert code == 0 and "Not shown: the champion scores" in page and "taken back" in page
+
+
+def consequences(folder: Path, forge: Forge, behind: Site) -> list[tuple[int, str]]:
+    """The effects of `confirm` after its last run was started: number and kind."""
+    site, trace = behind.copy(folder / "trace"), folder / "effects"
+    env = site.env | {"AUTORL_EFFECT_TRACE": str(trace)}
+    assert forge.run(site.repo, ["confirm", "--runs", "2"], env)[0] == 0
+    kinds = [line.partition(" ")[2] for line in trace.read_text().splitlines()]
+    last = max(n for n, kind in enumerate(kinds, 1) if kind == "child start")
+    return [(n, kind) for n, kind in enumerate(kinds, 1) if n > last]
+
+
+def killed(folder: Path, forge: Forge, behind: Site, at: str) -> None:
+    """A confirm that is killed at an effect and started again ends as if nothing had been."""
+    site = behind.copy(folder / at.replace(":", "-"))
+    forge.run(site.repo, ["confirm", "--runs", "2"], site.env | {"AUTORL_KILL_AT": at})
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "2"], site.env)
+    assert code == 0, out + err
+    off_the_branch(site, out)
+
+
+def test_a_kill_between_a_claim_and_its_consequences_changes_nothing(tmp_path, forge, behind):
+    written = [n for n, kind in consequences(tmp_path, forge, behind) if kind == "journal append"]
+    for n in written[-4:-1]:  # the claim, the verdict, the branch; the last is the end
+        killed(tmp_path, forge, behind, f"{n}:after")
+
+
+@pytest.mark.long
+def test_a_kill_at_any_effect_after_the_last_run_changes_nothing(tmp_path, forge, behind):
+    for n, _ in consequences(tmp_path, forge, behind):
+        killed(tmp_path, forge, behind, str(n))
 
 
 def test_a_confirm_that_was_killed_goes_on_and_counts_each_run_once(tmp_path, forge):

@@ -215,7 +215,7 @@ def changed(event: e.Event, kind: type, number: int | None = None, **more: Any) 
 def test_what_was_recorded_is_a_fold_over_the_log(worked, copy):
     _, session, told = worked
     events = Follower(journal(copy)).new()
-    assert told == events[1:] and len(session.decided) == 3 and session.state.claims == 1
+    assert told == events[1:] and len(session.decided) == 3 and len(session.state.claims) == 1
     assert fold(events) == session.state == read_state(journal(copy))
     again = open_session(copy, "t", Settings(sandbox="bwrap"))
     assert again.state == session.state and again.decided == session.decided
