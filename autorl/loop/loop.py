@@ -23,7 +23,7 @@ from autorl.loop.budget import SpendLimit
 from autorl.loop.confirmation import Confirmation
 from autorl.loop.proposal_queue import ProposalQueue
 from autorl.loop.research import Research
-from autorl.records import Verdict, to_json
+from autorl.records import Verdict
 from autorl.session import Bounds, Session, program
 from autorl.session.events import (
     Attempted,
@@ -256,8 +256,9 @@ class Loop:
         while len(state.verdicts) < len(session.decided):
             verdict = session.decided[len(state.verdicts)]
             session.record(Decided(verdict=verdict))
-            title = state.attempts[verdict.attempt].title
-            self.console.say(f"{verdict.outcome.upper():>10}  {title}: {verdict.reason}")
+            n = verdict.attempt
+            who = f"experiment {n}, {state.attempts[n].title}: " if n else ""
+            self.console.say(f"{verdict.outcome.upper():>10}  {who}{verdict.reason}")
             self._note(verdict)
         tip = state.attempts[session.decision.incumbent].commit if session.decided else ""
         if tip and tip != state.tip:
@@ -265,10 +266,14 @@ class Loop:
             session.record(BranchMoved(commit=tip, old=state.tip))
 
     def _note(self, verdict: Verdict) -> None:
-        """The evidence of a keep, attached to its commit."""
-        if verdict.outcome in ("baseline", "keep"):
-            text = json.dumps(to_json(verdict), indent=1, ensure_ascii=False)
-            self.session.repository.note(self.session.state.attempts[verdict.attempt].commit, text)
+        """Why a commit was kept, or taken back, attached to it."""
+        kept = (verdict.attempt,) if verdict.outcome in ("baseline", "keep") else ()
+        for n in kept + verdict.taken_back:
+            attempt = self.session.state.attempts[n]
+            if attempt.verdict is not None:
+                seeds = ", ".join(map(str, attempt.verdict.seeds))
+                text = f"{attempt.verdict.reason}\nTraining seeds: {seeds}."
+                self.session.repository.note(attempt.commit, text)
 
     def _views(self, final: bool = False) -> None:
         """results.tsv at once, the picture now and then; both follow from the log."""
