@@ -182,8 +182,9 @@ def recent_text(rows: Iterable[Row]) -> str:
 def diagnostics_line(record: RunRecord) -> str:
     """The judge's numbers of one run and what training said of itself; bounded, quoted."""
     rule = f" ({record.rule})" if record.rule else ""
-    mean, std = number(record.avg_return), number(record.std_return)
-    parts = [f"status {record.status}{rule}, mean return {mean}, std {std}"]
+    parts = [f"status {record.status}{rule}, mean return {number(record.avg_return)}"]
+    if record.std_return is not None:
+        parts[0] += f" (standard deviation of its episodes {record.std_return:.3g})"
     returns, lengths = record.returns, record.lengths
     if returns:
         episodes = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl.records import Row
-from autorl.report.tables import ERROR, duration, headline, number, plain, status, summarize
+from autorl.report.tables import FOOTNOTE, duration, headline, number, plain, status, summarize
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def report_html(
         png=base64.b64encode(png).decode(),
         tables=tables,
         rows=rows,
-        error=ERROR,
+        footnote=FOOTNOTE,
         status=status,
         duration=duration,
     )

@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
-ERROR = "± is the standard error of a mean of several runs"
+FOOTNOTE = "± is the mean's standard error; an estimate allows for the luck of what was kept"
 
 
 # -- results.tsv -----------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def status_table(
     """The newest `limit` rows and every kept one, with the headline under them."""
     table = Table(
         title=Text(plain(title)) if title else None,
-        caption=Text(f"{headline(summarize(rows, spent_usd))} ({ERROR})"),
+        caption=Text(f"{headline(summarize(rows, spent_usd))} \n{FOOTNOTE}."),
         caption_justify="left",
     )
     for name in ("#", "commit", "avg_return", "runs", "status"):
