@@ -6,6 +6,7 @@ Everything here is a frozen value; nothing here touches a disk, a clock or anoth
 Units: seconds everywhere, bytes everywhere, US dollars as float.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -215,6 +216,19 @@ class Verdict:
     taken_back: tuple[int, ...] = ()  # attempts
 
 
+def score_text(value: float, sd: float | None, least: int = 0) -> str:
+    """A score with the digits that mean something: two of the sd of one run.
+
+    Args:
+        sd: where it is missing, or nothing beside the value, there are six significant digits.
+        least: digits after the point, at least; -2 rounds to hundreds where the sd is thousands.
+    """
+    if not sd or sd < 1e-6 * max(1.0, abs(value)):
+        return f"{value:.6g}"
+    digits = max(least, 1 - math.floor(math.log10(sd)))
+    return f"{round(value, digits) + 0.0:,.{max(0, digits)}f}"  # + 0.0: no "-0"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of results.tsv; also what a researcher sees of an experiment."""
@@ -235,6 +249,17 @@ class Row:
     reason: str = ""  # the verdict's sentence, or the crash's
     hypothesis: str = ""
     steps_per_second: float | None = None
+    sd: float | None = None  # of one run, as believed when the attempt was decided
+
+    @property
+    def score(self) -> str:
+        """The mean, ± its standard error where there is one; "" for a crash or without a score."""
+        mean, error = self.avg_return, self.stderr
+        if mean is None or not math.isfinite(mean) or self.status == "crash":
+            return ""
+        sd = self.sd or (error and error * math.sqrt(self.runs))
+        text = score_text(mean, sd)
+        return text if error is None else f"{text} ± {score_text(error, sd)}"
 
 
 # ---------------------------------------------------------------------------

@@ -196,13 +196,17 @@ def _figures(state: SessionState, attempt: Attempt) -> dict[str, Any]:
         "experiment": attempt.n,
         "title": attempt.title,
         "commit": attempt.commit,
-        "avg_return": row.avg_return,
-        "stderr": row.stderr,
+        "avg_return": _six_digits(row.avg_return),
+        "stderr": _six_digits(row.stderr),
         "runs": row.runs,
         "incumbent": best.n if best else None,
-        "incumbent_return": state.row(best).avg_return if best else None,
+        "incumbent_return": _six_digits(state.row(best).avg_return) if best else None,
         "log": f"{logs[-1]}/run.log" if logs else None,
     }
+
+
+def _six_digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _newest_keep(state: SessionState) -> Attempt | None:

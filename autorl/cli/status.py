@@ -101,22 +101,21 @@ def print_evidence(root: Path, tag: str) -> None:
 def print_history(root: Path, tag: str | None, as_json: bool) -> None:
     """Every attempt and every refusal."""
     folder, state = _newest(root, tag)
-    attempts = [
-        to_json(state.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)}
-        for a in state.attempts.values()
-    ]
     refused = [
         {"title": r.title, "reason": r.reason, "proposer": r.proposer} for r in state.refusals
     ]
     if as_json:
         facts = {"tag": folder.name, "env_id": state.about.env_id}
+        attempts = [
+            to_json(state.row(a)) | {"ticket": a.ticket or None, "verdict": to_json(a.verdict)}
+            for a in state.attempts.values()
+        ]
         return _print_json(facts | {"experiments": attempts, "refused": refused})
-    for a in attempts:
-        score = "" if a["avg_return"] is None else f"{a['avg_return']:.2f}"
-        line = f"{a['n']:4d}  {a['commit'][:7]}  {score:>10}  {a['status']:<8} {a['description']}"
-        click.echo(f"{line}  {a['reason']}".rstrip())
-    for r in refused:
-        click.echo(f"   -  refused before a run: {r['title']}  {r['reason']}")
+    for r in state.rows(decided_only=False):
+        line = f"{r.n:4d}  {r.commit[:7]}  {r.score:>15}  {r.status:<8} {r.description}"
+        click.echo(f"{line}: {r.reason}" if r.reason else line)
+    for each in refused:
+        click.echo(f"   -  refused before a run: {each['title']}: {each['reason']}")
 
 
 def write_report(root: Path, tag: str | None) -> list[str]:

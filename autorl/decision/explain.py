@@ -1,8 +1,7 @@
 """Verdicts in figures and in sentences for someone who has read nothing else. Nothing here decides.
 
-A sentence names the runs that counted with their scores, the difference in units of the score and
-in sd (one run's standard deviation, whose size it tells), and what follows. Scores are given to
-two digits of the sd.
+A reason says what follows and why, then names the runs that counted with their scores, and the
+difference in units of the score and in sd (one run's standard deviation, whose size it tells).
 """
 
 import math
@@ -11,24 +10,14 @@ from dataclasses import replace
 
 from autorl.decision.posterior import Posterior, Weighing
 from autorl.decision.state import Arm, ControlFact, Decided, RunFact, State
-from autorl.records import Verdict
+from autorl.records import Verdict, score_text
 
 SURE = 0.95  # a gain this likely needs no "for now"
 
 
-def number(value: float, sd: float | None, least: int = 0) -> str:
-    """A score with two digits of the sd, at least `least` after the point (-2: round to hundreds);
-    with six digits where nothing scatters.
-    """
-    if not sd or _still(value, sd):
-        return f"{value:.6g}"
-    digits = max(least, 1 - math.floor(math.log10(sd)))
-    return f"{round(value, digits) + 0.0:,.{max(0, digits)}f}"  # + 0.0: no "-0"
-
-
 def _about(value: float, sd: float) -> str:
     """What is estimated has no more digits than it can have."""
-    return number(value, sd, least=-99)
+    return score_text(value, sd, least=-99)
 
 
 def listed(items: Sequence[object]) -> str:
@@ -54,28 +43,26 @@ def _mean(arm: Arm) -> float:
 
 
 def _runs(arm: Arm, sd: float | None) -> str:
-    """ "run 5 scored 112", "runs 5 and 7 scored 112 and 108, 110 on average"."""
-    scores = listed([number(score, sd) for score in arm.scores])
-    if len(arm.runs) == 1:
-        return f"run {arm.runs[0].run} scored {scores}"
+    """ "run 5 scored 112", "runs 5 and 7 scored 112 and 108"."""
     which = listed([run.run for run in arm.runs])
-    return f"runs {which} scored {scores}, {number(_mean(arm), sd)} on average"
+    scores = listed([score_text(score, sd) for score in arm.scores])
+    return f"run{'s' if len(arm.runs) > 1 else ''} {which} scored {scores}"
 
 
 def _compared(arm: Arm, p: Posterior) -> str:
-    apart, said = _mean(arm) - p.mean, _runs(arm, p.sd)
+    apart, runs = _mean(arm) - p.mean, _runs(arm, p.sd)
     in_sd = "" if _still(p.mean, p.sd) else f" ({abs(apart) / p.sd:.1f} sd)"
     return (
-        f"{said[0].upper()}{said[1:]}: {_about(abs(apart), p.sd)}{in_sd} "
-        f"{'above' if apart >= 0 else 'below'} what {named(arm.parent)} is believed to score, "
-        f"{_about(p.mean, p.sd)}; {_spread(p)}."
+        f"{runs[0].upper()}{runs[1:]}, {'on average ' if len(arm.runs) > 1 else ''}"
+        f"{_about(abs(apart), p.sd)}{in_sd} {'above' if apart >= 0 else 'below'} "
+        f"{named(arm.parent)}, estimated at {_about(p.mean, p.sd)}; {_spread(p)}."
     )
 
 
 def _spread(p: Posterior) -> str:
     if _still(p.mean, p.sd):
         return "no run has differed from another of the same code"
-    return f"one run's sd is about {_about(p.sd, p.sd)}"
+    return f"one run's standard deviation (sd) is about {_about(p.sd, p.sd)}"
 
 
 def _still(value: float, sd: float | None) -> bool:
@@ -112,14 +99,16 @@ def decided(
     state: State, arm: Arm, outcome: Decided, p: Posterior, w: Weighing | None = None
 ) -> Verdict:
     """By the expected gain over what it was built on, of which `p` is believed; no `w`: evident."""
-    why = f"{percent(w.chance)} likely a real gain" if w else "far beyond luck"
-    if outcome == "discard":
-        then = f"Discarded: {why}. {state.saturated}".strip()
-    elif w is None or w.chance >= SURE:
-        then = f"Kept: {why}."
+    kept = outcome == "keep"
+    why = f"a {'gain' if kept else 'loss'} far beyond luck"
+    if w is not None:
+        why = f"{percent(w.chance)} likely a real gain"
+    if kept and w is not None and w.chance < SURE:
+        said = f"Kept for now: {why}, cheaper to build on than to prove."
     else:
-        then = f"Kept for now: {why}, cheaper to build on than to prove."
-    verdict = _figures(Verdict(arm.n, outcome, f"{_compared(arm, p)} {then}", arm.parent), arm, p)
+        said = f"{'Kept' if kept else 'Discarded'}: {why}."
+    reason = f"{said} {_compared(arm, p)} {'' if kept else state.saturated}".strip()
+    verdict = _figures(Verdict(arm.n, outcome, reason, arm.parent), arm, p)
     return replace(verdict, gain=w.gain, chance=w.chance) if w else verdict
 
 
@@ -127,8 +116,10 @@ def superseded(state: State, arm: Arm, chance: float | None = None) -> Verdict:
     """Built on an incumbent that is one no more; `chance` of a gain over it, where it has runs."""
     tip = named(state.incumbent)
     promise = f" ({_runs(arm, state.sd)}; {percent(chance)} likely a real gain)" if chance else ""
-    reason = f"It was built on {named(arm.parent)}{promise}, and research goes on from {tip}"
-    reason = f"{reason}: to be made again on top of {tip}."
+    reason = (
+        f"To be made again on top of {tip}, from which research goes on: it was built on "
+        f"{named(arm.parent)}{promise}."
+    )
     verdict = Verdict(arm.n, "superseded", reason, state.incumbent, chance=chance)
     return _figures(verdict, arm)
 

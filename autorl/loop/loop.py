@@ -23,7 +23,7 @@ from autorl.loop.budget import SpendLimit
 from autorl.loop.confirmation import Confirmation
 from autorl.loop.proposal_queue import ProposalQueue
 from autorl.loop.research import Research
-from autorl.records import Verdict, to_json
+from autorl.records import Verdict
 from autorl.session import Bounds, Session, program
 from autorl.session.events import (
     Attempted,
@@ -262,8 +262,9 @@ class Loop:
         while len(state.verdicts) < len(session.decided):
             verdict = session.decided[len(state.verdicts)]
             session.record(Decided(verdict=verdict))
-            title = state.attempts[verdict.attempt].title
-            self.console.say(f"{verdict.outcome.upper():>10}  {title}: {verdict.reason}")
+            n = verdict.attempt
+            who = f"experiment {n}, {state.attempts[n].title}: " if n else ""
+            self.console.say(f"{verdict.outcome.upper():>10}  {who}{verdict.reason}")
             self._note(*_about(verdict))
         tip = state.attempts[session.decision.incumbent].commit if session.decided else ""
         if tip and tip != state.tip:
@@ -271,12 +272,13 @@ class Loop:
             session.record(BranchMoved(commit=tip, old=state.tip))
 
     def _note(self, *attempts: int) -> None:
-        """What is known of keeps, attached to their commits: the verdict, and what claims said."""
+        """Why a commit was kept, or taken back, and what claims said of it, attached to it."""
         for attempt in (self.session.state.attempts[n] for n in attempts):
-            if attempt.outcome in ("baseline", "keep", "taken back"):
-                looks = [look["claim"] for look in self.session.state.looks_at(attempt.n)]
-                told = to_json(attempt.verdict) | {"outcome": attempt.outcome}
-                text = json.dumps(told | ({"claims": looks} if looks else {}), **JSON)
+            if attempt.verdict and attempt.outcome in ("baseline", "keep", "taken back"):
+                seeds = ", ".join(map(str, attempt.verdict.seeds))
+                looks = self.session.state.looks_at(attempt.n)
+                said = [look["claim"]["sentence"] for look in looks]
+                text = "\n".join([attempt.verdict.reason, f"Training seeds: {seeds}.", *said])
                 self.session.repository.note(attempt.commit, text)
 
     def _views(self, final: bool = False) -> None:

@@ -190,7 +190,7 @@ class ProposalQueue:
                 retry_of=retry_of,
             )
         )
-        self.console.say(f"refused before a run: {title or 'a proposal'} ({first})")
+        self.console.say(f"refused before a run: {title or 'a proposal'}: {first}")
         if len(self.session.state.recent_refusals()) >= self.refusals:
             raise Paused(
                 f"{self.refusals} proposals in a row could not be used, the last because: {first}"

@@ -135,9 +135,9 @@ def ledger_blocks(history: History) -> tuple[list[str], Sequence[Row]]:
 
 def row_line(row: Row, why: bool = True) -> str:
     """One experiment in one bounded line; of a kept one also the hypothesis, unless not `why`."""
-    score = number(row.avg_return) + ("" if row.stderr is None else f" ±{row.stderr:.3g}")
     state = f" ({row.state})" if row.state else ""
     runs = f"{row.runs} run{'' if row.runs == 1 else 's'}"
+    score = row.score or "no score"
     text = f"#{row.n} {row.status}{state} {score}, {runs}: {one_line(row.description, 70)}"
     if why and row.status == "keep" and row.hypothesis:
         text += f" | why: {one_line(row.hypothesis, 140)}"
@@ -182,8 +182,9 @@ def recent_text(rows: Iterable[Row]) -> str:
 def diagnostics_line(record: RunRecord) -> str:
     """The judge's numbers of one run and what training said of itself; bounded, quoted."""
     rule = f" ({record.rule})" if record.rule else ""
-    mean, std = number(record.avg_return), number(record.std_return)
-    parts = [f"status {record.status}{rule}, mean return {mean}, std {std}"]
+    parts = [f"status {record.status}{rule}, mean return {number(record.avg_return)}"]
+    if record.std_return is not None:
+        parts[0] += f" (standard deviation of its episodes {record.std_return:.3g})"
     returns, lengths = record.returns, record.lengths
     if returns:
         episodes = []
@@ -219,14 +220,7 @@ def experiment_text(experiment: Experiment) -> str:
     if row.hypothesis:
         parts.append(f"hypothesis: {one_line(row.hypothesis, 1_000)}")
     if verdict is not None:
-        against = ""
-        if verdict.incumbent is not None:
-            against = (
-                f" against #{verdict.incumbent}: mean {number(verdict.mean)} of {verdict.n} runs, "
-                f"incumbent believed to score {number(verdict.mean0)}, "
-                f"standard deviation of one run {number(verdict.sd)}"
-            )
-        parts.append(f"verdict: {verdict.outcome}{against}\n{quoted(verdict.reason, 500)}")
+        parts.append(quoted("verdict: " + one_line(verdict.reason, 500), 600))
     for index, record in list(enumerate(records, 1))[-6:]:
         parts.append(f"run {index}:\n{diagnostics_line(record)}")
     parts.append(f"diff against its parent:\n{quoted(experiment.diff, MAX_DIFF, keep='start')}")

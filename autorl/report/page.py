@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl.records import Row
-from autorl.report.tables import duration, headline, number, plain, score, status, summarize
+from autorl.report.tables import FOOTNOTE, duration, headline, number, plain, status, summarize
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,7 @@ def report_html(
         png=base64.b64encode(png).decode(),
         tables=tables,
         rows=rows,
-        number=number,
-        score=score,
+        footnote=FOOTNOTE,
         status=status,
         duration=duration,
     )

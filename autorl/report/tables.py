@@ -47,12 +47,6 @@ def mean(row: Row | None) -> float | None:
     return None if row is None or row.status == "crash" else row.avg_return
 
 
-def score(row: Row) -> str:
-    """Mean ± standard error; empty for a missing score."""
-    text = number(mean(row), 2)
-    return f"{text} ± {number(row.stderr, 2)}" if text and row.stderr is not None else text
-
-
 def status(row: Row) -> str:
     """`keep (taken back)`."""
     return f"{row.status} ({row.state})" if row.state else row.status
@@ -64,6 +58,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
+
+
+FOOTNOTE = "± is the mean's standard error; an estimate allows for the luck of what was kept"
 
 
 # -- results.tsv -----------------------------------------------------------------------------------
@@ -167,7 +164,7 @@ def status_table(
     """The newest `limit` rows and every kept one, with the headline under them."""
     table = Table(
         title=Text(plain(title)) if title else None,
-        caption=Text(headline(summarize(rows, spent_usd))),
+        caption=Text(f"{headline(summarize(rows, spent_usd))} \n{FOOTNOTE}."),
         caption_justify="left",
     )
     for name in ("#", "commit", "avg_return", "runs", "status"):
@@ -183,11 +180,11 @@ def status_table(
         table.add_row(
             str(row.n),
             Text(plain(row.commit)[:7]),
-            score(row),
+            row.score,
             str(row.runs or ""),
             Text(plain(status(row)), style=style),
             Text(plain(row.description, 120)),
-            Text(plain(row.reason, 200)),
+            Text(plain(row.reason, 300)),
         )
     if earlier := len(rows) - len(shown):
         table.add_section()

@@ -263,10 +263,12 @@ def _resume(session: Session, events: list[AnyEvent]) -> None:
 
 
 def _check_verdicts(session: Session) -> None:
-    """The journaled verdicts are those that the rules reach from the journaled runs."""
+    """The journaled verdicts are those that the rules reach from the journaled runs, whatever their
+    words.
+    """
     for number, verdict in enumerate(session.state.verdicts):
         reached = session.decided[number] if number < len(session.decided) else None
-        if reached == verdict:
+        if reached is not None and replace(reached, reason=verdict.reason) == verdict:
             continue
         about = session.state.about
         outcome = reached.outcome if reached else "none"

@@ -74,6 +74,7 @@ class Attempt:
     at: str = ""
     commit: str = ""
     verdict: Verdict | None = None  # the first word on it: keep, discard, crash, superseded
+    sd: float | None = None  # of one run, as believed when it was decided
     outcome: Outcome = "running"
 
     @property
@@ -127,6 +128,7 @@ class SessionState:
     versions: dict[str, str] = field(default_factory=dict)  # of what a score depends on
     finished: str = ""  # why the session ended by itself; "" while it has work left
     ended: str = ""  # why the last process ended
+    sd: float | None = None  # of one run, as last believed
     fresh: int = 0  # seq of the last attempt, or of the last process's start
     _by_attempt: dict[int, list[Run]] = field(
         default_factory=dict
@@ -193,9 +195,10 @@ class SessionState:
     def _(self, event: Decided) -> None:
         verdict = event.verdict
         self.verdicts.append(verdict)
+        self.sd = verdict.sd or self.sd
         attempt = self.attempts.get(verdict.attempt)
         if attempt is not None and verdict.outcome != "taken back":
-            attempt.verdict, attempt.outcome = verdict, verdict.outcome
+            attempt.verdict, attempt.outcome, attempt.sd = verdict, verdict.outcome, self.sd
         for n in verdict.taken_back:
             gone = self.attempts[n]
             gone.outcome = "taken back"
@@ -342,6 +345,7 @@ class SessionState:
             reason=reason,
             hypothesis=attempt.hypothesis,
             steps_per_second=sum(speeds) / len(speeds) if speeds else None,
+            sd=attempt.sd or self.sd,
         )
 
     def _claimed(self, attempt: Attempt) -> str:

@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from autorl.source.names import number_names
+
 MAX_BYTES = 128 * 1024
 MAX_NUMBERS = 1500  # numeric literals; an honest PPO has about 100, a pasted 2x64 policy over 5,000
 MAX_INTEGER_BITS = 512
@@ -31,8 +33,9 @@ class Look:
 
     Attributes:
         why: one sentence why it is not run, or "".
-        key: names what the program does, whatever its comments, docstrings and layout: files of
-            equal key are one program. What is no Python is named by its bytes.
+        key: names what the program does, whatever its comments, docstrings, layout and the names of
+            its variables: files of equal key are one program. What is no Python is named by its
+            bytes.
     """
 
     why: str
@@ -49,8 +52,8 @@ def look(source: str | bytes, known_keys: Collection[str] = ()) -> Look:
     found = _look(data)
     if not found.why and found.key in known_keys:
         why = (
-            "This program was measured before (the same but for comments, docstrings and layout); "
-            "propose a change of what it does."
+            "This program was measured before (the same but for comments, docstrings, layout and "
+            "names); propose a change of what it does."
         )
         return Look(why, found.key)
     return found
@@ -145,10 +148,11 @@ def _documented(tree: ast.Module) -> list[_Documented]:
 
 
 def _key(tree: ast.Module) -> str:
-    """The key of a tree, whose docstrings are removed."""
+    """The key of a tree, whose docstrings and names are removed."""
     for node in _documented(tree):
         # A body that was nothing but a docstring does what `pass` does.
         node.body = node.body[1:] or [ast.Pass()]
+    number_names(tree)
     return _digest(ast.dump(tree, annotate_fields=False).encode("utf-8", "surrogatepass"))
 
 

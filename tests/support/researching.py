@@ -36,7 +36,7 @@ def row(n: int, status: str = "discard", **more) -> Row:
         "description": f"{titles[n % 3]} ({n})",
         "runs": 2,
         "stderr": 3.25,
-        "reason": f"Its mean is {n % 7}.5 s below the incumbent's.",
+        "reason": f"Its mean is {n % 7}.5 sd below the incumbent's.",
         "hypothesis": "The critic lags: explained variance stays under 0.5 in the first two "
         "minutes, so advantages are mostly noise there.",
     }

@@ -187,9 +187,9 @@ def test_a_verdict_names_runs_scores_difference_and_chance() -> None:
     x = Session().calibrated()
     verdict = x.decide(1, 112.0)
     assert verdict.reason == (
-        "Run 5 scored 112.0: 12.0 (3.0 sd) above what the baseline is believed to score, 100.0; "
-        "one run's sd is about 3.9. Kept for now: 53 % likely a real gain, cheaper to build on "
-        "than to prove."
+        "Kept for now: 53 % likely a real gain, cheaper to build on than to prove. Run 5 scored "
+        "112.0, 12.0 (3.0 sd) above the baseline, estimated at 100.0; one run's standard deviation "
+        "(sd) is about 3.9."
     )
     assert (verdict.n, verdict.mean, verdict.seeds) == (1, 112.0, (1005,))
     assert verdict.mean0 == pytest.approx(100.0, abs=0.5)
@@ -206,8 +206,7 @@ def test_a_verdict_names_runs_scores_difference_and_chance() -> None:
 )
 def test_scores_have_digits_that_mean_something(scale: float, shown: str) -> None:
     x = Session().calibrated(*(scale * y for y in (98.0, 102.0, 96.0, 104.0)))
-    assert f"{shown} on average" in x.verdicts[0].reason
-    assert f"believed to score, {shown}" in x.decide(1, 80 * scale).reason
+    assert f"estimated at {shown};" in x.decide(1, 80 * scale).reason
 
 
 def test_every_kind_of_verdict_is_a_sentence_that_stands_alone() -> None:

@@ -107,6 +107,21 @@ def session(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
     return rows
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"sd": 60.4, "runs": 4, "stderr": 30.2}, "1,903 ± 30"),
+        ({"sd": 5419.0, "runs": 1}, "1,903"),
+        ({"sd": 0.74, "runs": 1}, "1,903.46"),
+        ({"runs": 4, "stderr": 30.2}, "1,903 ± 30"),
+        ({"runs": 1}, "1903.46"),
+        ({"status": "crash", "sd": 1.0}, ""),
+    ],
+)
+def test_a_score_has_the_digits_that_its_spread_leaves(given, shown) -> None:
+    assert row(1, 1903.4567, **given).score == shown
+
+
 # -- results.tsv -----------------------------------------------------------------------------------
 
 
@@ -332,7 +347,7 @@ def test_status_shows_every_kept_row_and_no_escape_sequence() -> None:
     assert "\x1b[2J" not in text and "[red]x" in text
     for r in rows:
         if r.status == "keep" and r.state != "taken back":
-            assert f"{r.avg_return:.2f}" in text
+            assert r.score in text
     assert "earlier ones in results.tsv" in text
 
 
