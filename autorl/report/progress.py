@@ -1,17 +1,41 @@
-"""What a person sees while runs are under way: lines that stay, and one progress bar for each run.
+"""What a person sees while runs are under way: lines that stay, and a dashboard under them.
 
-On a terminal the bars are live (rich); in a pipe each run gets a plain line every half minute. What
-it does not do: know anything that is not handed to it.
+On a terminal the dashboard is live (rich): what is the best so far, what runs now with its curve
+against the incumbent's at equal time, the last verdicts, money, time left. In a pipe each run gets
+a plain line every half minute. What it does not do: know anything that is not handed to it.
 """
 
+import math
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from autorl.records import Progress as Look
+from autorl.report.curves import grid
+from autorl.report.tables import duration, plain
 
 PLAIN_SECONDS = 30.0
+LIVE_SECONDS = 0.5  # between two pictures: the cores are busy with runs
+BARS = "▁▂▃▄▅▆▇█"
+COLOURS = {"keep": "green", "baseline": "green", "crash": "red", "taken back": "magenta"}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a session has so far, for the dashboard."""
+
+    title: str
+    incumbent: str  # in words
+    curve: tuple[float, ...]  # of the incumbent, at equal shares of the time budget; NaN: unknown
+    verdicts: tuple[tuple[str, str], ...]  # (outcome, what it was about), the newest last
+    foot: str  # counts, money
+    ends: float | None = None  # on the monotonic clock, seconds
 
 
 def describe(look: Look | None) -> str:
@@ -28,58 +52,93 @@ def describe(look: Look | None) -> str:
     return "  ".join(parts)
 
 
-class ProgressBars:
-    """A Screen on standard error; use as a context manager."""
+def sparkline(values: Iterable[float], low: float, high: float) -> str:
+    """A bar for each value between `low` and `high`; a blank where it is not known."""
+    step = (high - low) / (len(BARS) - 1) or 1.0
+    return "".join(
+        BARS[max(0, min(len(BARS) - 1, round((v - low) / step)))] if math.isfinite(v) else " "
+        for v in values
+    )
+
+
+def resample(curve: Sequence[float], width: int) -> list[float]:
+    """`width` of a curve's values, at equal distances."""
+    return [float(curve[i * len(curve) // width]) for i in range(width)] if len(curve) else []
+
+
+class Dashboard:
+    """A Console on standard error; use as a context manager.
+
+    Attributes:
+        standing: asked for at every picture; None: only the runs are shown.
+    """
 
     def __init__(self) -> None:
+        self.standing: Callable[[], Standing] | None = None
         self._console = Console(stderr=True, highlight=False)
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._start = self._last_plain = time.monotonic()
+        self._last_picture = -math.inf
 
-    def __enter__(self) -> "ProgressBars":
-        self._bars.start()
+    def __enter__(self) -> "Dashboard":
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._live.stop()
 
     def say(self, text: str) -> None:
         """One line that stays, with the minutes since the start."""
         minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
-        self._console.print(f"{minutes:3d}:{seconds:02d}  {text}", markup=False, soft_wrap=True)
+        line = f"{minutes:3d}:{seconds:02d}  {text}"
+        self._console.print(line, markup=False, soft_wrap=not self._live.is_started)
 
     def progress(self, runs: list[tuple[str, Look | None]], waiting: str = "") -> None:
-        """Bring the bars up to date; called many times a second.
+        """Bring the picture up to date; called many times a second.
 
         Args:
             runs: (name, what is known of it).
             waiting: what is waited for besides, shown without figures.
         """
-        shown = {name: (look, describe(look)) for name, look in runs}
-        if waiting:
-            shown[waiting] = None, ""
-        if self._bars.disable:
-            if shown and time.monotonic() - self._last_plain > PLAIN_SECONDS:
-                self._last_plain = time.monotonic()
-                for name, (_, text) in shown.items():
-                    self.say(f"{name}: {text}" if text else name)
-            return
-        for name in self._tasks.keys() - shown.keys():
-            self._bars.remove_task(self._tasks.pop(name))
-        for name, (look, text) in shown.items():
-            if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(name, total=None, text="")
-            self._bars.update(
-                self._tasks[name],
-                total=(look.time_budget or 1.0) if look else None,
-                completed=min(look.elapsed, look.time_budget) if look else None,
-                text=text,
-            )
+        now = time.monotonic()
+        if self._live.is_started:
+            if now - self._last_picture > LIVE_SECONDS:
+                self._last_picture = now
+                self._live.update(self._picture(runs, waiting, now), refresh=True)
+        elif (runs or waiting) and now - self._last_plain > PLAIN_SECONDS:
+            self._last_plain = now
+            for name, look in runs:
+                self.say(f"{name}: {describe(look)}")
+            if waiting:
+                self.say(waiting)
+
+    def _picture(self, runs: list[tuple[str, Look | None]], waiting: str, now: float) -> Panel:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(style="dim", no_wrap=True, width=9)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        standing = self.standing() if self.standing else None
+        if standing:
+            table.add_row("incumbent", Text(plain(standing.incumbent), style="bold"))
+        width = max(10, self._console.width - 16)
+        for name, look in runs:
+            table.add_row("now", Text(f"{name}  {describe(look)}"))
+            if look and self._console.encoding.startswith("utf"):
+                mine = resample(grid(look.curve, look.time_budget), width)
+                theirs = resample(standing.curve, width) if standing else []
+                known = [v for v in (*mine, *theirs) if math.isfinite(v)]
+                for label, values, style in (("", mine, "cyan"), ("incumbent", theirs, "green")):
+                    if known and any(math.isfinite(v) for v in values):
+                        line = sparkline(values, min(known), max(known))
+                        table.add_row(label, Text(line, style=style))
+        if waiting or not runs:
+            table.add_row("now" if not runs else "", Text(plain(waiting) or "between two runs"))
+        for outcome, what in standing.verdicts if standing else ():
+            word = Text(f"{outcome:<10}", style=COLOURS.get(outcome, "dim"))
+            table.add_row("verdict", word + Text(plain(what)))
+        if not standing:
+            return Panel(table, border_style="dim")
+        left = f"   {duration(max(0.0, standing.ends - now))} left" if standing.ends else ""
+        foot = Text(plain(standing.foot) + left, style="dim", no_wrap=True, overflow="ellipsis")
+        title = Text(plain(standing.title, 60))
+        return Panel(Group(table, foot), title=title, title_align="left", border_style="dim")
