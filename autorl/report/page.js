@@ -49,7 +49,7 @@ function top_() {
 
 function chart(id, options, columns) {
   charts[id]?.destroy();
-  const axis = (more, i) => ({stroke: color('soft'), font: '12px system-ui', labelFont: '12px system-ui', labelSize: 20,
+  const axis = (more, i) => ({stroke: color('soft'), font: '12px system-ui', labelFont: '12px system-ui', labelSize: 20, size: 30,
     grid: {stroke: i ? color('line') : 'transparent', width: 1}, ticks: {stroke: color('line'), width: 1, size: 4}, ...more});
   const width = $(id).clientWidth - 14, height = Math.max(230, Math.min(400, width * .48));
   options.axes = options.axes.map(axis);
@@ -97,7 +97,7 @@ function drawProgress() {
   chart('progress', {
     scales: {x: {time: false, range: [-.7, Math.max(3, all.length - 1) + .7]},
       y: {range: [Math.min(low, goal ?? low) - pad, Math.max(high, goal ?? high) + pad]}},
-    axes: [{label: 'experiment', incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]}, {...side(), label: 'mean return of the evaluation'}],
+    axes: [{label: 'experiment', incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]}, {...side(), label: 'mean return'}],
     cursor: {drag: {x: false, y: false}, points: {show: false}, y: false},
     series: [{}, {stroke: color('keep'), width: 2, points: {show: false}, paths: uPlot.paths.stepped({align: 1})}],
     hooks: {draw: [draw], setCursor: [u => u.cursor.idx !== null && u.cursor.left >= 0 && pick(u.cursor.idx)]},
@@ -161,7 +161,8 @@ function drawCurves() {
 
 // -- experiments ------------------------------------------------------------------------------------
 
-const table = (columns, rows) => h('div', {className: 'scroll'}, h('table', {}, h('tr', {}, ...columns.map(c => h('th', {}, c))), ...rows));
+const table = (columns, rows) => h('div', {className: 'scroll'}, h('table', {}, columns.some(Boolean) && h('tr', {},
+  ...columns.map((c, i) => h('th', {className: rows[0]?.children[i]?.className || ''}, c))), ...rows));
 const cells = texts => texts.map(text => h('td', {className: /^[-−$\d.,% ±]+$/.test(text) ? 'n' : ''}, text));
 
 function diff(text) {
@@ -185,7 +186,7 @@ function opened(e) {
     String(r.seed), clock(r.seconds), r.share === null ? '' : `${Math.round(100 * r.share)} %`]),
     h('td', {}, [r.counted ? r.status === 'ok' ? 'counted' : r.reason : `left out: ${r.why}`, ...r.flags].join('; '))));
   if (rows.length) say('Runs', table(['', 'score', 'sd of episodes', 'training seed', 'time', 'CPU share', ''], rows));
-  if (e.controls.length) say('Controls', table(['control', '', ''], e.controls.map(([kind, passed, why]) =>
+  if (e.controls.length) say('Controls', table([], e.controls.map(([kind, passed, why]) =>
     h('tr', {}, ...cells([kind.replaceAll('_', ' '), passed ? 'passed' : 'failed', why])))));
   if (e.diff) say(`What changed in train.py${e.parent === null ? '' : `, against #${e.parent}`}`, diff(e.diff));
   parts.push(h('p', {className: 'note'}, [e.commit && `commit ${e.commit.slice(0, 10)}`, e.proposer && `idea from ${e.proposer}`, e.at,

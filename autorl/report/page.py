@@ -110,11 +110,11 @@ def summary_words(
         f"mean return of these episodes; higher is better. {tried}, {summary.kept} kept, "
         f"{summary.discarded} discarded, {summary.crashed} crashed."
     ]
-    best, first = summary.best, mean(summary.baseline)
-    if best is not None and best.n and first is not None and mean(best) is not None:
+    best, first, now = summary.best, mean(summary.baseline), mean(summary.best)
+    if best is not None and best.n and first is not None and now is not None:
         words.append(
-            f"While searching, the mean return went from {number(first, 2)} to "
-            f"{number(mean(best), 2)} with experiment {best.n}, “{plain(best.description, 120)}”."
+            f"While searching, the mean return went from {first:,.2f} to {now:,.2f} with "
+            f"experiment {best.n}, “{plain(best.description, 120)}”."
         )
     if claim:
         words.append(f"On fresh seeds that no decision had used: {plain(claim, 2000)}")

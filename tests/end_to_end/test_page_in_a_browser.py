@@ -1,11 +1,11 @@
-"""The page in a real headless Chromium (flags: tests/support/browser.py): it draws, opens, grows."""
+"""The page in a real headless Chromium (flags: support/browser.py): it draws, opens, grows."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 import pytest
 from browser import Browser, chromium
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(chromium() is None, reason="apt-get install chromium"),
 ]
+PROJECT = Path(__file__).resolve().parents[2]
 INK = """(id => { const c = document.querySelector(`#${id} canvas`), d = c.getContext('2d')
   .getImageData(0, 0, c.width, c.height).data, seen = new Set();
   for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) seen.add(`${d[i]} ${d[i+1]} ${d[i+2]}`);
@@ -56,15 +57,19 @@ def test_from_a_file_it_draws_and_opens_an_experiment_and_asks_nobody(browser, t
 def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
     ideas = [{"title": f"idea {n}", "source": script(10.0 + n, seconds=0.9)} for n in range(5)]
     site = Site.new(tmp_path / "site", ideas, baseline=script(10.0, seconds=0.4))
-    env = os.environ | site.env
+    env = os.environ | site.env | {"PYTHONPATH": str(PROJECT)}
     program = [sys.executable, str(site.repo / "agent_loop.py")]
     loop = subprocess.Popen(
-        [*program, *site.argv("--experiments", "5")], cwd=site.repo, env=env, stderr=-3, stdout=-3
+        [*program, *site.argv("--experiments", "5")],
+        cwd=site.repo,
+        env=env,
+        stderr=DEVNULL,
+        stdout=DEVNULL,
     )
     while not (site.folder / "results.tsv").exists():
         assert loop.poll() is None
     served = subprocess.Popen(
-        [*program, "serve", "--port", "0"], cwd=site.repo, env=env, stdout=-1, text=True
+        [*program, "serve", "--port", "0"], cwd=site.repo, env=env, stdout=PIPE, text=True
     )
     try:
         assert served.stdout
@@ -77,10 +82,8 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
         browser.until(f"{count} > {before}", 60.0)
         browser.until(f"{count} === 6", 90.0)
         browser.until("document.getElementById('where').innerText.includes('finished')", 60.0)
-        addresses = {request.removeprefix(url) for request in browser.requests}
-        assert addresses == {url.removeprefix(url), "now.json", "data.json"}, json.dumps(
-            browser.requests
-        )
+        asked = set(browser.requests)
+        assert asked == {url, f"{url}now.json", f"{url}data.json"}
         assert browser.errors == [] and loop.wait(60) == 0
     finally:
         for process in (served, loop):

@@ -1,4 +1,4 @@
-"""`serve` and `--notify`: read-only and on this machine only; a person's command hears of the end."""
+"""`serve`: read-only and on this machine only. `--notify`: a person's command hears of the end."""
 
 import json
 import socket
@@ -65,9 +65,11 @@ def test_it_answers_only_to_its_own_name_and_only_to_get(server) -> None:
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             get(f"{url}now.json", **request)
-        assert refused.value.code in (404, 501)
-    with pytest.raises(urllib.error.HTTPError):
+        with refused.value as answer:
+            assert answer.code in (404, 501)
+    with pytest.raises(urllib.error.HTTPError) as refused:
         get(f"{url}../../../etc/passwd")
+    refused.value.close()
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path) -> None:
