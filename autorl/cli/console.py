@@ -49,18 +49,19 @@ class Standings:
             runs = f"{row.runs} {'run' if row.runs == 1 else 'runs'}"
             incumbent = f"#{best.n}  {report.score(row) or 'no score'} ({runs})  {row.description}"
             curve = self._curve(best.n, row.runs)
-        foot = report.headline(report.summarize(rows, spent))
+        ends = []
         if bounds.max_usd is not None:
-            foot += f"   ${spent:.2f} of ${bounds.max_usd:.2f}"
+            ends.append(f"${spent:.2f} of ${bounds.max_usd:.2f}")
         if bounds.experiments is not None:
             decided = sum(r.status != "running" and r.n > 0 for r in rows)
-            foot += f"   experiment {decided} of {bounds.experiments}"
+            ends.append(f"experiment {decided} of {bounds.experiments}")
         said = tuple(
             (v.outcome, f"#{v.attempt}  {mean}  {state.attempts[v.attempt].title}")
             for v in state.verdicts[-VERDICTS:]
             for mean in (f"{v.mean:,.1f}" if v.mean is not None else "no score",)
         )
-        return Standing(f"{session.tag} on {session.settings.env_id}", incumbent, curve, said, foot)
+        so_far, title = report.summarize(rows, spent), f"{session.tag} on {session.settings.env_id}"
+        return Standing(title, incumbent, curve, said, report.headline(so_far), tuple(ends))
 
     def _curve(self, n: int, runs: int) -> tuple[float, ...]:
         key = (n << 20) + runs

@@ -37,7 +37,7 @@ function top_() {
   $('verdict').textContent = claim ? claim.shown
       ? `Shown on fresh seeds: ${num(claim.gain)} better than the baseline`
       : 'Measured again on fresh seeds: no gain was shown'
-    : s.kept ? 'A better train.py was found; nothing is claimed yet' : 'No better train.py so far';
+    : `${s.attempts} idea${s.attempts === 1 ? '' : 's'} tried, ${s.kept} kept; nothing is claimed yet`;
   $('words').replaceChildren(...data.words.map(text => h('p', {}, text)));
   const tiles = [['baseline', num(s.baseline) || '–'], ['best so far', num(data.best) || '–'],
     ['experiments', num(s.attempts)], ['kept', num(s.kept)], ['measured', clock(s.seconds)],
@@ -225,8 +225,9 @@ function rest() {
     ...(data.refused.length ? section('Ideas refused before a run', ['idea', 'why', 'from'], data.refused) : []),
     ...section('Costs', ['', ''], data.costs),
     ...section('Conditions and versions', ['', ''], Object.entries(data.versions).filter(([, v]) => v)));
+  const there = new Set(data.experiments.map(look));
   $('key').replaceChildren(...[['keep', 'kept', ''], ['discard', 'discarded', ''], ['back', 'kept, later taken back', 'hollow'], ['crash', 'crashed, no score', 'cross'],
-    ['keep', 'best so far', 'stroke']].map(([c, text, kind]) => h('li', {}, h('i', {className: kind, style: `--c: var(--${c})`}, kind === 'cross' ? '×' : ''), text)));
+    ['keep', 'best so far', 'stroke']].filter(([c]) => there.has(c)).map(([c, text, kind]) => h('li', {}, h('i', {className: kind, style: `--c: var(--${c})`}, kind === 'cross' ? '×' : ''), text)));
   if (data.replay && !$('replay').lastChild.firstChild) {  // the place of the replay: a framed page of its own
     $('replay').lastChild.append(h('iframe', {title: 'replay', loading: 'lazy', sandbox: 'allow-scripts', srcdoc: data.replay}));
     $('replay').hidden = false;

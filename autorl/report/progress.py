@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -22,6 +22,7 @@ from autorl.report.tables import duration, plain
 
 PLAIN_SECONDS = 30.0
 LIVE_SECONDS = 0.5  # between two pictures: the cores are busy with runs
+FEW = 2  # runs at once whose curves are drawn
 BARS = "▁▂▃▄▅▆▇█"
 COLOURS = {"keep": "green", "baseline": "green", "crash": "red", "taken back": "magenta"}
 
@@ -34,7 +35,8 @@ class Standing:
     incumbent: str  # in words
     curve: tuple[float, ...]  # of the incumbent, at equal shares of the time budget; NaN: unknown
     verdicts: tuple[tuple[str, str], ...]  # (outcome, what it was about), the newest last
-    foot: str  # counts, money
+    so_far: str  # counts, money
+    bounds: tuple[str, ...] = ()  # what else ends the session, and how far it is
     ends: float | None = None  # on the monotonic clock, seconds
 
 
@@ -114,31 +116,41 @@ class Dashboard:
                 self.say(waiting)
 
     def _picture(self, runs: list[tuple[str, Look | None]], waiting: str, now: float) -> Panel:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(style="dim", no_wrap=True, width=9)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         standing = self.standing() if self.standing else None
         if standing:
             table.add_row("incumbent", Text(plain(standing.incumbent), style="bold"))
-        width = max(10, self._console.width - 16)
+        few = len(runs) <= FEW
         for name, look in runs:
-            table.add_row("now", Text(f"{name}  {describe(look)}"))
-            if look and self._console.encoding.startswith("utf"):
-                mine = resample(grid(look.curve, look.time_budget), width)
-                theirs = resample(standing.curve, width) if standing else []
-                known = [v for v in (*mine, *theirs) if math.isfinite(v)]
-                for label, values, style in (("", mine, "cyan"), ("incumbent", theirs, "green")):
-                    if known and any(math.isfinite(v) for v in values):
-                        line = sparkline(values, min(known), max(known))
-                        table.add_row(label, Text(line, style=style))
+            table.add_row("now", Text(name if few else f"{name}  {describe(look)}"))
+            if few:
+                table.add_row("", Text(describe(look)))
+                self._add_curves(table, look, standing.curve if standing else ())
         if waiting or not runs:
-            table.add_row("now" if not runs else "", Text(plain(waiting) or "between two runs"))
-        for outcome, what in standing.verdicts if standing else ():
-            word = Text(f"{outcome:<10}", style=COLOURS.get(outcome, "dim"))
-            table.add_row("verdict", word + Text(plain(what)))
+            table.add_row("" if runs else "now", Text(plain(waiting) or "between two runs"))
         if not standing:
             return Panel(table, border_style="dim")
-        left = f"   {duration(max(0.0, standing.ends - now))} left" if standing.ends else ""
-        foot = Text(plain(standing.foot) + left, style="dim", no_wrap=True, overflow="ellipsis")
+        for k, (outcome, what) in enumerate(standing.verdicts):
+            word = Text(f"{outcome:<10} ", style=COLOURS.get(outcome, "dim"))
+            table.add_row("" if k else "verdicts", word + Text(plain(what), style="default"))
+        table.add_row("so far", Text(plain(standing.so_far)))
+        time_left = [f"{duration(max(0.0, standing.ends - now))} left"] if standing.ends else []
+        if bounds := [*time_left, *standing.bounds]:
+            table.add_row("bounds", Text(", ".join(bounds)))
         title = Text(plain(standing.title, 60))
-        return Panel(Group(table, foot), title=title, title_align="left", border_style="dim")
+        return Panel(table, title=title, title_align="left", border_style="dim")
+
+    def _add_curves(self, table: Table, look: Look | None, best: Sequence[float]) -> None:
+        """A run's curve and the incumbent's, on one scale and one axis of time."""
+        if look is None or not look.curve or not self._console.encoding.startswith("utf"):
+            return
+        width = max(10, self._console.width - 15)
+        mine = resample(grid(look.curve, look.time_budget), width)
+        theirs = resample(best, width)
+        known = [v for v in (*mine, *theirs) if math.isfinite(v)]
+        for label, values, style in (("this run", mine, "cyan"), ("incumbent", theirs, "green")):
+            if any(math.isfinite(v) for v in values):
+                line = sparkline(values, min(known), max(known))
+                table.add_row(label, Text(line.rstrip(), style=style))
