@@ -325,7 +325,9 @@ def report(root: Path, tag: str | None, with_csv: bool, tensorboard: bool) -> No
 
 @cli.command()
 @click.option("--tag", help="which session  [default: the newest]")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, help="0: any free one")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, help="0: any", show_default=True
+)
 @click.pass_obj
 def serve(root: Path, tag: str | None, port: int) -> None:
     """Show report.html in a browser of this machine, growing while the session runs."""

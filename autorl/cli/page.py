@@ -14,9 +14,9 @@ from typing import Any
 from autorl import report
 from autorl.errors import UserError
 from autorl.judge import read_progress
-from autorl.records import RunRecord, to_json
+from autorl.records import RunRecord, from_json, to_json
 from autorl.report import curves
-from autorl.session import Attempt, Run, SessionState
+from autorl.session import Attempt, Run, SessionState, Settings
 from autorl.session.experiment import diff_of
 from autorl.system.files import read_text
 
@@ -32,7 +32,7 @@ def page_data(
     folder: Path,
     state: SessionState,
     solved_at: float | None = None,
-    known: dict[Any, dict[str, Any]] | None = None,
+    known: dict[int, tuple[Any, dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Everything on the page.
 
@@ -43,24 +43,22 @@ def page_data(
     """
     known = {} if known is None else known
     rows, about, spent = state.rows(decided_only=False), state.about, state.spent()
-    best, claim, settings = state.incumbent(), state.claim, about.settings
-    budget, episodes = settings["time_budget"], settings["num_eval_episodes"]
+    best, claim, settings = state.incumbent(), state.claim, settings_of(state)
+    budget, episodes = settings.time_budget, settings.num_eval_episodes
     sentence = claim["claim"].get("sentence", "") if claim else ""
     champion = claim["champion"] if claim else None
     summary = report.summarize(rows, spent)
     newest = {row.n for row in rows[-FULL:]}
     experiments = []
     for row in rows:
-        attempt, ended = (
-            state.attempts[row.n],
-            [r.record is not None for r in state.every_run_of(row.n)],
-        )
+        attempt, ended = state.attempts[row.n], [bool(r.record) for r in state.every_run_of(row.n)]
         full = row.n in newest or attempt.kept or row.n == champion
-        key = (row.n, attempt.outcome, row.state, attempt.commit, full, *ended)
-        if key not in known:
+        key = (row, full, *ended, sum(c.attempt == row.n for c in state.controls))
+        if row.n not in known or known[row.n][0] != key:
             limit = min(DIFF_CHARS, ALL_DIFFS_CHARS // len(rows))
-            known[key] = to_json(row) | _in_full(root, state, attempt, budget, full, limit)
-        experiments.append(known[key])
+            found = to_json(row) | _in_full(root, state, attempt, budget, full, limit)
+            known[row.n] = key, found
+        experiments.append(known[row.n][1])
     runs = [r.record for r in state.runs.values() if r.record]
     compute = sum(r.cost_usd for r in runs)
     return {
@@ -106,6 +104,12 @@ def page_data(
     }
 
 
+def settings_of(state: SessionState) -> Settings:
+    """What every run of a session has in common."""
+    settings: Settings = from_json(Settings, state.about.settings)
+    return settings
+
+
 def replay_html(root: Path, state: SessionState) -> str | None:
     """The place of the replay: one self-contained HTML page that shows recorded episodes of the
     baseline and the best version, which report.html frames; None where no run has a recording.
@@ -117,7 +121,7 @@ def running(root: Path, state: SessionState) -> list[dict[str, Any]]:
     """The runs under way as their judges last reported them, each with its curve so far."""
     found = []
     for run in state.pending():
-        look, budget = read_progress(root / run.folder), state.about.settings["time_budget"]
+        look, budget = read_progress(root / run.folder), settings_of(state).time_budget
         line = curves.short(curves.grid(look.curve, budget)) if look and look.curve else []
         title = state.attempts[run.attempt].title
         found.append(
@@ -141,7 +145,7 @@ def curves_csv(root: Path, state: SessionState) -> Iterator[str]:
     """Every run's curves in one table: a line for each 1/200 of the budget and run; the header
     first.
     """
-    budget, names = state.about.settings["time_budget"], dict[str, None]()
+    budget, names = settings_of(state).time_budget, dict[str, None]()
     for run in state.runs.values():
         names |= dict.fromkeys(_metrics(root, run, 4096).partition("\n")[0].split(","))
     columns = [n for n in list(names)[: curves.COLUMNS] if n and n != "seconds"]
@@ -171,7 +175,7 @@ def write_tensorboard(root: Path, folder: Path, state: SessionState) -> Path:
             "--tensorboard needs the package tensorboard: install it with `uv sync --extra "
             "tensorboard`, then run the same command."
         ) from None
-    budget, logs = state.about.settings["time_budget"], folder / "tensorboard"
+    budget, logs = settings_of(state).time_budget, folder / "tensorboard"
     for run, each in _every_curve(root, state):
         place = logs / f"{run.attempt:04d}" / f"run-{run.run:04d}"
         for old in place.glob("events.out.tfevents.*"):
@@ -255,7 +259,7 @@ def _metrics(root: Path, run: Run, at_most: int = METRICS_BYTES) -> str:
 
 
 def _every_curve(root: Path, state: SessionState) -> Iterator[tuple[Run, dict[str, curves.Curve]]]:
-    budget = state.about.settings["time_budget"]
+    budget = settings_of(state).time_budget
     for run in state.runs.values():
         yield run, curves.read_curves(_metrics(root, run), budget)
 

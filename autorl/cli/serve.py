@@ -31,7 +31,7 @@ class Watched:
         self.root, (self.folder, state) = root, newest(root, tag)
         self.goal = solved_at(root, state.about.env_id)
         self.follower, self.state = Follower(self.folder / "journal.jsonl"), SessionState()
-        self.events, self.known = 0, dict[Any, dict[str, Any]]()
+        self.events, self.known = 0, dict[int, tuple[Any, dict[str, Any]]]()
         self.mutex = threading.Lock()
 
     def now(self) -> dict[str, Any]:

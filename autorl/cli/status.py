@@ -31,7 +31,9 @@ MANY = 10_000_000  # files: more are not counted
 def newest(root: Path, tag: str | None) -> tuple[Path, SessionState]:
     """The folder of the session that is meant, the newest without a tag, and what it knows."""
     path = find_session(root, tag, unfinished=False)
-    return path.parent, read_state(path)
+    if (state := read_state(path)).created is None:
+        raise UserError(f"{path} holds no whole line: restore it from a copy, or start anew.")
+    return path.parent, state
 
 
 def _console() -> Console:

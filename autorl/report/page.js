@@ -251,13 +251,14 @@ function render() {
 }
 
 async function poll() {
+  if (document.hidden) return setTimeout(poll, 2000);  // the machine is busy with runs
   try {
     const now = await (await fetch('now.json')).json();
     if (now.error) $('notice').textContent = now.error;
     else {
       live = now;
       if (shown !== now.version) { data = await (await fetch('data.json')).json(); shown = data.version; render(); }
-      else { top_(); drawCurves(); }
+      else { top_(); if (now.running.length) drawCurves(); }
       showNow();
       $('notice').textContent = '';
     }

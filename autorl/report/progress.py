@@ -21,7 +21,7 @@ from autorl.report.curves import grid
 from autorl.report.tables import duration, plain
 
 PLAIN_SECONDS = 30.0
-LIVE_SECONDS = 0.5  # between two pictures: the cores are busy with runs
+LIVE_SECONDS = 1.0  # between two pictures: the cores are busy with runs
 FEW = 2  # runs at once whose curves are drawn
 BARS = "▁▂▃▄▅▆▇█"
 COLOURS = {"keep": "green", "baseline": "green", "crash": "red", "taken back": "magenta"}

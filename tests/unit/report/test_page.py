@@ -108,7 +108,7 @@ def test_a_run_of_the_confirmation_a_control_and_an_open_one_say_why_they_do_not
 
 def test_what_was_gathered_of_an_experiment_is_used_again_until_it_changes(made) -> None:
     root, folder, state = made
-    known: dict[Any, dict[str, Any]] = {}
+    known: dict[int, Any] = {}
     first = page.page_data(root, folder, state, known=known)
     again = page.page_data(root, folder, state, known=known)
     assert all(a is b for a, b in zip(first["experiments"], again["experiments"], strict=True))
@@ -171,6 +171,9 @@ def test_a_journal_cut_in_the_middle_is_one_sentence_and_a_torn_end_is_none(tmp_
     assert write_report(tmp_path, None)[-1].endswith("report.html")
     path.write_bytes(whole[:3000] + whole[3100:])
     with pytest.raises(UserError, match=r"Line \d+ of .* restore the file from a copy"):
+        write_report(tmp_path, None)
+    path.write_bytes(whole[:100])
+    with pytest.raises(UserError, match="holds no whole line"):
         write_report(tmp_path, None)
 
 
