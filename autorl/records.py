@@ -187,6 +187,7 @@ class Progress:
     step: int | None = None
     steps_per_second: float | None = None
     episode_return: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()  # (seconds, episode_return) so far, <= 400
 
 
 # ---------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def cli() -> None:
     type=int,
     help="root of all training seeds, for a repeatable new session  [default: random]",
 )
+@click.option("--notify", metavar="COMMAND", help="run at a claim, pause, end; summary on stdin")
 @click.option("--inbox-only", is_flag=True, hidden=True)
 @click.pass_context
 def run_(ctx: click.Context, /, **o: Any) -> None:
@@ -311,13 +312,28 @@ def history(root: Path, tag: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--tag", help="which session  [default: the newest]")
+@click.option("--csv", "with_csv", is_flag=True, help="all learning curves too, in curves.csv")
+@click.option("--tensorboard", is_flag=True, help="its runs as runs of TensorBoard too")
 @click.pass_obj
-def report(root: Path, tag: str | None) -> None:
+def report(root: Path, tag: str | None, with_csv: bool, tensorboard: bool) -> None:
     """Write results.tsv, progress.png and report.html anew and say where they are."""
     from autorl.cli.status import write_report
 
-    for path in write_report(root, tag):
+    for path in write_report(root, tag, with_csv, tensorboard):
         click.echo(path)
+
+
+@cli.command()
+@click.option("--tag", help="which session  [default: the newest]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, help="0: any", show_default=True
+)
+@click.pass_obj
+def serve(root: Path, tag: str | None, port: int) -> None:
+    """Show report.html in a browser of this machine, growing while the session runs."""
+    from autorl.cli.serve import serve_page
+
+    serve_page(root, tag, port)
 
 
 # ---------------------------------------------------------------------------

@@ -5,22 +5,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from autorl.cli.console import Notifier, Standings
 from autorl.cli.experiment import start_loop
 from autorl.cli.status import print_evidence, print_status
 from autorl.environments import check_env
-from autorl.errors import UserError
+from autorl.errors import Paused, UserError
 from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
 from autorl.loop import Loop
 from autorl.proposers.command import CommandProposer
 from autorl.proposers.hybrid import HybridProposer
 from autorl.proposers.replay import Replay
-from autorl.report.progress import ProgressBars
+from autorl.report.progress import Dashboard
 from autorl.session import (
     Bounds,
     Session,
@@ -56,6 +57,7 @@ class RunOptions:
     max_usd: float | None = None
     confirm_runs: int | None = None
     seed: int | None = None
+    notify: str | None = None
     inbox_only: bool = False
 
 
@@ -79,7 +81,8 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
     def proposer(session: Session) -> Proposer | None:
         return make_proposer(name, options, session) if name else None
 
-    work = Work(root, tag, settings, bounds_of(options, settings), exists)
+    notifier = Notifier(options.notify)
+    work = Work(root, tag, settings, bounds_of(options, settings), exists, notifier)
     return work.run(proposer, options.new, options.seed, resume=f"run --tag {tag} {resume}".strip())
 
 
@@ -256,6 +259,7 @@ class Work:
     settings: Settings
     bounds: Bounds
     exists: bool
+    notifier: Notifier = field(default_factory=Notifier)
 
     def run(
         self,
@@ -303,7 +307,7 @@ class Work:
         proposer = proposer_of(session)
         runner = make_runner(session.settings, self.root)
         try:
-            with ProgressBars() as console:
+            with Dashboard() as console:
                 loop = Loop(session, proposer, runner, self.bounds, console, confirm_only, resume)
                 _obey_signals(loop)
                 s, by = (
@@ -318,7 +322,15 @@ class Work:
                 )
                 if s.runner == "local" and (line := sandbox.advice(s.sandbox)):
                     console.say(line)
-                return loop, loop.run()
+                console.standing = Standings(session, self.bounds)
+                self.notifier.watch(session, console.say)
+                try:
+                    code = loop.run()
+                except Paused as pause:
+                    self.notifier.tell(session, "pause", str(pause), console.say)
+                    raise
+                self.notifier.tell(session, "end", session.state.ended, console.say)
+                return loop, code
         finally:
             runner.close()
             if proposer:

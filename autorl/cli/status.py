@@ -3,6 +3,7 @@
 What it does not do: change a session; only `report` writes, and only views.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autorl import report
+from autorl.cli import page
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.records import to_json
@@ -26,10 +28,12 @@ from autorl.system.locks import holder, holder_pid
 MANY = 10_000_000  # files: more are not counted
 
 
-def _newest(root: Path, tag: str | None) -> tuple[Path, SessionState]:
+def newest(root: Path, tag: str | None) -> tuple[Path, SessionState]:
     """The folder of the session that is meant, the newest without a tag, and what it knows."""
     path = find_session(root, tag, unfinished=False)
-    return path.parent, read_state(path)
+    if (state := read_state(path)).created is None:
+        raise UserError(f"{path} holds no whole line: restore it from a copy, or start anew.")
+    return path.parent, state
 
 
 def _console() -> Console:
@@ -63,7 +67,7 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
 
 def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     """A table for a person or JSON for a program."""
-    folder, state = _newest(root, tag)
+    folder, state = newest(root, tag)
     facts, rows, spent = _facts(folder, state), state.rows(decided_only=False), state.spent()
     if as_json:
         return _print_json(report.status_json(rows, spent_usd=spent, **facts))
@@ -100,7 +104,7 @@ def print_evidence(root: Path, tag: str) -> None:
 
 def print_history(root: Path, tag: str | None, as_json: bool) -> None:
     """Every attempt and every refusal."""
-    folder, state = _newest(root, tag)
+    folder, state = newest(root, tag)
     refused = [
         {"title": r.title, "reason": r.reason, "proposer": r.proposer} for r in state.refusals
     ]
@@ -118,32 +122,38 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
         click.echo(f"   -  refused before a run: {each['title']}: {each['reason']}")
 
 
-def write_report(root: Path, tag: str | None) -> list[str]:
-    """results.tsv, progress.png, report.html of a session, from its journal; their paths."""
-    folder, state = _newest(root, tag)
-    rows, env_id, evidence = state.rows(), state.about.env_id, state.claim
-    try:
-        solved_at = check_env(env_id, root)
-    except AutoRLError:
-        solved_at = None
-    png = report.progress_png(rows, env_id, solved_at=solved_at)
-    page = report.report_html(
-        rows,
-        env_id=env_id,
-        tag=folder.name,
-        png=png,
-        tables=report.evidence_tables(evidence) if evidence else (),
-        claim=evidence["claim"].get("sentence", "") if evidence else "",
-        spent_usd=state.spent(),
-    )
+def solved_at(root: Path, env_id: str) -> float | None:
+    """Gymnasium's reward threshold of an environment, where it can be made here."""
+    with contextlib.suppress(AutoRLError):
+        return check_env(env_id, root)
+    return None
+
+
+def write_report(
+    root: Path, tag: str | None, with_csv: bool = False, tensorboard: bool = False
+) -> list[str]:
+    """results.tsv, progress.png, report.html of a session, from its journal; their paths.
+
+    Args:
+        with_csv: curves.csv too.
+        tensorboard: its runs as runs of TensorBoard too.
+    """
+    folder, state = newest(root, tag)
+    rows, env_id = state.rows(), state.about.env_id
+    goal = solved_at(root, env_id)
     views = {
         "results.tsv": report.results_tsv(rows).encode(),
-        "progress.png": png,
-        "report.html": page.encode(),
+        "progress.png": report.progress_png(rows, env_id, solved_at=goal),
+        "report.html": report.report_html(page.page_data(root, folder, state, goal)).encode(),
     }
+    if with_csv:
+        views["curves.csv"] = "".join(page.curves_csv(root, state)).encode()
     for name, data in views.items():
         atomic_write(folder / name, data)
-    return [str((folder / name).relative_to(root)) for name in views]
+    paths = [folder / name for name in views]
+    if tensorboard:
+        paths.append(page.write_tensorboard(root, folder, state))
+    return [str(path.relative_to(root)) for path in paths]
 
 
 def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:

@@ -19,7 +19,7 @@ from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, SandboxMode, to_json
-from autorl.report.progress import ProgressBars
+from autorl.report.progress import Dashboard
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 
@@ -104,7 +104,7 @@ def run(job: Job) -> RunRecord:
     compile_packages()
     with (
         tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch,
-        ProgressBars() as bars,
+        Dashboard() as bars,
     ):
         folder, pycache = Path(scratch) / "run", Path(scratch) / "pycache"
         judge = launch(job, folder, pycache, PROJECT)

@@ -50,7 +50,7 @@ def launch(
 def read_progress(folder: Path) -> Progress | None:
     """The judge's latest report on a run under way."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        data = read_regular(folder / "progress.json", 4096)
+        data = read_regular(folder / "progress.json", 1 << 15)
         progress: Progress = from_json(Progress, json.loads(data))
         return progress
     return None

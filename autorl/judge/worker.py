@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from autorl.judge import process_tree
 from autorl.judge.measure import measure
 from autorl.records import Job, Progress, from_json, to_json
 from autorl.system.files import atomic_write
+
+MAX_POINTS = 400  # of the curve in progress.json; then every other one goes
 
 
 def main() -> int:
@@ -20,13 +23,18 @@ def main() -> int:
     if os.getppid() != task["parent"]:
         return 1  # our parent died before we could ask to die with it
     folder, terminated = Path(task["folder"]), False
+    curve: list[tuple[float, float]] = []
 
     def terminate(*_: object) -> None:
         nonlocal terminated
         terminated = True
 
     def report(progress: Progress) -> None:
-        data = json.dumps(to_json(progress)).encode()
+        if progress.phase == "training" and progress.episode_return is not None:
+            if len(curve) == MAX_POINTS:
+                del curve[::2]
+            curve.append((round(progress.elapsed, 2), float(f"{progress.episode_return:.5g}")))
+        data = json.dumps(to_json(replace(progress, curve=tuple(curve)))).encode()
         atomic_write(folder / "progress.json", data, durable=False)
 
     signal.signal(signal.SIGTERM, terminate)

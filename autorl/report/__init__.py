@@ -9,12 +9,17 @@ score is an empty cell and a mark at the edge of the plot, never a number.
 What it does not do: decide, claim (that is `confirm`), or write files.
 """
 
-from autorl.report.page import Table, evidence_tables, report_html
-from autorl.report.plot import progress_png
+from autorl.report.page import Table, data_json, evidence_tables, report_html, summary_words
+from autorl.report.plot import limits, progress_png
 from autorl.report.tables import (
     COLUMNS,
+    cell,
+    duration,
+    headline,
+    mean,
     plain,
     results_tsv,
+    score,
     status_json,
     status_table,
     summarize,
@@ -23,12 +28,20 @@ from autorl.report.tables import (
 __all__ = [
     "COLUMNS",
     "Table",
+    "cell",
+    "data_json",
+    "duration",
     "evidence_tables",
+    "headline",
+    "limits",
+    "mean",
     "plain",
     "progress_png",
     "report_html",
     "results_tsv",
+    "score",
     "status_json",
     "status_table",
     "summarize",
+    "summary_words",
 ]

@@ -1,16 +1,22 @@
-"""report.html: one self-contained page, without script and without any address to load from.
+"""report.html: one self-contained page that works from a file, without any address to load from.
 
-page.html, filled in by jinja2 (it comes with torch); every text is made harmless and escaped there.
+page.html, filled in by jinja2 (it comes with torch). Everything that a session says is in one block
+of compressed JSON; page.js shows it as text, never as HTML, and page.html forbids requests.
 """
 
 import base64
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from autorl.records import Row
-from autorl.report.tables import FOOTNOTE, duration, headline, number, plain, status, summarize
+from autorl.report.tables import duration, mean, number, plain, summarize, visible
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,44 +94,76 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
     )
 
 
-def report_html(
-    rows: Sequence[Row],
-    *,
-    env_id: str,
-    tag: str,
-    png: bytes = b"",
-    tables: Sequence[Table] = (),
-    claim: str = "",
-    spent_usd: float | None = None,
-) -> str:
-    """The page of a session, the plot inside.
+def summary_words(
+    rows: Sequence[Row], env_id: str, time_budget: float, episodes: int, claim: str = ""
+) -> tuple[str, ...]:
+    """What was done and found, in sentences for somebody who has never seen this project.
 
     Args:
-        png: what `progress_png` gave.
-        tables: evidence, spend.
+        episodes: of one evaluation.
         claim: the sentence of `confirm`, if it ran.
+    """
+    summary = summarize(rows)
+    tried = f"{summary.attempts} {'idea was' if summary.attempts == 1 else 'ideas were'} tried"
+    words = [
+        f"train.py teaches a policy to act in {env_id}. autoRL edited it again and again: each "
+        f"version trained from nothing for {duration(time_budget)}, then a judge that train.py "
+        f"cannot reach let the trained policy play {episodes} fresh episodes. The score is the "
+        f"mean return of these episodes; higher is better. {tried}, {summary.kept} kept, "
+        f"{summary.discarded} discarded, {summary.crashed} crashed."
+    ]
+    best, first, now = summary.best, mean(summary.baseline), mean(summary.best)
+    if best is not None and best.n and first is not None and now is not None:
+        words.append(
+            f"While searching, the mean return went from {first:,.2f} to {now:,.2f} with "
+            f"experiment {best.n}, “{plain(best.description, 120)}”."
+        )
+    if claim:
+        words.append(f"On fresh seeds that no decision had used: {plain(claim, 2000)}")
+    elif summary.kept:
+        words.append(
+            "That is the search's own ledger, chosen among many noisy numbers: nothing is claimed "
+            "until `confirm` measures baseline and champion again on fresh seeds."
+        )
+    else:
+        words.append("Nothing is claimed: no change has been found worth keeping so far.")
+    return tuple(words)
+
+
+def data_json(data: Mapping[str, Any]) -> bytes:
+    """The page's data; every text without control characters, NaN and infinity as null."""
+    return msgspec.json.encode(_harmless(data))
+
+
+def report_html(data: Mapping[str, Any] | None) -> str:
+    """The page of a session.
+
+    Args:
+        data: what cli/page.py gathers; None: the page asks the server that it came from.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=lambda value: plain(value, 2000) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    summary = summarize(rows, spent_usd)
-    return pages.get_template("page.html").render(
-        env_id=env_id,
-        tag=tag,
-        headline=headline(summary),
-        summary=summary,
-        claim=claim,
-        png=base64.b64encode(png).decode(),
-        tables=tables,
-        rows=rows,
-        footnote=FOOTNOTE,
-        status=status,
-        duration=duration,
-    )
+    packed = "" if data is None else base64.b64encode(zlib.compress(data_json(data), 9)).decode()
+    title = "autoRL" if data is None else plain(f"{data['env_id']} · {data['tag']}", 200)
+    files = {
+        name: (HERE / file).read_text(encoding="utf-8")
+        for name, file in (
+            ("css", "page.css"),
+            ("script", "page.js"),
+            ("chart_css", "uplot/uPlot.min.css"),
+            ("chart_script", "uplot/uPlot.iife.min.js"),
+        )
+    }
+    return pages.get_template("page.html").render(title=title, packed=packed, **files)
+
+
+def _harmless(value: Any) -> Any:
+    """Plain data whose texts hold no control characters; lines of a text stay lines."""
+    if isinstance(value, str):
+        return "\n".join(visible(line.expandtabs(4))[:2000] for line in value.split("\n"))
+    if isinstance(value, Mapping):
+        return {plain(str(name), 64): _harmless(v) for name, v in value.items()}
+    return [_harmless(v) for v in value] if isinstance(value, list | tuple) else value

@@ -53,7 +53,7 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
     _prepare(axes, last, f"{plain(env_id, 90)}\n{headline(summarize(rows))}")
     goal = None
     if scored:
-        low, goal = _set_limits(axes, scored, kept, solved_at)
+        low, goal = _set_limits(axes, scored, solved_at)
         _draw_rejected(axes, scored, low)
         _draw_kept(axes, kept, last)
     else:
@@ -102,11 +102,15 @@ def _prepare(axes: "Axes", last: int, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=INK, parse_math=False)
 
 
-def _limits(scored: Sequence[Row], kept: Sequence[Row]) -> tuple[float, float]:
+def limits(rows: Sequence[Row]) -> tuple[float, float] | None:
     """The returns worth showing: everything above, and below no further than the bulk.
 
-    A disaster would flatten the rest, so it is marked at the edge.
+    A disaster would flatten the rest, so it is marked at the edge. None without a score.
     """
+    scored = [r for r in rows if r.status != "running" and _has_score(r)]
+    kept = [r for r in scored if r.status == "keep" and r.state != "taken back"]
+    if not scored:
+        return None
     values = sorted(_score(r) for r in scored)
     edges = [_score(r) + sign * _error(r) for r in kept for sign in (-1, 1)]
     low, high = values[0], max([*values, *edges])
@@ -120,14 +124,14 @@ def _limits(scored: Sequence[Row], kept: Sequence[Row]) -> tuple[float, float]:
 
 
 def _set_limits(
-    axes: "Axes", scored: Sequence[Row], kept: Sequence[Row], solved_at: float | None
+    axes: "Axes", scored: Sequence[Row], solved_at: float | None
 ) -> tuple[float, float | None]:
     """Choose the visible returns and draw the threshold, or say that it lies above them.
 
     Returns:
         the lowest visible return, and the threshold where it is drawn.
     """
-    low, high = _limits(scored, kept)
+    low, high = limits(scored) or (0.0, 1.0)
     near = len(scored) < 3 or (solved_at is not None and solved_at <= high + 1.5 * (high - low))
     goal = solved_at if near else None
     if goal is not None:

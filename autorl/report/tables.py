@@ -19,15 +19,20 @@ from autorl.records import Row, to_json
 FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins like this for a formula
 
 
+def visible(text: str) -> str:
+    """The text with a blank for every control character, bidi mark and lone surrogate."""
+    if text.isprintable():
+        return text
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(" " if unicodedata.category(c) in hidden else c for c in text)
+
+
 def plain(text: str, limit: int = 400) -> str:
     """One harmless line of at most `limit` characters, blanks collapsed.
 
     No tab, newline, control character, bidi mark or lone surrogate.
     """
-    text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text
-    )
-    text = " ".join(text.split())
+    text = " ".join(visible(text).split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 

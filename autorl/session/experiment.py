@@ -16,6 +16,14 @@ LOG_BYTES = 4096
 METRICS_ROWS = 12
 
 
+def diff_of(state: SessionState, n: int) -> str:
+    """Unified diff of attempt `n` against its parent; "" for the baseline."""
+    after, parent = state.attempts[n].source, state.attempts[n].parent
+    before = after if parent is None else state.attempts[parent].source
+    lines = (before.splitlines(True), after.splitlines(True))
+    return "".join(difflib.unified_diff(*lines, "a/train.py", "b/train.py"))
+
+
 def experiment(root: Path, state: SessionState, n: int) -> Experiment:
     """Attempt `n` in full.
 
@@ -23,12 +31,6 @@ def experiment(root: Path, state: SessionState, n: int) -> Experiment:
         KeyError: there is no such attempt.
     """
     attempt = state.attempts[n]
-    before = state.attempts[attempt.parent].source if attempt.parent is not None else attempt.source
-    diff = "".join(
-        difflib.unified_diff(
-            before.splitlines(True), attempt.source.splitlines(True), "a/train.py", "b/train.py"
-        )
-    )
     runs = [
         r
         for r in tuple(state.runs.values())
@@ -45,7 +47,7 @@ def experiment(root: Path, state: SessionState, n: int) -> Experiment:
         metrics = "\n".join(lines)
     return Experiment(
         state.row(attempt),
-        diff,
+        diff_of(state, n),
         tuple(r.record for r in runs if r.record),
         attempt.verdict,
         metrics,

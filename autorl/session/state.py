@@ -98,6 +98,7 @@ class Run:
     handle: str = ""
     record: RunRecord | None = None
     steady: bool = True
+    why: str = ""  # it is not steady
 
     @property
     def for_decision(self) -> bool:
@@ -180,7 +181,7 @@ class SessionState:
     def _(self, event: RunEnded) -> None:
         run = self.runs[event.run]
         if run.record is None:  # a result that arrives twice counts once
-            run.record, run.steady = event.record, event.steady
+            run.record, run.steady, run.why = event.record, event.steady, event.why
 
     @apply.register
     def _(self, event: RunsPromoted) -> None:
@@ -256,6 +257,10 @@ class SessionState:
         """The attempt that the research branch stands at."""
         there = (a for a in reversed(self.attempts.values()) if a.commit and a.commit == self.tip)
         return next(there, self.attempts.get(0))
+
+    def every_run_of(self, n: int) -> list[Run]:
+        """Controls, confirmation and what is under way included."""
+        return list(self._by_attempt.get(n, ()))
 
     def runs_of(self, n: int) -> list[Run]:
         """Finished decision runs of attempt `n`, in the order they were started."""
