@@ -9,10 +9,8 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 

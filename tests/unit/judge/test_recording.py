@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 from autorl.judge.episodes import Played, roll
 from autorl.judge.recording import NAME, Recorder, write
@@ -111,7 +112,7 @@ class Place:
     x = y = 0.0
 
 
-class Unseen(gym.envs.classic_control.PendulumEnv):
+class Unseen(PendulumEnv):
     drawlist, sky_polys = [Body()], [[(0, 0), (1, 0)]]
     helipad_x1 = helipad_x2 = helipad_y = 0.0
 

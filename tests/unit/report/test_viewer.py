@@ -111,7 +111,7 @@ def test_a_video_without_ffmpeg_is_an_animated_webp(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    r = cart_pole(0.1)
+    r = recording("CartPole-v1", "state", [[0.0, 0.0, 0.1 * i, 0.0] for i in range(20)])
     path = write_video(tmp_path / "grid", [scene_of(r, r.episodes[0])] * 5, ["a"] * 5)
     with Image.open(path) as image:
         assert path.suffix == ".webp"
