@@ -49,7 +49,7 @@ image = (
 # gives a fraction of one otherwise.
 
 APP, GPU, CORES, MEMORY_GIB = "autorl", "H100!", 8.0, 32.0
-LOG_BYTES = 256 * 1024  # of run.log and metrics.csv each that are brought back
+LOG_BYTES = 256 * 1024  # of each file that is brought back
 
 app = modal.App(APP, image=image)
 
@@ -87,7 +87,7 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
     Returns:
         record: a `RunRecord`; its cost is this call's seconds at list price, the container's start
             not included.
-        files: run.log and metrics.csv, bounded.
+        files: run.log, metrics.csv and recording.json, bounded.
     """
     import autorl.judge.measure as judge
 
@@ -112,7 +112,7 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
             record = RunRecord("interrupted", "judge", reason, env_id=ours.env_id, seed=ours.seed)
         files = {
             name: read_text(Path(folder) / name, LOG_BYTES, tail=True)
-            for name in ("run.log", "metrics.csv")
+            for name in ("run.log", "metrics.csv", "recording.json")
         }
     record = dataclasses.replace(
         record,

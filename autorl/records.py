@@ -178,6 +178,42 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedArray:
+    """Numbers (F, D) as text, 16 bits each over a column's range; made by system/arrays.py."""
+
+    low: tuple[float, ...]  # (D,)
+    span: tuple[float, ...]  # (D,) the highest number of a column less its lowest
+    data: str  # base64 of deflated differences from row to row
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEpisode:
+    """One episode of an evaluation, to be looked at."""
+
+    episode_return: float
+    length: int  # steps
+    seconds_per_frame: float  # of simulated time
+    states: PackedArray  # (F, D + 1): the state, and the return so far
+    scenery: dict[str, Any] = field(default_factory=dict)  # Box2D: the ground of this episode
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Episodes that the judge recorded while it evaluated, the worst first and the best last.
+
+    A state is qpos (mujoco: the model is that of `env_id`), x, y and angle of each body (box2d:
+    `shapes` are their polygons), or what the environment calls its state (state).
+    """
+
+    env_id: str
+    kind: Literal["mujoco", "box2d", "state"]
+    num_episodes: int  # that were evaluated
+    episodes: tuple[RecordedEpisode, ...]
+    median: int  # its index in `episodes`
+    shapes: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A look at a run under way, for progress bars; self-reported by train.py."""
 

@@ -2,6 +2,7 @@
 
     uv run python benchmarks/judge.py       # HalfCheetah-v5 and Pendulum-v1, 100 episodes
     uv run python benchmarks/judge.py Swimmer-v5 --episodes 20
+    uv run python benchmarks/judge.py HalfCheetah-v5 BipedalWalker-v3 --pairs 10   # recording
 
 The ratio is the judge's steps per second over the ceiling, cores / (t_env + t_inference). The
 ceiling comes from one process on one core in the same run: t_env is one step of the environment,
@@ -9,18 +10,26 @@ t_inference one row's share of one batch as the judge asks for it. Start-up (imp
 environments) is given apart. What this file does not do: train. The policy is a fresh 64x64
 network; environments whose episodes it ends early would not be full-length, so choose ones that
 only end by their time limit.
+
+With --pairs, instead: CPU seconds of whole evaluations (start-up, policy and choice of episodes
+included) with and without the recording of episodes, in turn; returns must be bit-equal.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from autorl.judge.episodes import Played
 
 POLICY = """
 import cloudpickle, sys, torch
@@ -84,14 +93,18 @@ def one_core(env_id: str, rows: int, policy: Path, seconds: float) -> tuple[floa
     return t_env, t_inference
 
 
-def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]:
-    """(steps, seconds of play, seconds of start-up) of the judge's own evaluation."""
-    from autorl.judge.episodes import Episodes
+def judged(
+    env_id: str, episodes: int, folder: Path, record: bool = False
+) -> tuple["Played", float, float]:
+    """(what was played, seconds of start-up, CPU seconds) of the judge's own evaluation."""
+    from autorl.judge import recording
+    from autorl.judge.episodes import THINKING_SECONDS, Episodes
     from autorl.system import hardware
 
     seeds = list(range(1000, 1000 + episodes))
-    started = time.monotonic()
-    with Episodes(env_id, seeds, len(hardware.affinity()), folder) as envs:
+    started, before = time.monotonic(), sum(os.times()[:4])
+    cores = len(hardware.affinity())
+    with Episodes(env_id, seeds, cores, folder, THINKING_SECONDS, record) as envs:
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )
@@ -111,7 +124,23 @@ def judged(env_id: str, episodes: int, folder: Path) -> tuple[int, float, float]
         finally:
             server.kill()
             server.wait()
-    return sum(played.lengths), played.seconds, time.monotonic() - started - played.seconds
+    started_up = time.monotonic() - started - played.seconds
+    if record:
+        recording.write(folder, envs.recordings, env_id, played.returns, played.lengths)
+    return played, started_up, sum(os.times()[:4]) - before
+
+
+def recording_share(env_id: str, episodes: int, pairs: int, folder: Path) -> tuple[float, float]:
+    """(median share of CPU seconds that recording adds, median CPU seconds without)."""
+    without, shares = [], []
+    for pair in range(pairs):
+        order = (False, True) if pair % 2 else (True, False)
+        done = {record: judged(env_id, episodes, folder, record) for record in order}
+        assert done[False][0].returns == done[True][0].returns
+        without.append(done[False][2])
+        shares.append(done[True][2] / done[False][2] - 1)
+        print(f"  {env_id}: {done[False][2]:.2f} s, recorded {done[True][2]:.2f} s", flush=True)
+    return statistics.median(shares), statistics.median(without)
 
 
 def main() -> None:
@@ -121,6 +150,9 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=3.0, help="for each half of the ceiling (default: 3)"
     )
+    parser.add_argument(
+        "--pairs", type=int, default=0, help="of evaluations, for recording's share"
+    )
     options = parser.parse_args()
     import gymnasium as gym
 
@@ -129,10 +161,11 @@ def main() -> None:
 
     cores = len(hardware.affinity())
     print(f"{cores} cores, {options.episodes} episodes")
-    print(
-        f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}"
-        f"{'ratio':>8}{'start s':>9}{'others':>8}"
-    )
+    if not options.pairs:
+        print(
+            f"{'environment':<18}{'t_env us':>10}{'t_inf us':>10}{'ceiling/s':>11}{'judge/s':>10}"
+            f"{'ratio':>8}{'start s':>9}{'others':>8}"
+        )
     for env_id in options.env_ids:
         env = gym.make(env_id)
         obs_shape, act_shape = env.observation_space.shape, env.action_space.shape
@@ -145,14 +178,18 @@ def main() -> None:
                 [sys.executable, "-c", POLICY, *map(str, dims), str(folder / "policy.pkl")],
                 check=True,
             )
+            if options.pairs:
+                share, cpu = recording_share(env_id, options.episodes, options.pairs, folder)
+                print(f"{env_id:<18}recording adds {share:.2%} to {cpu:.2f} CPU s", flush=True)
+                continue
             rows = -(-options.episodes // cores)
             before = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
-            share, cpu = machine_share.Share(hardware.affinity()), sum(os.times()[:4])
-            steps, seconds, start = judged(env_id, options.episodes, folder)
-            other = share.end(sum(os.times()[:4]) - cpu, 0).other_load
+            machine = machine_share.Share(hardware.affinity())
+            played, start, cpu = judged(env_id, options.episodes, folder)
+            other = machine.end(cpu, 0).other_load
             after = one_core(env_id, rows, folder / "policy.pkl", options.seconds)
         t_env, t_inference = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-        ceiling, rate = cores / (t_env + t_inference), steps / seconds
+        ceiling, rate = cores / (t_env + t_inference), sum(played.lengths) / played.seconds
         print(
             f"{env_id:<18}{t_env * 1e6:>10.1f}{t_inference * 1e6:>10.2f}{ceiling:>11,.0f}"
             f"{rate:>10,.0f}{rate / ceiling:>8.2f}{start:>9.1f}{other:>8.2f}",

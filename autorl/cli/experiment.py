@@ -32,6 +32,8 @@ from autorl.session.inbox import Inbox
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
 
+LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
+
 
 def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it.
@@ -176,6 +178,21 @@ class Watch:
             "reason": f"no loop works on this session{ended}",
             "next": f"{program(self.root)} run --tag {folder.name} --inbox-only",
         }, 1
+
+
+def wait_for(root: Path, ticket: str, timeout: float) -> tuple[dict[str, Any], int]:
+    """Look about once a second, until it is decided, nobody works on it, or time is up."""
+    watch, end = Watch(root, ticket), time.monotonic() + timeout
+    # seconds without a loop at work; one that ends as an experiment arrives starts again, which
+    # takes a moment
+    alone = 0.0
+    while True:
+        answer, code = watch.look()
+        if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
+            return answer, code
+        pause = min(1.0, max(0.0, end - time.monotonic()))
+        alone = alone + pause if code == 1 else 0.0
+        time.sleep(pause)
 
 
 def _by_ticket(state: SessionState, ticket: str) -> Attempt | None:

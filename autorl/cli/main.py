@@ -13,7 +13,6 @@ import errno
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +20,6 @@ import click
 
 from autorl import __version__
 
-LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 MODELS_HELP = "model of the claude researcher"
 
 
@@ -260,19 +258,9 @@ def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
 
     Exit code 0: decided; 4: still running; 1: nobody is working on it.
     """
-    from autorl.cli.experiment import Watch
+    from autorl.cli.experiment import wait_for
 
-    watch, end = Watch(root, id_), time.monotonic() + timeout
-    # seconds without a loop at work; one that ends as an experiment arrives starts again, which
-    # takes a moment
-    alone = 0.0
-    while True:
-        answer, code = watch.look()
-        if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
-            break
-        pause = min(1.0, max(0.0, end - time.monotonic()))
-        alone = alone + pause if code == 1 else 0.0
-        time.sleep(pause)
+    answer, code = wait_for(root, id_, timeout)
     click.echo(
         json.dumps(answer)
         if as_json
@@ -334,6 +322,25 @@ def serve(root: Path, tag: str | None, port: int) -> None:
     from autorl.cli.serve import serve_page
 
     serve_page(root, tag, port)
+
+
+@cli.command()
+@click.argument("what", default="best", metavar="[N|best|baseline]")
+@click.option("--tag", help="which session  [default: the newest]")
+@click.option(
+    "--episode",
+    type=click.Choice(["worst", "median", "best", "grid"]),
+    default="median",
+    show_default=True,
+    help="of those that the judge evaluated; grid: all that it recorded",
+)
+@click.option("--mp4", is_flag=True, help="a video in place of a page")
+@click.pass_obj
+def watch(root: Path, what: str, tag: str | None, episode: str, mp4: bool) -> None:
+    """See an experiment's recorded episodes beside the baseline's, in a page that plays them."""
+    from autorl.cli.watch import watch
+
+    watch(root, tag, what, episode, mp4)
 
 
 # ---------------------------------------------------------------------------

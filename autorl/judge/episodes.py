@@ -37,6 +37,7 @@ import numpy as np
 
 from autorl.judge import isolated_python, process_tree
 from autorl.judge.child import Fault
+from autorl.judge.recording import Recorder
 
 READY_SECONDS = 60.0  # to start Python and import torch: our own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # loads the agent, on a GPU sets it up; too short to train in
@@ -72,8 +73,17 @@ class Played:
 # ---------------------------------------------------------------------------
 
 
-def roll(env_id: str, kwargs: Mapping[str, Any], seeds: Sequence[int], ask: "Ask") -> Played:
+def roll(
+    env_id: str,
+    kwargs: Mapping[str, Any],
+    seeds: Sequence[int],
+    ask: "Ask",
+    recording_path: Path | None = None,
+) -> Played:
     """Play one episode per seed to its end, in lockstep.
+
+    Args:
+        recording_path: where the states of the episodes go, for pictures; None = nowhere.
 
     Raises:
         Fault: the environment or the policy failed.
@@ -96,6 +106,7 @@ def roll(env_id: str, kwargs: Mapping[str, Any], seeds: Sequence[int], ask: "Ask
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
     running, step = list(range(num)), 0
+    recorder = Recorder(envs if recording_path else ())
     ask.hello(num, obs.shape[1], 1 if choices else space.shape[0], choices)
     began = math.inf
     while running:
@@ -119,10 +130,13 @@ def roll(env_id: str, kwargs: Mapping[str, Any], seeds: Sequence[int], ask: "Ask
         except Exception as error:
             reason = f"the environment failed at step {step}: {type(error).__name__}: {error}"
             raise Fault("env", reason) from None
+        recorder.take(step, running, ended, returns)
         for row in ended:
             running.remove(row)
             lengths[row], mask[row] = step, 1
             envs[row].close()
+    if recording_path:
+        recorder.save(recording_path)
     return Played(tuple(returns), tuple(lengths), time.monotonic() - began, ask.digest.hexdigest())
 
 
@@ -244,9 +258,9 @@ def worker_main() -> None:
     with socket.socket(fileno=task["socket"]) as sock:
         try:
             ask = Ask(sock, task["thinking_seconds"])
-            result = dataclasses.asdict(
-                roll(task["env_id"], task["env_kwargs"], task["seeds"], ask)
-            )
+            path = Path(task["recording_path"]) if task["recording_path"] else None
+            played = roll(task["env_id"], task["env_kwargs"], task["seeds"], ask, path)
+            result = dataclasses.asdict(played)
         except Fault as fault:
             result = {"rule": fault.rule, "reason": fault.reason}
         except HungUp:
@@ -267,6 +281,10 @@ class Episodes(contextlib.ExitStack):
         cwd: the workers' current folder.
         thinking_seconds: for all answers of one policy together, the first left out.
         env_kwargs: of the environment's constructor.
+        record: keep what there is to see, in files of `cwd`.
+
+    Attributes:
+        recordings: one file per worker, if there was anything to see, for recording.write.
     """
 
     def __init__(
@@ -277,11 +295,13 @@ class Episodes(contextlib.ExitStack):
         cwd: Path,
         thinking_seconds: float = THINKING_SECONDS,
         env_kwargs: Mapping[str, Any] | None = None,
+        record: bool = False,
     ):
         super().__init__()
         num = len(seeds)
         workers = max(1, min(workers, num))
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.recordings = [cwd / f"recording{w}.npz" for w in range(workers if record else 0)]
         self._policy_ends: list[socket.socket] = []
         self._errors = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for w in range(workers):
@@ -293,6 +313,7 @@ class Episodes(contextlib.ExitStack):
                 "seeds": [int(s) for s in seeds[num * w // workers : num * (w + 1) // workers]],
                 "socket": ours.fileno(),
                 "thinking_seconds": thinking_seconds,
+                "recording_path": str(self.recordings[w]) if record else "",
             }
             with ours:
                 process = isolated_python.start(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autorl.environments import plausible_maximum
-from autorl.judge import process_tree, sandbox
+from autorl.judge import process_tree, recording, sandbox
 from autorl.judge.child import Child, Fault, Log
 from autorl.judge.episodes import THINKING_SECONDS, THINKING_SHARE, Episodes, HungUp, Played
 from autorl.judge.machine_share import Share, count, ending, last_row, score, sentence
@@ -74,7 +74,7 @@ def measure(
 
     Args:
         job: everything that matters, as a value.
-        folder: is made; receives run.log, metrics.csv (bounded copies) and record.json.
+        folder: is made; receives run.log and metrics.csv (bounded), record.json and recording.json.
         on_progress: called about once a second.
         stopped: asked all the time; True ends the run as interrupted. Given only by a process that
             is a judge and nothing else: whatever lives below it when the run is over is killed.
@@ -262,9 +262,9 @@ class _Run:
         )
         share = THINKING_SHARE * self.clock.time_budget
         width, thinking = min(len(self.cores), self.threads), THINKING_SECONDS + share
-        job = self.job
+        job, record = self.job, self.job.kind == "measure"
         with Episodes(
-            job.env_id, seeds, width, self.judge_dir, thinking, job.env_kwargs
+            job.env_id, seeds, width, self.judge_dir, thinking, job.env_kwargs, record
         ) as workers:
             policies = len(workers.policy_fds)
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
@@ -301,6 +301,7 @@ class _Run:
                 reason = f"the policy's process {how} during evaluation: {self.log.last_line()}"
                 raise Fault("exit", reason) from None
         server.end()
+        recording.write(self.folder, workers.recordings, job.env_id, played.returns, played.lengths)
         self.known["evaluation_seconds"] = time.monotonic() - began
         if not all(map(math.isfinite, played.returns)):
             raise Fault("nan_return", "an episode's return is not a finite number")

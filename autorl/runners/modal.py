@@ -224,7 +224,7 @@ class ModalRunner(Runs):
         except (KeyError, TypeError, ValueError) as error:
             why = f"the answer is no record ({describe(error)}); deploy the app again"
             return self._interrupted(handle, run, why)
-        for name in ("run.log", "metrics.csv"):  # these two and no other name
+        for name in ("run.log", "metrics.csv", "recording.json"):  # these and no other name
             if isinstance(text := files.get(name), str):
                 atomic_write(run.folder / name, text.encode("utf-8", "replace"), durable=False)
         return record

@@ -5,15 +5,19 @@ Reads the files of runs that are over, bounded, as data. What it does not do: tr
 them.
 """
 
+import contextlib
 import difflib
+import json
 from pathlib import Path
 
-from autorl.records import Experiment
-from autorl.session.state import SessionState
-from autorl.system.files import read_text
+from autorl.judge.recording import NAME
+from autorl.records import Experiment, Recording, from_json
+from autorl.session.state import Run, SessionState
+from autorl.system.files import read_regular, read_text
 
 LOG_BYTES = 4096
 METRICS_ROWS = 12
+RECORDING_BYTES = 1 << 20
 
 
 def diff_of(state: SessionState, n: int) -> str:
@@ -53,3 +57,18 @@ def experiment(root: Path, state: SessionState, n: int) -> Experiment:
         metrics,
         log,
     )
+
+
+def recording(root: Path, state: SessionState, n: int) -> tuple[Run, Recording] | None:
+    """What was recorded of attempt `n`: of its runs with a recording, the one whose score is the
+    median; None where there is none."""
+    found = []
+    for run in state.runs_of(n):
+        with contextlib.suppress(OSError, ValueError):
+            if run.counted and run.record and run.record.scored:
+                data = read_regular(root / run.folder / NAME, RECORDING_BYTES)
+                found.append((run.record.avg_return, run, from_json(Recording, json.loads(data))))
+    if not found:
+        return None
+    found.sort(key=lambda item: item[0] or 0.0)
+    return found[(len(found) - 1) // 2][1:]

@@ -87,6 +87,7 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/cli/console.py",  # --notify
         "autorl/cli/experiment.py",
         "autorl/cli/doctor.py",
+        "autorl/report/video.py",
         "autorl/system/bytecode.py",
     )
     assert not {p for p in places if not p.startswith(allowed_places)}, places

@@ -1,0 +1,149 @@
+"""`watch`: a session's recordings as a page; in a real browser (long), the page plays.
+
+The browser: chromium --headless --no-sandbox --disable-gpu-sandbox, WebGL in software
+(--use-angle=swiftshader --enable-unsafe-swiftshader), virtual time, its log and its network log.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from click.testing import CliRunner, Result
+
+from autorl.cli.main import cli
+from autorl.judge.recording import Recorder, write
+from autorl.records import RunRecord
+from autorl.session import events as e
+from autorl.session.event_log import EventLog
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def session(root: Path, env_id: str, scores: dict[int, list[float]]) -> Path:
+    """A session's journal: runs of each attempt with these scores, numbered from 0; its folder."""
+    folder = root / "results" / env_id / "t"
+    first = e.Created(env_id=env_id, tag="t", settings={}, root_seed=5, base="",
+        baseline=e.Baseline("", ""))  # fmt: skip
+    log, _ = EventLog.open(folder / "journal.jsonl", first)
+    run = 0
+    for n, returns in scores.items():
+        title = HOSTILE if n else "baseline"
+        log.append(e.Attempted(n=n, parent=None, source="", title=title, key=str(n)))
+        for score in returns:
+            log.append(e.RunStarted(run=run, attempt=n, purpose="candidate", kind="measure",
+                seed_index=run, seed=run, epoch=0, folder=f"runs/{run}"))  # fmt: skip
+            log.append(e.RunEnded(run=run, record=RunRecord("ok", avg_return=score)))
+            run += 1
+    return folder
+
+
+def record(env_id: str, folder: Path, steps: int = 60, rows: int = 3) -> None:
+    """Random actions; the episodes end after `steps` at the latest."""
+    folder.mkdir(parents=True)
+    envs, returns, lengths = [gym.make(env_id) for _ in range(rows)], [0.0] * rows, [0] * rows
+    for seed, env in enumerate(envs):
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+    recorder, running = Recorder(envs), list(range(rows))
+    for step in range(1, steps + 1):
+        ended = []
+        for row in running:
+            _, reward, terminated, truncated, _ = envs[row].step(envs[row].action_space.sample())
+            returns[row], lengths[row] = returns[row] + float(reward), step
+            if terminated or truncated or step == steps:
+                ended.append(row)
+        recorder.take(step, running, ended, returns)
+        running = [row for row in running if row not in ended]
+    recorder.save(folder / "rows.npz")
+    write(folder, [folder / "rows.npz"], env_id, returns, lengths)
+
+
+def watch(root: Path, *words: str) -> Result:
+    return CliRunner().invoke(cli, ["watch", *words], obj=root)
+
+
+def test_the_median_run_is_shown_beside_the_baseline(tmp_path: Path) -> None:
+    folder = session(tmp_path, "CartPole-v1", {0: [1.0], 1: [9.0, 7.0, 8.0]})
+    for run in range(4):
+        record("CartPole-v1", tmp_path / "runs" / str(run))
+    done = watch(tmp_path, "1", "--tag", "t", "--episode", "worst")
+    assert (done.exit_code, done.output.strip()) == (0, "results/CartPole-v1/t/watch-1-worst.html")
+    page = (folder / "watch-1-worst.html").read_text()
+    assert HOSTILE not in page
+    notes = re.findall(r'"note":"([^"]*)"', page)
+    assert notes == ["worst of 3 episodes, run 0", "worst of 3 episodes, run 3"]
+    assert watch(tmp_path, "baseline", "--episode", "grid").exit_code == 0
+    page = (folder / "watch-0-grid.html").read_text()
+    assert page.count('"label":"Baseline"') == 3
+
+
+def test_what_cannot_be_watched_is_a_sentence(tmp_path: Path) -> None:
+    folder = session(tmp_path, "CartPole-v1", {0: [1.0], 1: [2.0]})
+    done = watch(tmp_path, "7")
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "There is no experiment '7' in 't'" in done.output
+    done = watch(tmp_path, "1")  # a session from before anything was recorded
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "Nothing was recorded of experiment 1" in done.output
+    record("CartPole-v1", tmp_path / "runs" / "1")
+    path = tmp_path / "runs" / "1" / "recording.json"
+    whole = json.loads(path.read_text())
+    assert watch(tmp_path, "1").exit_code == 0  # without a baseline beside it
+    whole["episodes"][1]["states"]["data"] = "AAAA"
+    path.write_text(json.dumps(whole))
+    done = watch(tmp_path, "1")
+    assert (done.exit_code, "cannot be read" in done.output) == (2, True)
+    path.write_text("[]")
+    assert watch(tmp_path, "1").exit_code == 2
+    assert sorted(p.name for p in folder.glob("watch*")) == ["watch-1-median.html"]
+
+
+def browse(page: str, folder: Path, seconds: float = 4.0, *flags: str) -> tuple[str, str, set[str]]:
+    """(what the document became, lines of its console, addresses it asked for)."""
+    command = [
+        str(BROWSER), "--headless", "--no-sandbox", "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader", "--hide-scrollbars", "--window-size=1280,800",
+        f"--virtual-time-budget={1000 * seconds:.0f}", "--enable-logging=stderr",
+        f"--log-net-log={folder / 'net.json'}", f"--user-data-dir={folder / 'profile'}",
+        "--disable-background-networking", "--no-first-run", *flags, "--dump-dom", page,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    net = json.loads((folder / "net.json").read_text())
+    urls = {event["params"]["url"] for event in net["events"] if "url" in event.get("params", {})}
+    return done.stdout, console, urls
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not BROWSER, reason="no chromium here: apt-get install chromium")
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "BipedalWalker-v3"])
+def test_the_page_plays_in_a_browser_and_asks_for_nothing(env_id: str, tmp_path: Path) -> None:
+    folder = session(tmp_path, env_id, {0: [1.0], 1: [2.0]})
+    for run in range(2):
+        record(env_id, tmp_path / "runs" / str(run), steps=200)
+    assert watch(tmp_path, "1").exit_code == 0
+    page = (folder / "watch-1-median.html").as_uri()
+
+    def frame(document: str) -> int:
+        assert 'data-ready="1"' in document
+        found = re.search(r'data-frame="(\d+)"', document)
+        assert found
+        return int(found[1])
+
+    document, console, urls = browse(page, tmp_path, 1.0)
+    assert console == ""
+    assert [u for u in urls if not u.startswith(("file:", "data:", "blob:"))] == []
+    assert frame(document) > 0  # it plays by itself
+    assert document.count("<canvas") == 2
+    assert ">Baseline<" in document
+    document, console, _ = browse(f"{page}#frame=4", tmp_path, 1.0)
+    assert (frame(document), console) == (4, "")
+    if env_id == "Hopper-v5":
+        flags = ("--disable-3d-apis",)
+        document, console, _ = browse(page, tmp_path, 1.0, *flags)
+        assert document.count("This browser shows no WebGL") == 2
