@@ -127,7 +127,7 @@ def write_report(root: Path, tag: str | None) -> list[str]:
         solved_at = check_env(env_id, root)
     except AutoRLError:
         solved_at = None
-    png = report.progress_png(rows, env_id, solved_at=solved_at)
+    png = report.progress_png(rows, env_id, solved_at, evidence)
     page = report.report_html(
         rows,
         env_id=env_id,
