@@ -267,10 +267,9 @@ def _name_kept(
         """How many dots and lines a name in this box would cover."""
         return int(box.padded(4).count_contains(dots)) + int(box.count_overlaps(lines))
 
+    limit = 34 if len(kept) > 8 else 56
     for row in reversed(kept):  # the newest first: they matter most
-        description = (
-            "baseline" if row.n == 0 else plain(row.description, 34 if len(kept) > 8 else 56)
-        )
+        description = "baseline" if row.n == 0 else plain(row.description, limit)
         for text, offsets in ((description, OFFSETS), (f"#{row.n}", OFFSETS[:4])):
             free = boxes(row, text, offsets)
             if free:

@@ -1,4 +1,4 @@
-"""`run --demo`: a planted weakness is found and the gain shown; nothing of the user's is touched."""
+"""`run --demo`: a planted weakness is found, the gain shown, and the user's files left alone."""
 
 import shutil
 from pathlib import Path
