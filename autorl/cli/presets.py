@@ -33,7 +33,7 @@ class Preset:
 
 
 QUICK = Preset("InvertedDoublePendulum-v5", time_budget=12.0, experiments=10, confirm_runs=2)
-DEMO = Preset("Pendulum-v1", time_budget=8.0, experiments=8, confirm_runs=4, places=2)
+DEMO = Preset("Pendulum-v1", time_budget=7.0, experiments=8, confirm_runs=4, places=2)
 
 # ---------------------------------------------------------------------------
 # The demonstration

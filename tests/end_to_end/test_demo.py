@@ -18,7 +18,7 @@ def test_the_file_is_short_and_its_weakness_within_reach_of_the_search() -> None
     source, known = demo_source(), constants(demo_source())
     assert look(source).why == ""
     assert len(source.splitlines()) <= 150
-    assert set(known) == {"LEARNING_RATE", "UPDATE_EPOCHS", "GAMMA"}
+    assert set(known) == {"LEARNING_RATE", "UPDATE_EPOCHS"}
     rate = known["LEARNING_RATE"]
     assert rate.value < 3e-4 / 10 and rate.dimension.low <= 3e-4 <= rate.dimension.high
 
