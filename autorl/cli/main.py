@@ -1,6 +1,6 @@
 """autoRL on the command line: research until stopped, and everything around it.
 
-    uv run python agent_loop.py run --quick      # the whole loop in about 5 minutes
+    uv run python agent_loop.py run --demo       # a demonstration of the whole in 3 minutes
     uv run python agent_loop.py run              # research until stopped; the same command resumes
     uv run python agent_loop.py --help
 
@@ -80,9 +80,12 @@ def cli() -> None:
 @click.option("--tag", help="name of the session and its branch; an existing one is continued")
 @click.option("--new", is_flag=True, help="start a new session even if an unfinished one exists")
 @click.option(
+    "--demo", is_flag=True, help="a planted weakness is found and the gain shown, in 3 minutes"
+)
+@click.option(
     "--quick",
     is_flag=True,
-    help="the whole loop in about 5 minutes: InvertedDoublePendulum-v5, 12 s a run",
+    help="a short session on ./train.py: 5 minutes of InvertedDoublePendulum-v5, 12 s a run",
 )
 @click.option(
     "--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]"
@@ -408,7 +411,9 @@ def init(root: Path) -> None:
         else:
             (root / name).write_bytes((source / name).read_bytes())
             click.echo(f"{name} written")
-    click.echo("Next: commit them (git init; git add .; git commit -m start), then: autorl run")
+    click.echo(
+        "Next: commit them (git init; git add .; git commit -m start), then: autorl run --demo"
+    )
 
 
 def main(root: Path | None = None) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
+
 from autorl.cli.console import Notifier, Standings
 from autorl.cli.experiment import start_loop
+from autorl.cli.presets import DEMO, FIRST_LINE, QUICK, Preset, demo_ending, demo_source
 from autorl.cli.status import print_evidence, print_status
 from autorl.environments import check_env
 from autorl.errors import Paused, UserError
@@ -28,14 +31,12 @@ from autorl.session import (
     Settings,
     find_session,
     open_session,
+    pick_demo,
     resolve_settings,
 )
 from autorl.system.bytecode import compile_packages
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots, HeldSlots
-
-QUICK = {"env_id": "InvertedDoublePendulum-v5", "time_budget": 12.0, "num_eval_episodes": 50}
-QUICK_EXPERIMENTS, QUICK_HOURS, QUICK_CONFIRM = 10, 4.6 / 60, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class RunOptions:
     tag: str | None = None
     new: bool = False
     quick: bool = False
+    demo: bool = False
     proposer: str = "auto"
     model: str | None = None
     command: str | None = None
@@ -60,6 +62,11 @@ class RunOptions:
     notify: str | None = None
     inbox_only: bool = False
 
+    @property
+    def preset(self) -> Preset | None:
+        """Of --demo or --quick."""
+        return DEMO if self.demo else QUICK if self.quick else None
+
 
 def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> int:
     """Research until stopped.
@@ -68,22 +75,34 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
         typed: the settings of the session that the person gave.
         resume: what to type to go on, after the program's name and the tag.
     """
-    if options.quick:
-        typed = QUICK | typed
     if "cores" in typed:
         typed = typed | {"cores": _cores(typed["cores"])}
     for name, flag in (("hours", "--hours"), ("max_usd", "--max-usd")):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise UserError(f"{flag} must be more than 0, not {value:g}.")
+    if options.demo and (options.tag or options.quick):
+        raise UserError("--demo names its session itself: leave --tag and --quick out.")
+    if options.demo:
+        click.echo(FIRST_LINE)
     name = "" if options.inbox_only else check_proposer(options)
-    tag, settings, exists = resolve_settings(root, typed, options.tag, options.new)
+    tag, kept = pick_demo(root, options.new) if options.demo else (options.tag, False)
+    if options.preset and not kept:
+        typed = options.preset.settings(typed)
+    tag, settings, exists = resolve_settings(root, typed, tag, options.new)
 
     def proposer(session: Session) -> Proposer | None:
         return make_proposer(name, options, session) if name else None
 
     notifier = Notifier(options.notify)
     work = Work(root, tag, settings, bounds_of(options, settings), exists, notifier)
-    return work.run(proposer, options.new, options.seed, resume=f"run --tag {tag} {resume}".strip())
+    if not options.demo:
+        again = f"run --tag {tag} {resume}".strip()
+        return work.run(proposer, options.new, options.seed, resume=again)
+    again, source = f"run {resume}", demo_source()
+    code = work.run(proposer, options.new, options.seed, resume=again, source=source)
+    if code == 0:
+        click.echo(demo_ending(root, tag))
+    return code
 
 
 def confirm(root: Path, tag: str | None, runs: int) -> int:
@@ -96,12 +115,12 @@ def confirm(root: Path, tag: str | None, runs: int) -> int:
 
 def bounds_of(options: RunOptions, settings: Settings) -> Bounds:
     """When to stop; with hours, the confirmation takes at most a third of them."""
-    quick, hours, experiments = options.quick, options.hours, options.experiments
-    if quick:
-        experiments = QUICK_EXPERIMENTS if experiments is None else experiments
-        hours = QUICK_HOURS if hours is None else hours
-    usual = QUICK_CONFIRM if quick else 5 if experiments is not None or hours is not None else 0
-    if hours is not None and not quick:
+    preset, hours, experiments = options.preset, options.hours, options.experiments
+    usual = 5 if experiments is not None or hours is not None else 0
+    if preset:
+        experiments = preset.experiments if experiments is None else experiments
+        hours, usual = preset.hours if hours is None else hours, preset.confirm_runs
+    elif hours is not None:
         pair = 2 * 1.05 * settings.time_budget / settings.slots
         usual = max(2, min(usual, int(hours * 3600 / 3 / pair)))
     runs = usual if options.confirm_runs is None else options.confirm_runs
@@ -130,9 +149,8 @@ def check_proposer(o: RunOptions) -> str:
     name = o.proposer
     if name == "auto":
         key = os.environ.get("ANTHROPIC_API_KEY")
-        name = (
-            "replay" if o.replay_file else "command" if o.command else "claude" if key else "search"
-        )
+        best = "claude" if key and not o.demo else "search"
+        name = "replay" if o.replay_file else "command" if o.command else best
     if name == "replay":
         if not o.replay_file:
             raise UserError("--proposer replay needs --replay FILE.")
@@ -268,13 +286,18 @@ class Work:
         seed: int | None = None,
         confirm_only: bool = False,
         resume: str = "",
+        source: str = "",
     ) -> int:
-        """Open the session, work on it until it ends, show it; returns the exit code."""
+        """Open the session, work on it until it ends, show it; returns the exit code.
+
+        Args:
+            source: the train.py that a new demonstration starts from.
+        """
         _check_packages()
         solved_at = check_env(self.settings.env_id, self.root)
         slots = _reserve_cores(self.settings)
         try:
-            session = open_session(self.root, self.tag, self.settings, new, seed)
+            session = open_session(self.root, self.tag, self.settings, new, seed, source)
             session.solved_at = solved_at
             before = len(session.state.claims)
             try:

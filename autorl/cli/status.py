@@ -143,7 +143,7 @@ def write_report(
     goal = solved_at(root, env_id)
     views = {
         "results.tsv": report.results_tsv(rows).encode(),
-        "progress.png": report.progress_png(rows, env_id, solved_at=goal),
+        "progress.png": report.progress_png(rows, env_id, goal, state.claim),
         "report.html": report.report_html(page.page_data(root, folder, state, goal)).encode(),
     }
     if with_csv:

@@ -294,7 +294,7 @@ class Loop:
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
             self._pictured = time.monotonic()
             picture = report.progress_png(
-                rows, session.settings.env_id, solved_at=session.solved_at
+                rows, session.settings.env_id, session.solved_at, session.state.claim
             )
             atomic_write(session.folder / "progress.png", picture)
             gc.collect()  # a figure is a knot of references: 11 MB each until somebody looks

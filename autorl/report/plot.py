@@ -1,4 +1,5 @@
-"""progress.png: every experiment a dot, the kept ones named, the incumbent's mean with its error.
+"""progress.png: every experiment a dot, the kept ones named, the incumbent's mean with its error;
+beside them the fresh runs of the claim, once there is one.
 
 A missing score is a mark at the bottom edge, never a number. Drawn by matplotlib's Agg backend,
 without a display; matplotlib is imported when the first plot is asked for.
@@ -7,7 +8,8 @@ without a display; matplotlib is imported when the first plot is asked for.
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +30,18 @@ LEADER = dict(arrowstyle="-", color="#888888", lw=0.6, shrinkA=0, shrinkB=3)
 DPI = 150
 
 
-def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = None) -> bytes:
+def progress_png(
+    rows: Sequence[Row],
+    env_id: str,
+    solved_at: float | None = None,
+    claim: Mapping[str, Any] | None = None,
+) -> bytes:
     """Every experiment a dot, the kept ones named, crashes at the bottom edge.
 
     Args:
         rows: attempts, oldest first.
         solved_at: gymnasium's reward threshold, drawn as a line.
+        claim: of confirm.make_claim; its runs are drawn beside the experiments.
 
     Returns:
         a PNG, 1800 x 960 pixels or wider.
@@ -49,11 +57,17 @@ def progress_png(rows: Sequence[Row], env_id: str, solved_at: float | None = Non
     width = min(12 + max(0, len(rows) - 60) * 0.04, 18)  # inches
     figure = Figure(figsize=(width, 6.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    _prepare(axes, last, f"{plain(env_id, 90)}\n{headline(summarize(rows))}")
+    title, fresh = f"{plain(env_id, 90)}\n{headline(summarize(rows))}", _fresh_runs(claim)
+    if claim and any(fresh.values()):
+        title += f"\n{plain(claim['claim']['sentence'], 150)}"
+        axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
+        _draw_fresh_runs(beside, fresh)
+    else:
+        axes = figure.add_subplot()
+    _prepare(axes, last, title)
     goal = None
     if scored:
-        low, goal = _set_limits(axes, scored, solved_at)
+        low, goal = _set_limits(axes, scored, solved_at, [*chain(*fresh.values())])
         _draw_rejected(axes, scored, low)
         _draw_kept(axes, kept, last)
     else:
@@ -102,7 +116,7 @@ def _prepare(axes: "Axes", last: int, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=INK, parse_math=False)
 
 
-def limits(rows: Sequence[Row]) -> tuple[float, float] | None:
+def limits(rows: Sequence[Row], fresh: Sequence[float] = ()) -> tuple[float, float] | None:
     """The returns worth showing: everything above, and below no further than the bulk.
 
     A disaster would flatten the rest, so it is marked at the edge. None without a score.
@@ -112,7 +126,7 @@ def limits(rows: Sequence[Row]) -> tuple[float, float] | None:
     if not scored:
         return None
     values = sorted(_score(r) for r in scored)
-    edges = [_score(r) + sign * _error(r) for r in kept for sign in (-1, 1)]
+    edges = [*(_score(r) + sign * _error(r) for r in kept for sign in (-1, 1)), *fresh]
     low, high = values[0], max([*values, *edges])
     if edges:
         bulk = values[len(values) // 5]
@@ -124,14 +138,14 @@ def limits(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def _set_limits(
-    axes: "Axes", scored: Sequence[Row], solved_at: float | None
+    axes: "Axes", scored: Sequence[Row], solved_at: float | None, fresh: Sequence[float]
 ) -> tuple[float, float | None]:
     """Choose the visible returns and draw the threshold, or say that it lies above them.
 
     Returns:
         the lowest visible return, and the threshold where it is drawn.
     """
-    low, high = limits(scored) or (0.0, 1.0)
+    low, high = limits(scored, fresh) or (0.0, 1.0)
     near = len(scored) < 3 or (solved_at is not None and solved_at <= high + 1.5 * (high - low))
     goal = solved_at if near else None
     if goal is not None:
@@ -185,6 +199,29 @@ def _draw_kept(axes: "Axes", kept: Sequence[Row], last: int) -> None:
     axes.errorbar(x, y, fmt="o", ms=6, color=KEPT, ecolor=KEPT, zorder=4, label=label, **bars)
 
 
+def _fresh_runs(claim: Mapping[str, Any] | None) -> dict[str, list[float]]:
+    """The scores of the claim's runs, by arm; one that crashed has none."""
+    arms: dict[str, list[float]] = {"baseline": [], "champion": []}
+    for run in claim["runs"] if claim else ():
+        if run["avg_return"] is not None:
+            arms[run["arm"]].append(run["avg_return"])
+    return arms
+
+
+def _draw_fresh_runs(axes: "Axes", fresh: Mapping[str, list[float]]) -> None:
+    """Each run of the claim a dot, each arm's mean a line."""
+    for x, (scores, color) in enumerate(zip(fresh.values(), (DULL, KEPT), strict=True)):
+        if scores:
+            spread = x + np.linspace(-0.18, 0.18, len(scores))
+            axes.scatter(spread, scores, s=30, facecolors="white", edgecolors=color, zorder=3)
+            axes.hlines(float(np.mean(scores)), x - 0.32, x + 0.32, color=color, lw=2, zorder=2)
+    axes.set(xlim=(-0.6, 1.6), xticks=(0, 1), xticklabels=fresh.keys(), xlabel="fresh seeds")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", left=False, labelleft=False)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
+
+
 # -- Names of the kept -----------------------------------------------------------------------------
 
 
@@ -228,8 +265,9 @@ def _name_kept(
         """How many dots and lines a name in this box would cover."""
         return int(box.padded(4).count_contains(dots)) + int(box.count_overlaps(lines))
 
+    limit = 34 if len(kept) > 8 else 56
     for row in reversed(kept):  # the newest first: they matter most
-        description = "baseline" if row.n == 0 else plain(row.description, 34)
+        description = "baseline" if row.n == 0 else plain(row.description, limit)
         for text, offsets in ((description, OFFSETS), (f"#{row.n}", OFFSETS[:4])):
             free = boxes(row, text, offsets)
             if free:

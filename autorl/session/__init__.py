@@ -1,6 +1,6 @@
 """What a session knows: its event log, the state that follows from it, and its inbox."""
 
-from autorl.session.find import find_session, fold, journals, program, read_state
+from autorl.session.find import find_session, fold, journals, pick_demo, program, read_state
 from autorl.session.session import Session, open_session
 from autorl.session.settings import Bounds, Settings, resolve_settings
 from autorl.session.state import Attempt, Run, SessionState
@@ -16,6 +16,7 @@ __all__ = [
     "fold",
     "journals",
     "open_session",
+    "pick_demo",
     "program",
     "read_state",
     "resolve_settings",

@@ -41,6 +41,7 @@ class Created(Event, frozen=True, tag="session"):
     autorl: str = ""  # version
     rules: int = 0  # version of the decision rules
     versions: dict[str, str] = {}
+    demo: bool = False  # begun by `run --demo`: never continued but by it, or by name
 
 
 class Attempted(Event, frozen=True, tag="attempt"):

@@ -50,10 +50,12 @@ def read_state(path: Path) -> SessionState:
 
 
 def newest_unfinished(root: Path, env_id: str | None = None) -> Path | None:
-    """The journal of the newest session with work left, on this environment if one is named."""
+    """The journal of the newest session with work left, on this environment if one is named;
+    demonstrations are left out.
+    """
     folder = None if env_id is None else safe_name(env_id)
     found = (p for p in journals(root) if folder in (None, p.parent.parent.name))
-    return next((p for p in found if not read_state(p).finished), None)
+    return next((p for p in found if not (s := read_state(p)).finished and not s.demo), None)
 
 
 def find_session(root: Path, tag: str | None, unfinished: bool = True) -> Path:
@@ -78,7 +80,17 @@ def pick_tag(root: Path, env_id: str, tag: str | None, new: bool) -> str:
         return tag
     if not new and (path := newest_unfinished(root, env_id)) is not None:
         return path.parent.name
-    day = datetime.date.today().strftime("%b%d").lower()
+    return _free_name(root, datetime.date.today().strftime("%b%d").lower())
+
+
+def pick_demo(root: Path, new: bool) -> tuple[str, bool]:
+    """The tag of the newest unfinished demonstration and True, else a free tag and False."""
+    found = (p for p in journals(root) if (s := read_state(p)).demo and not s.finished)
+    path = None if new else next(found, None)
+    return (path.parent.name, True) if path else (_free_name(root, "demo"), False)
+
+
+def _free_name(root: Path, name: str) -> str:
     taken = {p.parent.name for p in journals(root)}
-    names = (day if k == 1 else f"{day}-{k}" for k in range(1, 10_000))
+    names = (name if k == 1 else f"{name}-{k}" for k in range(1, 10_000))
     return next(name for name in names if name not in taken)

@@ -151,7 +151,12 @@ def check_disk(folder: Path) -> None:
 
 
 def open_session(
-    root: Path, tag: str, settings: Settings, new: bool = False, seed: int | None = None
+    root: Path,
+    tag: str,
+    settings: Settings,
+    new: bool = False,
+    seed: int | None = None,
+    demo: str = "",
 ) -> Session:
     """Create or continue a session.
 
@@ -160,6 +165,7 @@ def open_session(
             cores.
         new: one that exists is refused.
         seed: root of all training seeds of a new session.
+        demo: the train.py that a new demonstration starts from, in place of the one at HEAD.
 
     Raises:
         UserError: repository, tag, train.py or harness cannot be used, or the journal does not lead
@@ -173,7 +179,7 @@ def open_session(
             f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose "
             "another --tag."
         )
-    first = None if path else _created(repository, root, tag, settings, seed)
+    first = None if path else _created(repository, root, tag, settings, seed, demo)
     path = path or root / "results" / safe_name(settings.env_id) / tag / "journal.jsonl"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +207,7 @@ def open_session(
 
 
 def _created(
-    repository: Repository, root: Path, tag: str, settings: Settings, seed: int | None
+    repository: Repository, root: Path, tag: str, settings: Settings, seed: int | None, demo: str
 ) -> Created:
     """The first event of a new session."""
     if repository.branch(tag) is not None or repository.pinned(tag):
@@ -211,7 +217,9 @@ def _created(
             f" another --tag, or delete them: git branch -D autoresearch/{tag}; git for-each-ref"
             f" --format='delete %(refname)' refs/autorl/{tag} | git update-ref --stdin"
         )
-    source = repository.head_source()
+    source, base = demo or repository.head_source(), repository.head()
+    if demo:
+        base = repository.commit(demo, base, "The train.py of the demonstration")
     found = look(source)
     if found.why:
         raise UserError(f"The train.py at HEAD cannot be a baseline: {found.why}")
@@ -220,13 +228,14 @@ def _created(
         tag=tag,
         settings=asdict(settings),
         root_seed=seed if seed is not None else int.from_bytes(os.urandom(6), "big"),
-        base=repository.head(),
+        base=base,
         baseline=Baseline(source, found.key),
         harness=harness_of(root),
         hardware=machine_name(),
         autorl=__version__,
         rules=rules.VERSION,
         versions=scored_by(),
+        demo=bool(demo),
     )
 
 

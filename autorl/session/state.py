@@ -141,6 +141,11 @@ class SessionState:
         assert self.created is not None, "no event was applied yet"
         return self.created
 
+    @property
+    def demo(self) -> bool:
+        """Begun by `run --demo`."""
+        return self.created is not None and self.created.demo
+
     # -- events ------------------------------------------------------------------------------------
 
     @functools.singledispatchmethod
