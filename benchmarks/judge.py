@@ -104,7 +104,7 @@ def judged(
     seeds = list(range(1000, 1000 + episodes))
     started, before = time.monotonic(), sum(os.times()[:4])
     cores = len(hardware.affinity())
-    with Episodes(env_id, seeds, cores, folder, THINKING_SECONDS, record) as envs:
+    with Episodes(env_id, seeds, cores, folder, THINKING_SECONDS, record=record) as envs:
         environment = dict(
             os.environ, AUTORL_RUN_DIR=str(folder), PYTHONPATH=f"{ROOT}:{ROOT}/autorl/judge"
         )

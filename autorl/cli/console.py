@@ -44,10 +44,11 @@ class Standings:
     def _gather(self) -> Standing:
         session, state, bounds = self.session, self.session.state, self.bounds
         rows, spent, best = state.rows(decided_only=False), state.spent(), state.incumbent()
-        incumbent, curve = "none yet", ()
+        incumbent = "none yet"
+        curve: tuple[float, ...] = ()
         if best is not None and (row := state.row(best)).runs:
             runs = f"{row.runs} {'run' if row.runs == 1 else 'runs'}"
-            incumbent = f"#{best.n}  {report.score(row) or 'no score'} ({runs})  {row.description}"
+            incumbent = f"#{best.n}  {row.score or 'no score'} ({runs})  {row.description}"
             curve = self._curve(best.n, row.runs)
         ends = []
         if bounds.max_usd is not None:
@@ -132,6 +133,6 @@ def summary_text(session: Session, event: str, why: str) -> str:
     lines = [f"autoRL {event}: {session.tag} on {session.settings.env_id}", report.plain(why)]
     for name, row in (("baseline", summary.baseline), ("incumbent", summary.best)):
         if row is not None:
-            lines.append(f"{name}: #{row.n}  {report.score(row) or 'no score'}  {row.description}")
+            lines.append(f"{name}: #{row.n}  {row.score or 'no score'}  {row.description}")
     lines += [report.headline(summary), f"{program(root)} status --tag {session.tag}"]
     return "".join(f"{report.plain(line)}\n" for line in lines if line)

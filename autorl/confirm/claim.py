@@ -12,9 +12,8 @@ from typing import Any
 
 from autorl import decision
 from autorl.confirm import stats
-from autorl.decision.explain import number
 from autorl.environments import plausible_maximum
-from autorl.records import to_json
+from autorl.records import score_text, to_json
 from autorl.session import Run, SessionState
 
 ARMS = "baseline", "champion"
@@ -112,7 +111,7 @@ def _back(found: stats.Claim, champion: int) -> str:
     """Why the branch goes back to the baseline."""
     less = "no run of it was scored"
     if found.gain is not None:
-        less = f"it scored {number(-found.gain, found.sd)} less than the baseline on fresh runs"
+        less = f"it scored {score_text(-found.gain, found.sd)} less than the baseline on fresh runs"
     return f"The claim did not show experiment {champion} to be a gain ({less})"
 
 
@@ -130,7 +129,7 @@ def _humps(who: str, scores: Sequence[float], sd: float | None) -> str:
     if (two := stats.humps(scores)) is None:
         return ""
     count, high, low = two
-    levels = f"about {number(high, sd)}, the others about {number(low, sd)}"
+    levels = f"about {score_text(high, sd)}, the others about {score_text(low, sd)}"
     return f" {count} of {len(scores)} runs of the {who} in this session took off ({levels})."
 
 
@@ -140,7 +139,7 @@ def _repeated(again: Sequence[Run], runs: Mapping[int, Sequence[Run]], sd: float
     for n, arm in runs.items():
         if extra := _scored([r for r in again if r.attempt == n]):
             mean = stats.mean([*_scored(arm), *extra])
-            means.append(f"{'champion' if n else 'baseline'} {number(mean, sd)}")
+            means.append(f"{'champion' if n else 'baseline'} {score_text(mean, sd)}")
     told = f"; with them the means are {' and '.join(means)}" if means else ""
     return f" Runs repeated, which are listed and do not count: {len(again)}{told}."
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from autorl.decision.explain import number
+from autorl.records import score_text
 
 CONFIDENCE = {1: 0.95, 2: 0.97}  # of the interval at each look, by how many looks a claim may have
 HUMPS_FROM = 8  # runs of one file, before two humps are told from luck
@@ -240,7 +240,7 @@ def claim(
     payable = most is None or mean(base) + smallest <= most
     found = replace(found, low=interval.low, high=interval.high, sd=sd)
     found = replace(found, smallest=smallest if payable else None)
-    low, high, size, one = (number(x, sd) for x in (interval.low, interval.high, abs(gain), sd))
+    low, high, size, one = (score_text(x, sd) for x in (interval.low, interval.high, abs(gain), sd))
     more = "more" if gain >= 0 else "less"
     said = f"the champion scores {size} {more} than the baseline on fresh runs, {counts}; that is "
     said += f"{abs(gain) / sd:.1f} standard deviations of one run (about {one}), "
@@ -250,7 +250,7 @@ def claim(
     if interval.low > 0.0 and crashes:
         said += "; its crashes forbid a claim"
     elif interval.low <= 0.0 and payable:
-        said += f"; runs with this spread show gains from about {number(smallest, sd)} on"
+        said += f"; runs with this spread show gains from about {score_text(smallest, sd)} on"
     elif interval.low <= 0.0:
         said += f"; with this spread no gain that this environment can pay ({most:.6g} at most) is "
         said += "likely to be shown by so few runs"

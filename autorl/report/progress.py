@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autorl.records import Progress as Look
-from autorl.report.curves import grid
+from autorl.report.curves import Curve, grid
 from autorl.report.tables import duration, plain
 
 PLAIN_SECONDS = 30.0
@@ -63,7 +63,7 @@ def sparkline(values: Iterable[float], low: float, high: float) -> str:
     )
 
 
-def resample(curve: Sequence[float], width: int) -> list[float]:
+def resample(curve: Sequence[float] | Curve, width: int) -> list[float]:
     """`width` of a curve's values, at equal distances."""
     return [float(curve[i * len(curve) // width]) for i in range(width)] if len(curve) else []
 
