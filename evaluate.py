@@ -23,7 +23,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from autorl_worlds.vector import VecEnv, checked_actions, make_env, steps_taken
+from autorl_worlds.vector import VecEnv as VecEnv
+from autorl_worlds.vector import checked_actions, make_env, steps_taken
 
 # ---------------------------------------------------------------------------
 # Constants; the AUTORL_* variables exist so that this file need never change.

@@ -267,7 +267,7 @@ class Work:
     ) -> int:
         """Open the session, work on it until it ends, show it; returns the exit code."""
         _check_packages()
-        solved_at = check_env(self.settings.env_id, self.root)
+        solved_at = check_env(self.settings.env_id, self.settings.env_kwargs)
         slots = _reserve_cores(self.settings)
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed)

@@ -124,7 +124,7 @@ def write_report(root: Path, tag: str | None) -> list[str]:
     folder, state = _newest(root, tag)
     rows, env_id, evidence = state.rows(), state.about.env_id, state.claim
     try:
-        solved_at = check_env(env_id, root)
+        solved_at = check_env(env_id, state.about.settings.get("env_kwargs"))
     except AutoRLError:
         solved_at = None
     png = report.progress_png(rows, env_id, solved_at=solved_at)

@@ -75,6 +75,8 @@ def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -
         "env_id": settings["env_id"],
         "time_budget": settings["time_budget"],
         "num_eval_episodes": settings["num_eval_episodes"],
+        "env_kwargs": settings.get("env_kwargs", {}),
+        "budget_steps": settings.get("budget_steps", 0),
         "claim": figures,
         "earlier_claims": claims,
         "runs": [listed("baseline", r) for r in base] + [listed("champion", r) for r in champ],

@@ -204,7 +204,8 @@ class _Run:
     def _flags(self) -> tuple[str, ...]:
         """What a person should look at."""
         flags = []
-        best, mean = plausible_maximum(self.job.env_id), self.known.get("avg_return")
+        best = plausible_maximum(self.job.env_id, self.job.env_kwargs)
+        mean = self.known.get("avg_return")
         if best is not None and mean is not None and mean > best:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):
@@ -262,10 +263,8 @@ class _Run:
         )
         share = THINKING_SHARE * self.clock.time_budget
         width, thinking = min(len(self.cores), self.threads), THINKING_SECONDS + share
-        job = self.job
-        with Episodes(
-            job.env_id, seeds, width, self.judge_dir, thinking, job.env_kwargs
-        ) as workers:
+        job, cwd = self.job, self.judge_dir
+        with Episodes(job.env_id, seeds, width, cwd, thinking, job.env_kwargs) as workers:
             policies = len(workers.policy_fds)
             # The policy can read its command line: nothing on it depends on the evaluation seeds.
             code = f"import policy_server; policy_server.serve({workers.policy_fds})"
