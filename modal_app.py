@@ -11,7 +11,6 @@ autorl/runners/modal.py's.
 """
 
 import dataclasses
-import hashlib
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +18,21 @@ from typing import Any
 
 import modal
 
+from autorl import environments
 from autorl.errors import UserError
 from autorl.records import Job, RunRecord, from_json, to_json
 from autorl.runners.modal import NO_ACCOUNT, ModalRunner, cost_usd, timeout
 from autorl.system.files import read_text
-from evaluate import ENV_ID, NUM_EVAL_EPISODES, SEED, SUMMARY, TIME_BUDGET, summary_block
+from evaluate import (
+    BUDGET_STEPS,
+    ENV_ID,
+    ENV_KWARGS,
+    NUM_EVAL_EPISODES,
+    SEED,
+    SUMMARY,
+    TIME_BUDGET,
+    summary_block,
+)
 
 # ## What is on the machine
 #
@@ -125,10 +134,10 @@ def measure(job: dict[str, Any], gpu: str = GPU, harness: str = "") -> dict[str,
 
 
 def harness_sha256() -> str:
-    """Which evaluate.py this is: both ends must mean the same one."""
+    """Which evaluate.py and autorl_worlds these are: both ends must mean the same ones."""
     import evaluate
 
-    return hashlib.sha256(Path(evaluate.__file__).read_bytes()).hexdigest()
+    return environments.harness_sha256(Path(evaluate.__file__).parent)
 
 
 def gpu_name() -> str:
@@ -157,7 +166,9 @@ def main(
         raise SystemExit(
             f"There is no {train} here: run this in the repository's folder, or give --train."
         )
-    job = Job(Path(train).read_text(), env_id, seed, time_budget, episodes)
+    kwargs = ENV_KWARGS if env_id == ENV_ID else {}
+    source = Path(train).read_text()
+    job = Job(source, env_id, seed, time_budget, episodes, kwargs, BUDGET_STEPS)
     remote = measure.with_options(**machine(gpu, time_budget))
     answer = remote.remote(to_json(job), gpu, harness_sha256())
     record: RunRecord = from_json(RunRecord, answer["record"])

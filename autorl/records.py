@@ -341,6 +341,8 @@ class History:
     params: Mapping[int, tuple[tuple[str, float], ...]] = field(
         default_factory=dict
     )  # search's ledger, by attempt
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    budget_steps: int = 0  # environment steps beside time_budget; 0 = no limit
     seed: int = 0  # for proposers that draw
     stopped: Callable[[], bool] = lambda: (
         False

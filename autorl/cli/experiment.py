@@ -54,7 +54,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         path = find_session(root, tag)
         state = read_state(path)
     else:
-        check_env(settings.env_id, root)
+        check_env(settings.env_id, settings.env_kwargs)
         _look(source, {look(repository.head_source()).key})
         session = open_session(root, tag, settings)
         session.close()

@@ -19,18 +19,10 @@ from typing import Any, NoReturn
 import click
 
 from autorl import __version__
+from autorl.cli import options
+from autorl.cli.options import Number
 
 MODELS_HELP = "model of the claude researcher"
-
-
-class Number(click.FloatRange):
-    """A finite number in a range; nan is in none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if number != number or abs(number) == float("inf"):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
 
 
 class Group(click.Group):
@@ -99,6 +91,8 @@ def cli() -> None:
 @click.option(
     "--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]"
 )
+@options.env_kwargs
+@options.budget_steps
 @click.option(
     "--proposer",
     type=click.Choice(["auto", "claude", "search", "command", "replay"]),
@@ -185,11 +179,12 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
         name = str(parameter.name)
         if name in typed.keys() - {"tag", "new", "seed", "inbox_only"}:
             flag, value = max(parameter.opts, key=len), typed[name]
+            value = json.dumps(value) if isinstance(value, dict) else value
             values = value if isinstance(value, tuple) else (value,)
             again += [flag] if value is True else [w for v in values for w in (flag, str(v))]
     settings = {name: typed[name] for name in Settings.__dataclass_fields__ if name in typed}
-    options = RunOptions(**{name: o[name] for name in RunOptions.__dataclass_fields__})
-    sys.exit(run(ctx.obj, options, settings, shlex.join(again)))
+    chosen = RunOptions(**{name: o[name] for name in RunOptions.__dataclass_fields__})
+    sys.exit(run(ctx.obj, chosen, settings, shlex.join(again)))
 
 
 @cli.command("confirm")
@@ -229,6 +224,8 @@ def confirm_(root: Path, tag: str | None, runs: int) -> None:
     type=int,
     help="evaluation episodes per run, for a new session",
 )
+@options.env_kwargs
+@options.budget_steps
 @click.option(
     "--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session"
 )
@@ -344,6 +341,16 @@ def watch(root: Path, what: str, tag: str | None, episode: str, mp4: bool) -> No
     from autorl.cli.watch import watch
 
     watch(root, tag, what, episode, mp4)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.option("--fast", is_flag=True, help="measure nothing")
+def environments(as_json: bool, fast: bool) -> None:
+    """The environments that are known: spaces, backend, scores that mean something, speed here."""
+    from autorl.cli.environments import print_environments
+
+    print_environments(as_json, fast)
 
 
 # ---------------------------------------------------------------------------

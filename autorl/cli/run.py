@@ -294,7 +294,7 @@ class Work:
             source: the train.py that a new demonstration starts from.
         """
         _check_packages()
-        solved_at = check_env(self.settings.env_id, self.root)
+        solved_at = check_env(self.settings.env_id, self.settings.env_kwargs)
         slots = _reserve_cores(self.settings)
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed, source)

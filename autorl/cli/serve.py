@@ -29,7 +29,7 @@ class Watched:
 
     def __init__(self, root: Path, tag: str | None):
         self.root, (self.folder, state) = root, newest(root, tag)
-        self.goal = solved_at(root, state.about.env_id)
+        self.goal = solved_at(state)
         self.follower, self.state = Follower(self.folder / "journal.jsonl"), SessionState()
         self.events, self.known = 0, dict[int, tuple[Any, dict[str, Any]]]()
         self.mutex = threading.Lock()

@@ -122,10 +122,11 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
         click.echo(f"   -  refused before a run: {each['title']}: {each['reason']}")
 
 
-def solved_at(root: Path, env_id: str) -> float | None:
+def solved_at(state: SessionState) -> float | None:
     """Gymnasium's reward threshold of an environment, where it can be made here."""
     with contextlib.suppress(AutoRLError):
-        return check_env(env_id, root)
+        settings = state.about.settings
+        return check_env(settings["env_id"], settings.get("env_kwargs"))
     return None
 
 
@@ -140,7 +141,7 @@ def write_report(
     """
     folder, state = newest(root, tag)
     rows, env_id = state.rows(), state.about.env_id
-    goal = solved_at(root, env_id)
+    goal = solved_at(state)
     views = {
         "results.tsv": report.results_tsv(rows).encode(),
         "progress.png": report.progress_png(rows, env_id, goal, state.claim),

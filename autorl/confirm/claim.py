@@ -63,7 +63,7 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
         floors=(least_variance(known, 0), least_variance(known, champion)),
         look=len(before) + 1,
         looks=settings.get("confirm_looks", 2),
-        most=plausible_maximum(settings["env_id"]),
+        most=plausible_maximum(settings["env_id"], settings.get("env_kwargs")),
     )
     again = [r for r in state.runs.values() if r.purpose == purpose(champion) and r.record]
     again = [r for r in again if r not in base + champ]
@@ -80,6 +80,8 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
         "env_id": settings["env_id"],
         "time_budget": settings["time_budget"],
         "num_eval_episodes": settings["num_eval_episodes"],
+        "env_kwargs": settings.get("env_kwargs", {}),
+        "budget_steps": settings.get("budget_steps", 0),
         "claim": to_json(replace(found, sentence=f"{sentence} Claims of this session: {claims}.")),
         "back": _back(found, champion) if found.behind else "",
         "claims": claims,

@@ -56,7 +56,9 @@ def band_verdict(
         return False, "the control run has no score"
     upper = float(band["upper"])
     spread = max(float(band[name]["std"]) for name in ("nothing", "random"))
-    reference = trained if trained is not None else plausible_maximum(record.env_id)
+    reference = (
+        trained if trained is not None else plausible_maximum(record.env_id, record.env_kwargs)
+    )
     margin = max(
         3 * spread,
         0.5 * (reference - upper) if reference is not None and math.isfinite(reference) else 0.0,

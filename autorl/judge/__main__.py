@@ -34,7 +34,7 @@ PROJECT = Path(evaluate.__file__).resolve().parent
     help="the file to train and score",
 )
 @click.option(
-    "--env-id", default=evaluate.ENV_ID, help="a Gymnasium environment with 1-D Box spaces"
+    "--env-id", default=evaluate.ENV_ID, help="a Gymnasium environment, or one of our worlds"
 )
 @click.option("--seed", default=evaluate.SEED, help="training seed")
 @click.option("--budget", default=float(evaluate.TIME_BUDGET), help="seconds of training")
@@ -95,8 +95,10 @@ def _job(
         raise UserError(f"--episodes {episodes} would score nothing; give a number of at least 1.")
     if not 0 <= seed < 2**31:
         raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**31 - 1}.")
-    check_env(env_id, PROJECT)
-    return Job(source.decode(), env_id, seed, budget, episodes, sandbox=mode)
+    kwargs = evaluate.ENV_KWARGS if env_id == evaluate.ENV_ID else {}
+    check_env(env_id, kwargs)
+    steps = evaluate.BUDGET_STEPS
+    return Job(source.decode(), env_id, seed, budget, episodes, kwargs, steps, sandbox=mode)
 
 
 def run(job: Job) -> RunRecord:

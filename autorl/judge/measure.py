@@ -204,7 +204,8 @@ class _Run:
     def _flags(self) -> tuple[str, ...]:
         """What a person should look at."""
         flags = []
-        best, mean = plausible_maximum(self.job.env_id), self.known.get("avg_return")
+        best = plausible_maximum(self.job.env_id, self.job.env_kwargs)
+        mean = self.known.get("avg_return")
         if best is not None and mean is not None and mean > best:
             flags.append(f"above the plausible maximum of {best:g} for {self.job.env_id}")
         if any(child.widened for child in self.children):

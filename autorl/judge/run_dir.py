@@ -1,7 +1,6 @@
 """Private run directories: fresh, locked while in use, then removed; dead judges' are swept."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from autorl.environments import worlds_folder
 from autorl.system.files import PROJECT
 from autorl.system.locks import FileLock, holder
 
@@ -46,9 +46,7 @@ def put_harness(project: Path, folder: Path) -> None:
     worlds.mkdir(mode=0o700)
     for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
         shutil.copyfile(source, folder / source.name)
-    found = importlib.util.find_spec("autorl_worlds")
-    assert found and found.origin, "autoRL is installed without autorl_worlds"
-    for source in Path(found.origin).parent.glob("*.py"):
+    for source in worlds_folder().glob("*.py"):
         shutil.copyfile(source, worlds / source.name)
     for path in folder.rglob("*.py"):
         path.chmod(0o444)

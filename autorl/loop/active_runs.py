@@ -173,6 +173,8 @@ class ActiveRuns:
                 "seed": seed,
                 "time_budget": s.time_budget,
                 "num_eval_episodes": s.num_eval_episodes,
+                "env_kwargs": s.env_kwargs,
+                "budget_steps": s.budget_steps,
                 "cores": cores,
                 "threads": len(cores),
                 "gpu": self.gpus[place % len(self.gpus)] if self.gpus else s.gpu,

@@ -211,7 +211,7 @@ class Loop:
         if self.runner.owns_cores:
             self._check_machine()
         if state.baseline_scores is None and not self.runner.invents_scores:
-            band = sanity_band(session.settings.env_id)
+            band = sanity_band(session.settings.env_id, session.settings.env_kwargs)
             session.record(BaselineScores(band=band))
             self.console.say(
                 f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random "

@@ -224,6 +224,8 @@ class ProposalQueue:
             env_id=s.env_id,
             time_budget=s.time_budget,
             num_eval_episodes=s.num_eval_episodes,
+            env_kwargs=s.env_kwargs,
+            budget_steps=s.budget_steps,
             machine=state.hardware + (f", GPU {s.gpu}" if s.gpu else ""),
             program=program.read_text(encoding="utf-8") if program.is_file() else "",
             train_source=state.attempts[incumbent].source,

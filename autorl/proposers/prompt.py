@@ -10,6 +10,7 @@ it can pass for ours.
 """
 
 import contextlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -106,10 +107,14 @@ def session_text(history: History) -> str:
     solved = ""
     if history.solved_at is not None:
         solved = f"\nGymnasium calls it solved at a mean return of {number(history.solved_at)}."
+    kwargs = f" with {json.dumps(dict(history.env_kwargs))}" if history.env_kwargs else ""
+    steps = ""
+    if history.budget_steps:
+        steps = f" or {history.budget_steps} environment steps, whichever is spent first"
     return (
-        f"Environment: {history.env_id}. The score is the mean return over "
+        f"Environment: {history.env_id}{kwargs}. The score is the mean return over "
         f"{history.num_eval_episodes} evaluation episodes; higher is better.{solved}\n"
-        f"Each run has {number(history.time_budget)} s of wall clock, "
+        f"Each run has {number(history.time_budget)} s of wall clock{steps}, "
         f"from process start to hand-over.\nMachine: {one_line(history.machine, 200)}."
     )
 

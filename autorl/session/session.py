@@ -5,7 +5,6 @@
 before the first run, and returns it locked. What it does not do: run anything.
 """
 
-import hashlib
 import os
 import shutil
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from autorl import __version__
 from autorl import decision as rules
+from autorl.environments import harness_sha256
 from autorl.errors import Paused, UserError
 from autorl.git import Repository
 from autorl.records import GIB, Verdict, from_json
@@ -96,8 +96,8 @@ class Session:
         """
         if harness_of(self.root) != self.state.about.harness:
             raise Paused(
-                "evaluate.py changed while this session was at work: put it back (git checkout -- "
-                "evaluate.py),"
+                "evaluate.py or autorl_worlds changed while this session was at work: put it back "
+                "(git checkout -- evaluate.py autorl_worlds),"
                 " then run the same command; everything up to here is kept."
             )
 
@@ -127,11 +127,8 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
 
 
 def harness_of(root: Path) -> str:
-    """Which evaluate.py this is."""
-    try:
-        return hashlib.sha256((root / "evaluate.py").read_bytes()).hexdigest()[:16]
-    except OSError:
-        return ""
+    """Which evaluate.py this is, with the environments that it brings."""
+    return harness_sha256(root)[:16]
 
 
 def check_disk(folder: Path) -> None:
@@ -254,9 +251,8 @@ def _resume(session: Session, events: list[AnyEvent]) -> None:
     session.settings = replace(kept, sandbox=asked.sandbox, cores=asked.cores)
     if about.harness != harness_of(session.root):
         raise UserError(
-            f"evaluate.py has changed since the session {tag!r} began, so its scores could not be "
-            "compared: start a new one"
-            " with --new."
+            f"evaluate.py or autorl_worlds has changed since the session {tag!r} began, so its "
+            "scores could not be compared: start a new one with --new."
         )
     _check_verdicts(session)
     if session.new:

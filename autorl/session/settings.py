@@ -1,6 +1,6 @@
 """What a session's runs have in common: what was typed, else what was kept, else what is usual."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ class Settings:
     env_id: str = "BipedalWalker-v3"
     time_budget: float = 720.0  # seconds
     num_eval_episodes: int = 100
+    env_kwargs: dict[str, Any] = field(default_factory=dict)  # of the environment's constructor
+    budget_steps: int = 0  # environment steps, self-counted, beside time_budget; 0 = no limit
     sandbox: SandboxMode = "auto"
     runner: str = "local"
     slots: int = 1
@@ -57,7 +59,10 @@ def resolve_settings(
         "env_id": harness.ENV_ID,
         "time_budget": float(harness.TIME_BUDGET),
         "num_eval_episodes": harness.NUM_EVAL_EPISODES,
+        "budget_steps": harness.BUDGET_STEPS,
     }
+    if typed.get("env_id", harness.ENV_ID) == harness.ENV_ID:
+        usual["env_kwargs"] = harness.ENV_KWARGS
     tag = pick_tag(root, typed.get("env_id", usual["env_id"]), tag, new)
     path = next((p for p in journals(root) if p.parent.name == tag), None)
     if path is None or new or (created := read_state(path).created) is None:

@@ -4,16 +4,22 @@ uv run pytest tests/integration/test_envs.py
 """
 
 import importlib
+import os
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 import evaluate
-from autorl_worlds import vector
+from autorl.environments import sanity_band
+from autorl_worlds import batched, vector
 
 counting = importlib.import_module("counting_env")
+various = importlib.import_module("various_env")
 
 ENVS = ("BipedalWalker-v3", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 needs_envpool = pytest.mark.skipif(
@@ -195,9 +201,9 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
 def test_backends_agree_on_bipedal_walker() -> None:
     """Box2D's state cannot be set from an observation: the same mean length and return instead."""
     episodes = {}
-    ours = gym.make("BipedalWalker-v3")
     figures = []
     for seed in range(40):
+        ours = vector.make_env("BipedalWalker-v3")  # as the judge: a used one behaves differently
         ours.reset(seed=seed)
         rng, total, length, over = np.random.default_rng(seed), 0.0, 0, False
         while not over and length < 300:
@@ -206,7 +212,7 @@ def test_backends_agree_on_bipedal_walker() -> None:
             )
             total, length, over = total + float(reward), length + 1, terminated or truncated
         figures.append((total, length))
-    ours.close()
+        ours.close()
     episodes["gymnasium"] = np.array(figures)
     envs = evaluate.VecEnv(40, "BipedalWalker-v3", threads=2)
     totals, lengths, running = np.zeros(40), np.zeros(40), np.ones(40, bool)
@@ -221,20 +227,269 @@ def test_backends_agree_on_bipedal_walker() -> None:
 
 
 # ---------------------------------------------------------------------------
-# What is refused
+# Fresh environments
 # ---------------------------------------------------------------------------
 
 
+def test_training_on_gymnasiums_box2d_is_in_fresh_environments() -> None:
+    """Bit-equal with a new environment for each episode, which a used one is not."""
+
+    def walk(renew: bool, steps: int = 95) -> list[list[float]]:
+        env, seen, over = gym.make("various_env:Walker-v0"), [], False
+        env.reset(seed=envs._seed)
+        for action in actions[:steps]:
+            if over:
+                generator = env.unwrapped.np_random
+                env = gym.make("various_env:Walker-v0") if renew else env
+                env.unwrapped.np_random = generator
+                obs, over = env.reset()[0], False
+            else:
+                obs, _, terminated, truncated, _ = env.step(action)
+                over = terminated or truncated
+            seen.append(obs.tolist())
+        return seen
+
+    envs = evaluate.VecEnv(1, "various_env:Walker-v0")
+    assert envs.backend == "gymnasium"
+    seen = rollout(envs, 95)
+    actions = [action[0] for _, action, *_ in seen]
+    ours = [after[0].tolist() for _, _, after, *_ in seen]
+    assert ours == walk(renew=True) and ours != walk(renew=False)
+
+
+def test_the_sanity_band_is_of_fresh_environments() -> None:
+    returns = []
+    for seed in range(3):
+        env, total, over = gym.make("various_env:Walker-v0"), 0.0, False
+        env.reset(seed=seed)
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(np.zeros(4, np.float32))
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    band = sanity_band("various_env:Walker-v0", episodes=3, policies=("nothing",))
+    assert band["nothing"]["mean"] == pytest.approx(np.mean(returns), abs=1e-12)
+
+
+# ---------------------------------------------------------------------------
+# Spaces, arguments, worker processes
+# ---------------------------------------------------------------------------
+
+
+def test_nested_observations_are_flat_and_choices_begin_at_the_spaces_start() -> None:
+    envs = evaluate.VecEnv(2, "various_env:Various-v0")
+    assert envs.single_observation_space.shape == (6,) and envs.single_action_space.n == 3
+    envs.reset()
+    for actions in (np.array([0, 2]), np.array([[0], [2]]), np.array([0.0, 2.0])):
+        obs, reward, *_ = envs.step(actions)
+        assert reward.tolist() == [5.0, 7.0]
+    raw = gym.make("various_env:Various-v0")
+    raw.reset(seed=envs._seed)
+    for _ in range(3):
+        last = raw.step(np.int64(5))[0]
+    assert np.array_equal(obs[0], gym.spaces.flatten(raw.observation_space, last))
+    assert sanity_band("various_env:Various-v0", {"steps": 6}, 2)["nothing"]["mean"] == 30.0
+
+
+@needs_envpool
+def test_arguments_that_envpool_does_not_know_are_gymnasiums() -> None:
+    for kwargs, backend in ({"max_episode_steps": 9}, "envpool"), ({"g": 3.0}, "gymnasium"):
+        envs = evaluate.VecEnv(2, "Pendulum-v1", kwargs=kwargs)
+        assert envs.backend == backend
+        ends = [step[5].all() for step in rollout(envs, 9)]
+        assert ends == [False] * 8 + ["max_episode_steps" in kwargs]
+
+
+def test_slow_environments_have_worker_processes_and_fare_alike() -> None:
+    slow, quick = (
+        evaluate.VecEnv(3, "various_env:Various-v0", kwargs={"pause": pause})
+        for pause in (0.002, 0.0)
+    )
+    assert isinstance(slow._envs, gym.vector.AsyncVectorEnv)
+    assert isinstance(quick._envs, gym.vector.SyncVectorEnv)
+    assert np.array_equal(slow.reset(), quick.reset())
+    for _ in range(7):
+        both = [envs.step(np.array([0, 1, 2])) for envs in (slow, quick)]
+        for ours, expected in zip(*both, strict=True):
+            assert np.array_equal(ours, expected)
+    slow._envs.close()
+
+
+# ---------------------------------------------------------------------------
+# Our worlds, devices, the reward that training is given
+# ---------------------------------------------------------------------------
+
+IDS = ["autorl/MountainCar-v0", "CartPole-v1", "various_env:Various-v0"]
+
+
+@pytest.mark.parametrize("env_id", [*IDS, "autorl/CartDoublePendulum-v0"])
+def test_tensors_of_a_device_are_the_arrays_without_one(env_id: str) -> None:
+    arrays, tensors = (evaluate.make_vec_env(3, env_id, device=d) for d in (None, "cpu"))
+    assert arrays.backend == tensors.backend and arrays.device is None
+    assert (arrays.backend == "worlds") == env_id.startswith("autorl/")
+    obs, same = arrays.reset(), tensors.reset()
+    assert isinstance(obs, np.ndarray) and np.array_equal(obs, same.numpy())
+    for t in range(230):  # beyond an episode
+        action = np.full((3, 1), t % 2)
+        if isinstance(arrays.single_action_space, gym.spaces.Box):
+            action = action.astype(np.float32) - 0.5
+        for x, y in zip(arrays.step(action), tensors.step(torch.from_numpy(action)), strict=True):
+            assert isinstance(y, torch.Tensor) and y.device.type == "cpu"
+            assert x.dtype == y.numpy().dtype and np.array_equal(x, y.numpy())
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_training_is_given_the_shaped_reward_and_the_registered_one_stays_known(
+    env_id: str, device: str | None
+) -> None:
+    asked: list[Any] = []
+
+    def shaped(obs: Any, action: Any, after: Any, reward: Any, terminated: Any) -> Any:
+        asked.append((obs, action, after, reward, terminated))
+        made = after[:, 0] - obs[:, 0] + 0.0 * action
+        made[~valid_next] = np.nan  # nobody is blamed for a reset step
+        return made
+
+    plain = evaluate.make_vec_env(2, env_id, device=device)
+    envs = evaluate.make_vec_env(2, env_id, device=device, reward=shaped)
+    obs, ended = envs.reset(), np.zeros(2, bool)
+    plain.reset()
+    for _ in range(230):
+        valid_next = ~ended if device is None else torch.from_numpy(~ended)
+        after, reward, terminated, truncated, valid = envs.step(np.array([0, 1]))
+        _, registered, *_ = plain.step(np.array([0, 1]))
+        assert (envs.true_reward == registered).all() and (plain.true_reward == registered).all()
+        assert (asked[-1][0] == obs).all() and (asked[-1][2] == after).all()
+        assert asked[-1][1].tolist() == [0, 1] and (asked[-1][4] == terminated).all()
+        assert (valid == valid_next).all() and (reward[~valid] == 0).all()
+        assert np.allclose(reward[valid], (after[:, 0] - obs[:, 0])[valid], atol=1e-6)
+        obs, ended = after, np.asarray(terminated | truncated)
+
+
+class Eager(batched.MountainCar):
+    """A reward design of one method."""
+
+    def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
+        return abs(next_state[1])
+
+
+class Endless(Eager):
+    def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
+        return 1 / (state[1] * 0)
+
+
+class Flat(Eager):
+    def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
+        return torch.zeros(len(action), 1)
+
+
+def test_a_subclass_of_a_world_designs_its_reward() -> None:
+    envs = evaluate.make_vec_env(4, "autorl/MountainCar-v0", reward=Eager)
+    envs.reset()
+    obs, reward, *_ = envs.step(np.full(4, 2))
+    assert np.allclose(reward, abs(obs[:, 1])) and envs.true_reward.tolist() == [-1.0] * 4
+
+
 @pytest.mark.parametrize(
-    ("env_id", "words"),
+    ("reward", "words"),
     [
-        ("CarRacing-v3", "CarRacing-v3 shows images .* millions of steps"),
-        ("autorl/Nonsense-v0", "Gymnasium cannot make 'autorl/Nonsense-v0': .* namespace autorl"),
-        ("NoSuchThing-v7", "Gymnasium cannot make 'NoSuchThing-v7'"),
-        ("no_such_module:Env-v0", "Gymnasium cannot make 'no_such_module:Env-v0'"),
+        (lambda *_: 1.0, r"reward= gave shape \(\); it must be \(4,\)"),
+        (lambda obs, *_: obs[:, :1], r"reward= gave shape \(4, 1\)"),
+        (lambda *_: np.array([0, 0, np.nan, np.inf]), "not finite, first in row 2"),
+        (Flat, r"reward_function gave shape \(4, 1\), it must be \(4,\)"),
+        (Endless, "not finite, first in row 0"),
+        (batched.CartPole, "CartPole must be a subclass of autorl_worlds.batched.MountainCar"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_one_sentence(env_id: str, words: str) -> None:
+def test_a_reward_that_is_none_is_refused_in_one_sentence(reward: Any, words: str) -> None:
     with pytest.raises(SystemExit, match=words) as refusal:
-        evaluate.make_vec_env(4, env_id)
+        envs = evaluate.make_vec_env(4, "autorl/MountainCar-v0", reward=reward)
+        envs.reset()
+        envs.step(np.zeros(4, np.int64))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(
+    ("actions", "words"),
+    [
+        (np.array([0, 1, 2, 3]), r"shape \(4,\) came; the contract is \(3,\) or \(3, 1\)"),
+        (np.zeros((3, 2)), r"shape \(3, 2\) came"),
+        (np.array([0, 0.5, 0]), r"shape \(3,\) came with 0.5 in row 1"),
+        (np.array([[0], [0], [-1]]), r"shape \(3, 1\) came with -1 in row 2"),
+        (np.array([0, 0, np.inf]), "came with inf in row 2; the contract is whole numbers in 0 .."),
+        (torch.tensor([0, 7, 0]), "came with 7 in row 1"),
+    ],
+)
+def test_actions_that_are_none_are_refused(env_id: str, actions: Any, words: str) -> None:
+    envs = evaluate.make_vec_env(3, env_id)
+    envs.reset()
+    with pytest.raises(SystemExit, match=words):
+        envs.step(actions)
+
+
+def test_actions_of_a_box_have_its_shape() -> None:
+    envs = evaluate.make_vec_env(3, "Pendulum-v1")
+    envs.reset()
+    with pytest.raises(SystemExit, match=r"shape \(3,\) came; the contract is \(3, 1\)"):
+        envs.step(np.zeros(3, np.float32))
+
+
+# ---------------------------------------------------------------------------
+# A budget in steps, and what is refused
+# ---------------------------------------------------------------------------
+
+
+def harness(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-W", "ignore", "-c", f"import evaluate\n{code}"]
+    return subprocess.run(argv, capture_output=True, text=True, env=os.environ | variables)
+
+
+def test_the_clock_runs_by_steps_or_seconds_whichever_is_more() -> None:
+    code = """
+import numpy as np
+before, envs = evaluate.elapsed(), [evaluate.make_vec_env(4, seed=k) for k in (1, 2)]
+for group in envs:
+    group.reset()
+for _ in range(201):  # the last is a reset step
+    for group in envs:
+        group.step(np.zeros((4, 1), np.float32))
+print(before, evaluate.elapsed(), evaluate.remaining())
+"""
+    done = harness(
+        code,
+        AUTORL_ENV_ID="autorl/Pendulum-v0",
+        AUTORL_TIME_BUDGET="1000",
+        AUTORL_BUDGET_STEPS="3200",
+    )
+    before, spent, left = map(float, done.stdout.split())
+    assert before < 300 and (spent, left) == (500.0, 500.0)  # 1,600 of 3,200 steps
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "3"])
+def test_arguments_that_are_no_json_object_are_refused(text: str) -> None:
+    done = harness("", AUTORL_ENV_KWARGS=text)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"AUTORL_ENV_KWARGS={text} is not a JSON object; set it to")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "words"),
+    [
+        ("CarRacing-v3", {}, "CarRacing-v3 shows images .* millions of steps"),
+        ("various_env:Parts-v0", {"shows": "image"}, "Parts-v0 shows images"),
+        ("various_env:Parts-v0", {"shows": "list"}, "no fixed size"),
+        ("various_env:Parts-v0", {}, "has actions of MultiDiscrete.* 1-D Box or Discrete"),
+        ("NoSuchThing-v7", {}, "Gymnasium cannot make 'NoSuchThing-v7'"),
+        ("no_such_module:Env-v0", {}, "Gymnasium cannot make 'no_such_module:Env-v0'"),
+        ("autorl/Nonsense-v0", {}, "cannot make 'autorl/Nonsense-v0': .* namespace autorl"),
+        ("autorl/CartPole-v0", {"wind": 1}, "unexpected keyword argument 'wind'"),
+        ("Pendulum-v1", {"wind": 1}, "unexpected keyword argument 'wind'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(
+    env_id: str, kwargs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SystemExit, match=words) as refusal:
+        evaluate.VecEnv(4, env_id, kwargs=kwargs)
     assert "\n" not in str(refusal.value)

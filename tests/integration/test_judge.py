@@ -115,6 +115,22 @@ class Agent:
 envs.step((obs[:, 2] > 0).astype(int))
 evaluate_policy(Agent())
 """
+WORKERS = """
+import numpy as np
+from autorl_worlds import vector
+from evaluate import evaluate_policy, make_vec_env
+vector.SLOW_STEP = 0.0  # every environment counts as slow
+groups = [make_vec_env(32, seed=seed) for seed in (1, 2)]
+for envs in groups:
+    assert type(envs._envs).__name__ == "AsyncVectorEnv" and len(envs._envs.processes) == 32
+    envs.reset()
+    envs.send(np.zeros((32, 1), np.float32))
+assert all(envs.recv()[4].all() for envs in groups)
+class Agent:
+    def get_action(self, obs):
+        return np.zeros((len(obs), 1), np.float32)
+evaluate_policy(Agent())
+"""
 HANG = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)\n"
 
 
@@ -146,6 +162,7 @@ JOBS = {
         env_id="autorl/CartPole-v0",
         sandbox="auto",
     ),
+    "workers": job(WORKERS, env_kwargs={"g": 9.0}, sandbox="auto", num_eval_episodes=1),
     "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
 }
 
@@ -238,6 +255,10 @@ def test_discrete_actions_and_arguments_of_the_environment_are_judged(records) -
         expected = [sequential(env_id, seed, act, **kwargs) for seed in record.eval_seeds]
         assert list(record.returns) == expected and record.env_kwargs == kwargs
     assert records["choices"].max_return == 90.0 < records["world"].max_return
+
+
+def test_training_may_have_a_worker_process_for_each_slow_environment(records) -> None:
+    assert records["workers"].scored, records["workers"].reason
 
 
 def test_a_policy_with_memory_is_told_where_episodes_begin_and_end(records) -> None:

@@ -29,7 +29,11 @@ def nothing_made(repo: Path) -> None:
     ("args", "words"),
     [
         (["run", "--env-id", "BipedalWakler-v3"], ["BipedalWalker"]),
-        (["run", "--env-id", "CartPole-v1"], ["Box", "action"]),
+        (["run", "--env-id", "CarRacing-v3"], ["images", "steps"]),
+        (["run", "--env-id", "autorl/Nope-v0"], ["autorl/Nope-v0", "did you mean autorl/"]),
+        (["run", "--env-kwargs", '{"wind": 1}'], ["BipedalWalker-v3", '{"wind": 1}', "unexpected"]),
+        (["run", "--env-kwargs", "[1]"], ["[1]", "JSON object"]),
+        (["run", "--budget-steps", "0"], ["budget-steps"]),
         (["run", "--env-id", "no_such_module:Env-v0"], ["no_such_module"]),
         (["run", "--budget", "-5"], ["budget"]),
         (["run", "--budget", "nan"], ["budget"]),

@@ -174,7 +174,7 @@ class Clone:
         if job.kind != "measure":
             # it needs no training: as good with it
             passed, reason = control_passed(
-                job.kind, record, sanity_band(job.env_id, 5), record.avg_return
+                job.kind, record, sanity_band(job.env_id, episodes=5), record.avg_return
             )
             outcome, rule = ("F", "") if passed else ("R", job.kind)
         elif record.status == "ok" and head(path)[1] == "F":

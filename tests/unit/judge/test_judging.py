@@ -1,11 +1,14 @@
 """The judge's parts alone: controls, what is read of a child, and `python evaluate.py`."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
 from autorl.judge import machine_share
 from autorl.judge.child import Fault, Log
-from autorl.judge.episodes import Ask
+from autorl.judge.episodes import Ask, roll
 from autorl.judge.measure import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
@@ -66,7 +69,7 @@ def test_a_control_that_crashed_does_not_pass() -> None:
 
 
 def test_sanity_band_of_a_known_environment() -> None:
-    band = sanity_band("InvertedPendulum-v5", 5)
+    band = sanity_band("InvertedPendulum-v5", episodes=5)
     assert (
         1
         <= band["random"]["min"]
@@ -75,7 +78,7 @@ def test_sanity_band_of_a_known_environment() -> None:
         <= band["upper"]
         < 200
     )
-    assert band == sanity_band("InvertedPendulum-v5", 5)
+    assert band == sanity_band("InvertedPendulum-v5", episodes=5)
 
 
 def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches() -> None:
@@ -84,31 +87,53 @@ def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches()
         and plausible_maximum("InvertedPendulum-v5") < 1000.1
     )
     assert plausible_maximum("Mine-v0") is None
+    assert plausible_maximum("CartPole-v1") is not None
+    assert plausible_maximum("CartPole-v1", {"max_episode_steps": 9}) is None
 
 
 # -- what a policy answers -------------------------------------------------------------------------
 
 
-def answered(actions: np.ndarray, choices: int, act_dim: int = 1) -> np.ndarray:
-    """What the judge takes of a policy that answers this to 3 observations, over a real socket."""
+@contextlib.contextmanager
+def asking(policy: Callable[[Any], Any]) -> Iterator[Ask]:
+    """The judge's end of a real socket to the real server of a policy."""
     from autorl.judge import policy_server
 
     class Agent:
         def get_action(self, obs):
-            return actions
+            return policy(obs)
 
     ours, theirs = socket.socketpair()
     os.write(theirs.fileno(), b"R")
     server = threading.Thread(target=policy_server._answer, args=(theirs.detach(), Agent(), "cpu"))
     server.start()
     with ours:
-        ask = Ask(ours, 10.0)
-        ask.hello(3, 2, act_dim, choices)
         try:
-            return ask(np.ones(3, np.uint8), np.zeros((3, 2), np.float32)).copy()
+            yield Ask(ours, 10.0)
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             server.join()
+
+
+def answered(actions: np.ndarray, choices: int) -> np.ndarray:
+    """What the judge takes of a policy that answers this to 3 observations."""
+    with asking(lambda _: actions) as ask:
+        ask.hello(3, 2, 1, choices)
+        return ask(np.ones(3, np.uint8), np.zeros((3, 2), np.float32)).copy()
+
+
+def test_nested_observations_and_choices_with_a_start_are_played() -> None:
+    seen = []
+
+    def policy(obs):
+        seen.append(obs.numpy().copy())
+        return np.full(len(obs), 2)
+
+    with asking(policy) as ask:
+        played = roll("various_env:Various-v0", {"steps": 3}, (7, 8), ask)
+    assert played.returns == (21.0, 21.0) and played.lengths == (3, 3)  # 2 is action 7
+    assert [obs.shape for obs in seen] == [(2, 6)] * 3
+    assert [obs[0, 4] for obs in seen] == [0, 1, 2]  # steps taken, the first of "where"
 
 
 def test_discrete_actions_come_as_whole_numbers_of_either_shape() -> None:

@@ -384,10 +384,27 @@ def test_a_session_keeps_its_settings_but_for_the_sandbox_and_the_cores(tmp_path
         words = name.replace("_", " ")
         with pytest.raises(UserError, match=rf"begun with {words} .*, not {value}: .* --new"):
             resolve_settings(root, {name: value}, "kept")
+    for name, value in {"env_kwargs": {"hardcore": True}, "budget_steps": 5}.items():
+        with pytest.raises(UserError, match=r"begun with (env kwargs \{\}|budget steps 0), not"):
+            resolve_settings(root, {name: value}, "kept")
     with pytest.raises(UserError, match="'kept' belongs to BipedalWalker-v3"):
         resolve_settings(root, {"env_id": "Toy-v0"}, "kept")
     other, _, exists = resolve_settings(root, {"env_id": "Toy-v0"}, None)
     assert other != "kept" and not exists
+
+
+def test_arguments_and_a_budget_in_steps_are_kept_and_not_given_to_another_environment(
+    tmp_path, monkeypatch
+):
+    kept = {"env_id": "BipedalWalker-v3", "env_kwargs": {"hardcore": True}, "budget_steps": 10**6}
+    root = project(tmp_path, **kept)
+    assert resolve_settings(root, {}, "kept") == ("kept", Settings(**kept), True)
+    monkeypatch.setenv("AUTORL_ENV_KWARGS", '{"hardcore": true}')
+    other = project(tmp_path / "other")
+    _, settings, _ = resolve_settings(other, {}, "t")
+    assert settings.env_kwargs == {"hardcore": True}
+    _, settings, _ = resolve_settings(other, {"env_id": "Toy-v0"}, "t")
+    assert settings.env_kwargs == {}
 
 
 def test_a_finished_session_is_continued_by_its_tag_only(tmp_path):
