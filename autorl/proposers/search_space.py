@@ -114,7 +114,7 @@ def constants(source: str) -> Mapping[str, Constant]:
     marks = {line: mark for line, text in comments.items() if (mark := _FIXED.search(text))}
     fixed = {name for mark in marks.values() for name in _NAME.findall(mark[1] or "")}
     # A mark that names nothing is about the constant on its line.
-    unnamed = {line for line, mark in marks.items() if not mark[1]}
+    unnamed = {line for line, mark in marks.items() if not _NAME.search(mark[1] or "")}
     fixed |= {name for name, (_, node) in literals.items() if node.lineno in unnamed}
     found = {}
     for name, (value, node) in literals.items():

@@ -22,6 +22,7 @@ SEED = 1
 EPS = 1e-8
 FLAG = True
 TARGET_KL = 0.02  # fixed
+SPARE = 0.3  # fixed: kept for the end
 A = B = 3.0
 PAIR = (1, 2)
 TWICE = 1.0
