@@ -125,15 +125,14 @@ const autorlReplay = (() => {
       this.episode = episode;
       this.renderer = new THREE.WebGLRenderer({ canvas, antialias: true });
       this.renderer.shadowMap.enabled = true;
-      this.renderer.shadowMap.type = THREE.PCFSoftShadowMap;
       this.radius = arm.extent[0];
       this.scene = new THREE.Scene();
       this.scene.fog = new THREE.Fog(0, 7 * this.radius, 30 * this.radius);
-      this.sky = new THREE.HemisphereLight(0xffffff, 0x8899aa, 1.7);
-      this.sun = new THREE.DirectionalLight(0xffffff, 2.1);
+      this.sky = new THREE.HemisphereLight(0xffffff, 0x99a5b0, 2.4);
+      this.sun = new THREE.DirectionalLight(0xffffff, 2.6);
       this.sun.castShadow = true;
       this.sun.shadow.mapSize.set(2048, 2048);
-      this.sun.shadow.normalBias = 0.01 * this.radius;
+      this.sun.shadow.normalBias = 0.003 * this.radius;
       const box = this.sun.shadow.camera;
       [box.left, box.bottom] = [-3 * this.radius, -3 * this.radius];
       [box.right, box.top, box.far] = [3 * this.radius, 3 * this.radius, 20 * this.radius];
@@ -246,7 +245,7 @@ const autorlReplay = (() => {
       } else {
         const direction = this.episode.arm.above ? [0, -0.4, 1] : [0.35, -1, 0.22];
         const half = Math.sin((this.camera.fov / 360) * Math.PI) * Math.min(1, this.camera.aspect);
-        const distance = (1.15 * this.radius) / half;
+        const distance = (1.25 * this.radius) / half;
         this.camera.position.set(...direction).setLength(distance).add(focus);
         this.controls.target.copy(focus);
       }
@@ -363,8 +362,8 @@ const autorlReplay = (() => {
         v.draw(row, theme);
         const over = at >= v.episode.seconds;
         v.figure.classList.toggle("replay-over", over && v.episode.seconds < seconds);
-        const so_far = `${number(row[columns - 1])} of ${number(arm.return)}`;
-        v.score.textContent = over ? `${number(arm.return)} in ${arm.steps} steps` : so_far;
+        const so_far = `return ${number(row[columns - 1])} of ${number(arm.return)}`;
+        v.score.textContent = over ? `return ${number(arm.return)} in ${arm.steps} steps` : so_far;
       }
       const now = Math.min(at, seconds);
       scrub.value = root.dataset.frame = Math.round(now / frame);

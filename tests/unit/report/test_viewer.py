@@ -115,7 +115,7 @@ def test_a_video_without_ffmpeg_is_an_animated_webp(
     path = write_video(tmp_path / "grid", [scene_of(r, r.episodes[0])] * 5, ["a"] * 5)
     with Image.open(path) as image:
         assert path.suffix == ".webp"
-        assert image.size == (4 * 320, 2 * 240)  # rows of four
+        assert image.size == (4 * 320 / 2, 2 * 240 / 2)  # rows of four
         assert getattr(image, "n_frames", 1) > 10
 
 
