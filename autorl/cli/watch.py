@@ -46,7 +46,7 @@ def watch(root: Path, tag: str | None, what: str, episode: str, mp4: bool) -> No
                 f"autoRL did not record yet, or it has no pictures of {state.about.env_id}."
             )
     target = path.with_name(f"watch-{n}-{episode}")
-    title = f"{state.about.env_id}, {tag}: {state.attempts[n].title}"
+    title = f"{state.about.env_id}, {tag}, {shown[-1][0].lower()}: {state.attempts[n].title}"
     try:
         target = (
             _video(target, shown, episode, title) if mp4 else _page(target, shown, episode, title)

@@ -4,7 +4,7 @@
      autorlReplay(element, arms, { page: true })   // the only thing on its page: takes #frame=120
 
    While it has the focus: space plays and pauses; arrows step a frame, with shift a second; + and -
-   change the speed; Home, End; R looks from the first place again. Drag to orbit, scroll to zoom.
+   change the speed; R looks from the first place again. Drag to orbit, scroll to zoom.
    Nothing is loaded. What this file does not do: simulate. */
 "use strict";
 const autorlReplay = (() => {
@@ -15,9 +15,9 @@ const autorlReplay = (() => {
     "This browser shows no WebGL, which the three-dimensional view needs. Allow hardware " +
     "acceleration, use another browser, or make a video: agent_loop.py watch --mp4";
 
-  const make = (tag, attributes = {}, ...children) => {
+  const make = (tag, attributes, ...children) => {
     const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    for (const name in attributes) element.setAttribute(name, attributes[name]);
     element.append(...children);
     return element;
   };
@@ -59,15 +59,7 @@ const autorlReplay = (() => {
       const before = this.numbers.subarray(frame * this.columns, (frame + 1) * this.columns);
       if (!share) return before;
       const after = this.numbers.subarray((frame + 1) * this.columns, (frame + 2) * this.columns);
-      const row = before.map((x, i) => x + share * (after[i] - x));
-      if (this.arm.dimensions === 3)
-        for (let q = 3; q < 7 * this.arm.bodies.length; q += 7) {
-          let dot = 0; // q and -q are the same rotation: take the nearer one
-          for (let i = q; i < q + 4; i++) dot += before[i] * after[i];
-          if (dot < 0)
-            for (let i = q; i < q + 4; i++) row[i] = before[i] - share * (after[i] + before[i]);
-        }
-      return row;
+      return before.map((x, i) => x + share * (after[i] - x));
     }
   }
 
@@ -125,15 +117,14 @@ const autorlReplay = (() => {
       this.episode = episode;
       this.renderer = new THREE.WebGLRenderer({ canvas, antialias: true });
       this.renderer.shadowMap.enabled = true;
-      this.renderer.shadowMap.type = THREE.PCFSoftShadowMap;
       this.radius = arm.extent[0];
       this.scene = new THREE.Scene();
       this.scene.fog = new THREE.Fog(0, 7 * this.radius, 30 * this.radius);
-      this.sky = new THREE.HemisphereLight(0xffffff, 0x8899aa, 1.7);
-      this.sun = new THREE.DirectionalLight(0xffffff, 2.1);
+      this.sky = new THREE.HemisphereLight(0xffffff, 0x99a5b0, 2.0);
+      this.sun = new THREE.DirectionalLight(0xffffff, 2.2);
       this.sun.castShadow = true;
       this.sun.shadow.mapSize.set(2048, 2048);
-      this.sun.shadow.normalBias = 0.01 * this.radius;
+      this.sun.shadow.normalBias = 0.003 * this.radius;
       const box = this.sun.shadow.camera;
       [box.left, box.bottom] = [-3 * this.radius, -3 * this.radius];
       [box.right, box.top, box.far] = [3 * this.radius, 3 * this.radius, 20 * this.radius];
@@ -246,7 +237,7 @@ const autorlReplay = (() => {
       } else {
         const direction = this.episode.arm.above ? [0, -0.4, 1] : [0.35, -1, 0.22];
         const half = Math.sin((this.camera.fov / 360) * Math.PI) * Math.min(1, this.camera.aspect);
-        const distance = (1.15 * this.radius) / half;
+        const distance = (1.25 * this.radius) / half;
         this.camera.position.set(...direction).setLength(distance).add(focus);
         this.controls.target.copy(focus);
       }
@@ -270,35 +261,22 @@ const autorlReplay = (() => {
 
   // -- the player ---------------------------------------------------------------------------------
 
-  /* Colors by name from the style sheet; `version` changes with them. */
-  function themeOf(element) {
-    let known = {};
-    const theme = (name) =>
-      (known[name] ??= getComputedStyle(element).getPropertyValue(`--replay-${name}`).trim());
-    theme.version = 0;
-    theme.renew = () => {
-      known = {};
-      theme.version += 1;
-    };
-    return theme;
-  }
-
-  async function view(arm, figure, canvas) {
+  async function view(arm, canvas) {
     const episode = new Episode(arm, await unpack(arm.numbers));
     if (arm.dimensions === 2) return new Plane(canvas, episode);
-    try {
-      const space = new Space(canvas, episode);
-      await space.build();
-      return space;
-    } catch (error) {
-      if (document.createElement("canvas").getContext("webgl2")) throw error;
+    if (!make("canvas").getContext("webgl2")) {
       canvas.replaceWith(make("p", { class: "replay-message", role: "alert" }, NO_WEBGL));
       return { episode, draw() {}, reset() {}, resize() {} };
     }
+    const space = new Space(canvas, episode);
+    await space.build();
+    return space;
   }
 
   return async function (root, arms, { page = false } = {}) {
-    const theme = themeOf(root);
+    // a color's name to its value, which may change with `version`
+    const theme = (name) => getComputedStyle(root).getPropertyValue(`--replay-${name}`).trim();
+    theme.version = 0;
     const stage = make("div", { class: "replay-stage" });
     stage.style.setProperty("--replay-columns", arms.length > 4 ? 4 : Math.min(arms.length, 3));
     const play = make("button", { class: "replay-play", type: "button" });
@@ -309,6 +287,7 @@ const autorlReplay = (() => {
     speed.value = 1;
     root.classList.add("replay");
     root.classList.toggle("replay-page", page);
+    root.classList.toggle("replay-many", arms.length > 4);
     root.tabIndex = 0;
     root.replaceChildren(stage, make("div", { class: "replay-bar" }, play, scrub, clock, speed));
 
@@ -319,14 +298,13 @@ const autorlReplay = (() => {
       const canvas = make("canvas", { role: "img", "aria-label": `${arm.label}: ${arm.note}` });
       const score = make("span", { class: "replay-score" });
       const caption = make("figcaption", {}, make("b", {}, arm.label), " ", score);
-      caption.append(make("small", {}, arm.note));
+      if (arm.note) caption.append(make("small", {}, arm.note));
       const figure = make("figure", {}, canvas, caption);
       stage.append(figure);
-      views.push(Object.assign(await view(arm, figure, canvas), { figure, score }));
+      views.push(Object.assign(await view(arm, canvas), { figure, score }));
     }
-    const spaces = views.filter((v) => v instanceof Space);
     let master = null; // the one that a person turns
-    for (const space of spaces) {
+    for (const space of views.filter((v) => v instanceof Space)) {
       space.controls.addEventListener("start", () => (master = space));
       space.controls.addEventListener("change", () => (dirty = true));
       if (!page) space.controls.enableZoom = false; // else a page could not be scrolled over it
@@ -336,7 +314,8 @@ const autorlReplay = (() => {
     scrub.max = Math.round(seconds / frame);
 
     let [at, playing, before, dirty, visible] = [0, true, 0, true, true];
-    const number = (x) => x.toLocaleString("en", { maximumFractionDigits: Math.abs(x) < 10 ? 1 : 0 });
+    const number = (x) =>
+      x.toLocaleString("en", { maximumFractionDigits: Math.abs(x) < 10 ? 1 : 0 });
     const setPlaying = (on) => {
       if (on && at >= seconds) at = 0;
       playing = on;
@@ -352,7 +331,6 @@ const autorlReplay = (() => {
     const fromHash = () => {
       const asked = page && location.hash.match(/frame=(\d+)/);
       if (asked) seek(asked[1] * frame);
-      return Boolean(asked);
     };
 
     function draw() {
@@ -363,8 +341,8 @@ const autorlReplay = (() => {
         v.draw(row, theme);
         const over = at >= v.episode.seconds;
         v.figure.classList.toggle("replay-over", over && v.episode.seconds < seconds);
-        const so_far = `${number(row[columns - 1])} of ${number(arm.return)}`;
-        v.score.textContent = over ? `${number(arm.return)} in ${arm.steps} steps` : so_far;
+        const so_far = `return ${number(row[columns - 1])} of ${number(arm.return)}`;
+        v.score.textContent = over ? `return ${number(arm.return)} in ${arm.steps} steps` : so_far;
       }
       const now = Math.min(at, seconds);
       scrub.value = root.dataset.frame = Math.round(now / frame);
@@ -386,14 +364,14 @@ const autorlReplay = (() => {
       requestAnimationFrame(tick);
     }
 
+    const faster = (by) =>
+      (speed.selectedIndex = Math.max(0, Math.min(speed.selectedIndex + by, SPEEDS.length - 1)));
     const keys = {
       " ": () => setPlaying(!playing),
       ArrowLeft: (e) => seek(at - (e.shiftKey ? 1 : frame)),
       ArrowRight: (e) => seek(at + (e.shiftKey ? 1 : frame)),
-      Home: () => seek(0),
-      End: () => seek(seconds),
-      "+": () => (speed.selectedIndex = Math.min(speed.selectedIndex + 1, SPEEDS.length - 1)),
-      "-": () => (speed.selectedIndex = Math.max(speed.selectedIndex - 1, 0)),
+      "+": () => faster(1),
+      "-": () => faster(-1),
       r: () => {
         [master, dirty] = [null, true];
         views.forEach((v) => v.reset());
@@ -410,11 +388,10 @@ const autorlReplay = (() => {
     play.addEventListener("click", () => setPlaying(!playing));
     scrub.addEventListener("input", () => seek(scrub.value * frame));
     if (page) addEventListener("hashchange", fromHash);
-    const renew = () => {
-      theme.renew();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      theme.version += 1;
       dirty = true;
-    };
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renew);
+    });
     new IntersectionObserver(([entry]) => (visible = entry.isIntersecting)).observe(root);
     new ResizeObserver(() => {
       for (const v of views)

@@ -202,7 +202,7 @@ def _box2d(recording: Recording, episode: RecordedEpisode, states: Numbers, abou
         return Scene(
             2, bodies, fixed, poses, np.tile(centre, (len(states), 1)), (9.6, 6.8), **about
         )
-    path = poses[:, -1, :2] + (0.8, -0.5)  # the hull is drawn last
+    path = poses[:, -1, :2] + (0.8, 0.6)  # the hull is drawn last
     focus = _smooth(path, about["seconds_per_frame"])
     return Scene(2, bodies, fixed, poses, focus, (5.2, 3.4), **about)
 

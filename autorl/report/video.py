@@ -12,6 +12,7 @@ What this file does not do: play, or choose what to show.
 
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -157,6 +158,12 @@ if not task:
     sys.exit()
 model, (width, height) = mujoco.MjModel.from_binary_path(task["model"]), task["size"]
 model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+floors = model.geom_matid[model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE]
+for texture in model.mat_texid[floors[floors >= 0]].ravel():
+    if texture >= 0:  # black and white flicker as they pass: light greys
+        size = model.tex_height[texture] * model.tex_width[texture] * model.tex_nchannel[texture]
+        pixels = model.tex_data[model.tex_adr[texture] :][:size]
+        pixels[:] = 160 + pixels // 4
 data, camera = mujoco.MjData(model), mujoco.MjvCamera()
 camera.azimuth, camera.elevation, camera.distance = task["azimuth"], task["elevation"], task["distance"]
 states, last = np.load(task["states"]), -1
@@ -222,7 +229,7 @@ def _mujoco_frames(scene: Scene, size: tuple[int, int], seconds: float) -> Itera
             "places": _places(scene, seconds),
             "azimuth": azimuth,
             "elevation": elevation,
-            "distance": 1.15 * scene.extent[0] / half,
+            "distance": 1.25 * scene.extent[0] / half,
         }
         command, env = [sys.executable, "-P", "-c", CHILD], _environment(backend)
         pipe = subprocess.PIPE
@@ -265,7 +272,7 @@ def _ffmpeg() -> str | None:
 def _encode(path: Path, frames: Iterator[Picture]) -> Path:
     """H.264 where there is an ffmpeg for it, else an animated WebP."""
     if (program := _ffmpeg()) is None:
-        return _webp(path, list(frames))
+        return _webp(path, frames)
     first = next(frames)
     height, width = first.shape[:2]
     target = path.with_name(path.name + ".mp4")
@@ -288,10 +295,11 @@ def _encode(path: Path, frames: Iterator[Picture]) -> Path:
     return target
 
 
-def _webp(path: Path, frames: Sequence[Picture]) -> Path:
+def _webp(path: Path, frames: Iterator[Picture]) -> Path:
+    """Ten pictures a second of half the size: all of them are in memory at once."""
     target = path.with_name(path.name + ".webp")
-    images = [Image.fromarray(frame) for frame in frames[::2]]
+    images = [Image.fromarray(frame).reduce(2) for frame in itertools.islice(frames, 0, None, 3)]
     images[0].save(
-        target, save_all=True, append_images=images[1:], duration=2000 // FPS, loop=0, quality=70
+        target, save_all=True, append_images=images[1:], duration=3000 // FPS, loop=0, quality=75
     )
     return target

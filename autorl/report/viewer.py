@@ -41,22 +41,18 @@ def arms(recording: Recording, label: str, which: str = "median", note: str = ""
         UserError: it cannot be shown here.
         ValueError: the recording is damaged.
     """
-    notes = [_note(recording, which)] if which != "grid" else []
-    notes += [note] if note else []
+    notes = [f"{which} of {recording.num_episodes} episodes", note]
+    grid = which == "grid"  # small: its title says whose it is
     return [
         {
-            "label": label,
-            "note": ", ".join(notes),
+            "label": "" if grid else label,
+            "note": "" if grid else ", ".join(filter(None, notes)),
             "return": episode.episode_return,
             "steps": episode.length,
             **_json(scene_of(recording, episode)),
         }
         for episode in episodes_of(recording, which)
     ]
-
-
-def _note(recording: Recording, which: str) -> str:
-    return f"{which} of {recording.num_episodes} episodes"
 
 
 def _json(scene: Scene) -> dict[str, Any]:

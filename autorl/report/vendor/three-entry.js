@@ -1,7 +1,7 @@
 export {
   AmbientLight, BoxGeometry, BufferGeometry, CanvasTexture, CapsuleGeometry, Color, CylinderGeometry,
   DirectionalLight, Float32BufferAttribute, Fog, Group, HemisphereLight, Mesh, MeshLambertMaterial,
-  MeshStandardMaterial, PCFSoftShadowMap, PerspectiveCamera, PlaneGeometry, Quaternion, RepeatWrapping,
+  MeshStandardMaterial, PerspectiveCamera, PlaneGeometry, Quaternion, RepeatWrapping,
   Scene, SphereGeometry, SRGBColorSpace, Vector3, WebGLRenderer,
 } from "three";
 export { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";

@@ -1,13 +1,16 @@
 """Recorded episodes as pages and videos: what was recorded is what is drawn, and nothing else."""
 
+import base64
 import html.parser
 import json
 import shutil
 import subprocess
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +72,40 @@ def test_bodies_of_mujoco_are_where_mujoco_has_them() -> None:
     assert [shape["type"] for shape in arm["fixed"]] == ["plane"]
 
 
+MESHES = """<mujoco>
+<asset><mesh name="m" vertex="-1 -1 0  1 -1 0  1 1 0  -1 1 0  0 0 2"/></asset>
+<worldbody>
+  <geom type="plane" size="0 0 1"/> <geom type="box" size=".2 .3 .4" pos="3 0 .4" euler="0 0 45"/>
+  <body pos="0 0 2"><freejoint/><geom type="mesh" mesh="m" rgba=".2 .5 .8 1"/>
+    <geom type="ellipsoid" size=".3 .4 .5" pos="0 0 2"/></body>
+</worldbody></mujoco>"""
+
+
+class Meshes(gym.Env[Any, Any]):
+    observation_space = action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self) -> None:
+        import mujoco
+
+        self.model = mujoco.MjModel.from_xml_string(MESHES)
+
+
+def test_meshes_come_along() -> None:
+    """A pyramid of five corners and six triangles, where its free body is."""
+    gym.register("Meshes-v0", Meshes)
+    r = recording("Meshes-v0", "mujoco", [[0, 0, z, 1, 0, 0, 0] for z in (2.0, 3.0)])
+    (arm,) = arms(r, "Baseline")
+    mesh, ellipsoid = arm["bodies"][0]
+    vertices = np.frombuffer(zlib.decompress(base64.b64decode(mesh["vertices"])), "<f4")
+    faces = np.frombuffer(zlib.decompress(base64.b64decode(mesh["faces"])), "<u4")
+    assert (vertices.size, faces.size, faces.max()) == (15, 18, 4)
+    assert np.ptp(vertices.reshape(5, 3), axis=0) == pytest.approx([2, 2, 2])
+    assert ellipsoid["size"] == [0.3, 0.4, 0.5]
+    assert [shape["type"] for shape in arm["fixed"]] == ["plane", "box"]
+    assert arm["fixed"][1]["quaternion"] == pytest.approx([0.92388, 0, 0, 0.38268])
+    assert unpack(pack_of(arm))[:, 2] == pytest.approx([2.0, 3.0], abs=1e-4)
+
+
 def pack_of(arm: Any) -> Any:
     return type(pack(np.zeros((1, 1))))(**arm["numbers"])
 
@@ -115,7 +152,7 @@ def test_a_video_without_ffmpeg_is_an_animated_webp(
     path = write_video(tmp_path / "grid", [scene_of(r, r.episodes[0])] * 5, ["a"] * 5)
     with Image.open(path) as image:
         assert path.suffix == ".webp"
-        assert image.size == (4 * 320, 2 * 240)  # rows of four
+        assert image.size == (4 * 320 / 2, 2 * 240 / 2)  # rows of four
         assert getattr(image, "n_frames", 1) > 10
 
 
