@@ -69,15 +69,15 @@ def resample(curve: Sequence[float] | Curve, width: int) -> list[float]:
 
 
 class Dashboard:
-    """A Console on standard error; use as a context manager.
+    """An interfaces.Console on standard error; use as a context manager.
 
     Attributes:
         standing: asked for at every picture; None: only the runs are shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.standing: Callable[[], Standing] | None = None
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._start = self._last_plain = time.monotonic()
         self._last_picture = -math.inf

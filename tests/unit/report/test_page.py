@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_session import BUDGET, EVIL, make_session
+from rich.console import Console
 
 from autorl.cli import page
 from autorl.cli.status import write_report
@@ -198,22 +199,35 @@ def test_a_sparkline_shows_what_is_not_known_as_a_blank() -> None:
     assert resample(range(10), 5) == [0.0, 2.0, 4.0, 6.0, 8.0] and resample((), 5) == []
 
 
-def test_the_dashboard_fits_its_terminal_and_lets_no_escape_through(monkeypatch) -> None:
-    from rich.console import Console
-
-    look = Progress("training", 6.0, 12.0, 100, 2e4, 55.0, tuple((i / 10, i) for i in range(60)))
-    standing = Standing(EVIL, EVIL, tuple(float(i) for i in range(200)), (("keep", EVIL),), EVIL)
+def test_the_dashboard_fits_its_terminal_and_lets_no_escape_through() -> None:
+    curve = tuple((i / 10, 3.0 * i) for i in range(60))
+    look = Progress("training", 6.0, 12.0, 100, 2e4, 55.0, curve)
+    best, ends = tuple(float(i) for i in range(200)), ("experiment 3 of 9",)
+    standing = Standing(EVIL, EVIL, best, (("keep", EVIL),), EVIL, ends, 60.0)
     for width in (80, 120):
-        board = Dashboard()
+        screen = io.StringIO()
+        console = Console(width=width, file=screen, force_terminal=True, color_system=None)
+        board = Dashboard(console)
         board.standing = lambda: standing
-        console = board._console = Console(
-            width=width, file=io.StringIO(), force_terminal=True, color_system=None
-        )
         console.print(board._picture([("run 1", look)], "claude is thinking", 0.0))
-        text = console.file.getvalue()
-        assert {len(line) for line in text.splitlines()} == {width} and "\x1b" not in text
-        mine, theirs = (
-            line.strip("│ ") for line in text.splitlines() if "█" in line or "▄" in line
-        )
-        assert theirs.startswith("incumbent") and len(mine) < 0.6 * len(theirs)  # at equal time
+        lines = screen.getvalue().splitlines()
+        assert {len(line) for line in lines} == {width} and "\x1b" not in screen.getvalue()
+        mine, theirs = (line.strip("│ ") for line in lines if "▅" in line)
+        assert mine.startswith("this run") and theirs.startswith("incumbent")
+        assert len(mine) < 0.6 * len(theirs)  # at equal time
+        assert any("1 min left, experiment 3 of 9" in line for line in lines)
     assert describe(look) == "6/12 s  return 55.0  20,000 steps/s"
+
+
+def test_in_a_pipe_a_run_gets_a_plain_line_and_no_picture() -> None:
+    screen = io.StringIO()
+    with Dashboard(Console(file=screen)) as board:
+        board.say("new session")
+        board._last_plain -= 31.0
+        for _ in range(3):
+            board.progress([("run 1", None)], "claude is thinking")
+    assert screen.getvalue().splitlines() == [
+        "  0:00  new session",
+        "  0:00  run 1: starting",
+        "  0:00  claude is thinking",
+    ]
