@@ -61,7 +61,7 @@ def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -
     if repeated:
         figures["sentence"] += (
             f" {len(repeated)} {'run was' if len(repeated) == 1 else 'runs were'} repeated, and "
-            f"{'is' if len(repeated) == 1 else 'are'} listed."
+            f"{'is' if len(repeated) == 1 else 'are'} listed{_with(repeated, base, champ)}."
         )
     if claims:
         figures["sentence"] += f" It is claim number {claims + 1} of this session."
@@ -86,6 +86,23 @@ def make_claim(state: SessionState, champion: int, runs: dict[int, list[Run]]) -
         "hardware": "; ".join(sorted({_machine(r) for r in base + champ if r.record}))
         or state.hardware,
     }
+
+
+def _with(repeated: list[Run], base: list[Run], champ: list[Run]) -> str:
+    """What the repeated runs that have scores would change; a crash has none and changes more."""
+    said = []
+    for arm in (base, champ):
+        n = arm[0].attempt if arm else 0
+        again = [r for r in repeated if r.attempt == n]
+        scores = [
+            [r.record.avg_return for r in runs if r.record and r.record.avg_return is not None]
+            for runs in (arm, arm + again)
+        ]
+        if len(scores[1]) > len(scores[0]) > 0:
+            without, both = map(stats.mean, scores)
+            name = f"experiment {n}" if n else "the baseline"
+            said.append(f"{name}'s mean is {without:.6g} without and {both:.6g} with them")
+    return "".join(f"; {part}" for part in said)
 
 
 def _machine(run: Run) -> str:

@@ -61,7 +61,7 @@ class Confirmation:
             return False
         runs = arms(state, champion)
         arm = next_arm(runs, self.wanted)
-        if arm is not None and self.runs.room:
+        if arm is not None and self.runs.room and self.runs.quiet():
             index = state.next_seed_index(CONFIRM_SEEDS)
             self.runs.start(arm, f"confirm {state.claims}", "measure", index, None)
         elif arm is None and not self.runs.active:
