@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autorl import decision
 from autorl.decision.controls import band_verdict
-from autorl.decision.explain import named
+from autorl.decision.explain import named, percent
 from autorl.decision.rules import TOLERANCE
 from autorl.errors import Paused
 from autorl.interfaces import Console, Runner
@@ -249,10 +249,10 @@ class ActiveRuns:
         if not steady:
             self.console.say(f"run {run.run} is repeated: {why}")
         if self.session.decision.moved and not moved:
-            share, tip = record.machine.cpu_share, named(self.session.decision.incumbent)
+            got, tip = percent(record.machine.cpu_share or 0.0), self.session.decision.incumbent
             self.console.say(
-                f"machine busy: run {run.run} got {share:.0%} of its cores, unlike the one "
-                f"before it; {tip} is run once more before the verdict"
+                f"machine busy: {name} got {got} of its cores, unlike the run before it; "
+                f"{named(tip)} is run once more before the verdict"
             )
         for flag in record.flags:
             self.console.say(f"{name}, for a person to look at: {flag}")
@@ -277,7 +277,7 @@ class ActiveRuns:
             return replace(record, status="interrupted", rule="disturbed", reason=reason), ""
         if record.rule == "late" and share is not None and share < TOLERANCE * usual(shares):
             rules = [r.record.rule for r in earlier[-MAX_STARVED:] if r.record]
-            reason = f"{record.reason} It got {share:.0%} of its cores."
+            reason = f"{record.reason} It got {percent(share)} of its cores."
             record = replace(record, reason=reason)
             if rules != ["starved"] * MAX_STARVED:
                 record = replace(record, status="interrupted", rule="starved")

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from autorl.decision.explain import percent
 from autorl.decision.rules import TOLERANCE
 from autorl.judge.machine_share import Share
 from autorl.records import MachineShare
@@ -40,7 +41,7 @@ def unusual(share: MachineShare, shares: Sequence[float]) -> str:
     got, others = share.cpu_share, usual(shares)
     if got is None or len(shares) < 2 or TOLERANCE * others <= got <= others / TOLERANCE:
         return ""
-    return f"it got {got:.0%} of its cores where the others got {others:.0%}"
+    return f"it got {percent(got)} of its cores where the others got {percent(others)}"
 
 
 class QuietWait:
@@ -73,5 +74,5 @@ class QuietWait:
             self.why, self._began = "", 0.0
             return True
         most = f"{self.most / 60:.0f} minutes" if self.most >= 120 else f"{self.most:.0f} s"
-        self.why = f"{1 - free:.0%} of the cores went to others; waiting up to {most}"
+        self.why = f"{percent(1 - free)} of the cores went to others; waiting up to {most}"
         return False

@@ -15,7 +15,7 @@ from autorl.system.hardware import affinity
 def test_a_run_of_a_claim_is_compared_with_the_usual_share():
     shares = [0.97, 0.99, 0.98]
     assert not unusual(MachineShare(cpu_share=0.95), shares)
-    assert "60% of its cores" in unusual(MachineShare(cpu_share=0.60), shares)
+    assert "60 % of its cores" in unusual(MachineShare(cpu_share=0.60), shares)
     assert unusual(MachineShare(cpu_share=0.99), [0.5, 0.5, 0.5])  # more is another share, too
     assert not unusual(MachineShare(cpu_share=0.5), [])  # nothing to compare with yet
     assert "slept" in disturbed(MachineShare(cpu_share=0.99, suspended_seconds=7200))
