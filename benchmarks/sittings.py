@@ -48,8 +48,8 @@ class Tail:
             event = json.loads(line)
             self.last = event["type"]
             self.count[self.last] += 1
-            if event["type"] == "run" and not event.get("steady", True):
-                self.count["unsteady"] += 1
+            if event["type"] == "started" and event["purpose"] == "incumbent":
+                self.count["incumbent"] += 1
             if event["type"] == "note" and event["event"] == "stale lock":
                 self.count["stale lock"] += 1
         return self.count

@@ -17,7 +17,7 @@ discarded, crashed, superseded, or taken back. Nothing is proved here: only a cl
     update.py      observe: facts -> verdicts
     next_runs.py   wants, champion, the controls owed
     explain.py     verdicts in figures and words
-    controls.py    what a control run showed;  pooling.py: which runs may be compared
+    controls.py    what a control run showed
 
 Unit: sd is the standard deviation of one run's avg_return at fixed code. No clock, no disk, no
 randomness: a resume is the same fold over the same facts. It names no seed and no commit and knows

@@ -29,8 +29,11 @@ def wants(state: State, places: int = 1, in_flight: tuple[Want, ...] = ()) -> tu
         chosen += _missing(Measure(state.incumbent, "incumbent"), 1, in_flight)
     else:
         chosen += _controls_due(state, in_flight)
+        if state.moved:
+            chosen += _missing(Measure(state.incumbent, "incumbent"), 1, in_flight)
         for n in state.open:
-            chosen += _missing(Measure(n, "candidate"), 1, in_flight)
+            if not (state.moved and state.arms[n].runs):
+                chosen += _missing(Measure(n, "candidate"), 1, in_flight)
         if places > 1 or not chosen:
             proposing = sum(isinstance(want, Propose) for want in in_flight)
             chosen += [Propose(state.incumbent)] * (places - len(state.open) - proposing)

@@ -2,6 +2,7 @@
 
     posterior = calibrate(scores)                   # the baseline's runs
     posterior = blurred(posterior, rules.drift)     # each further run: the machine may drift
+    posterior = at_share(posterior, share, ...)     # or give another share of its cores
     weighing = weigh(posterior, scores)             # a candidate's runs
     posterior = dropped(posterior, weighing)        # or kept(posterior, weighing, rules.sd_step)
 
@@ -32,6 +33,8 @@ from autorl.decision import rules
 from autorl.decision.rules import COLUMNS, GAINS, LOG_DENSITY, SIZES, STEP, ZX, Array, Z, mixture
 
 POSITIVE = np.maximum(GAINS, 0)  # (G,)
+NO_GAIN = tuple((GAINS == 0).astype(float).tolist())  # P(gain) of the incumbent itself
+LEAST_SHARE = 0.05  # what is less is taken for this
 TINY = 1e-300
 Index = npt.NDArray[np.intp]
 
@@ -48,6 +51,7 @@ class Posterior:
     prior: Array  # (G,) P(gain) of an unseen idea: mixture(odds)
     path_mean: Array  # (n,) of the kept attempts, the baseline first, the incumbent last
     path_cov: Array  # (n, n)
+    share: float | None = None  # of its cores that the newest run got, 0..1
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Posterior):
@@ -73,6 +77,11 @@ class Posterior:
     def sd(self) -> float:
         """Standard deviation of one run: the weighted geometric mean of the sizes."""
         return math.exp((self.weight.sum(1) * np.log(self.sigma)).sum())
+
+    @property
+    def unsure(self) -> float:
+        """Standard deviation of what is believed of the incumbent's mean, in sd."""
+        return math.sqrt(self.moments()[1]) / self.sd
 
     @property
     def unseen(self) -> float:
@@ -171,6 +180,23 @@ def blurred(p: Posterior, drift: float) -> Posterior:
     return replace(p, density=q)
 
 
+def at_share(p: Posterior, share: float | None, variance: float) -> Posterior:
+    """The newest run got this share of its cores: what the incumbent would score there is less
+    sure, by `variance` sd^2 times the square of the doublings or halvings.
+
+    What is on the path with it is moved alike, so that no difference is: its variances and
+    covariances grow by the same.
+    """
+    if share is None:
+        return p
+    share = max(share, LEAST_SHARE)
+    added = variance * math.log2(share / (p.share or share)) ** 2
+    kernel = np.exp(-0.5 * (Z[:, None] - Z) ** 2 / max(added, 1e-9))  # (M, M)
+    density = p.density @ (kernel / kernel.sum(1, keepdims=True))
+    cov = p.path_cov + added * p.sd**2
+    return replace(p, density=density, path_cov=cov, share=share)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighing:
     """A candidate's runs against the incumbent; gains in sd."""
@@ -240,6 +266,11 @@ def dropped(p: Posterior, w: Weighing) -> Posterior:
     if abs(mean - p.centre) > 0.5 * p.sd:
         p = replace(p, density=_moved(p.density, Z[0], (mean - p.centre) / p.sigma), centre=mean)
     return _pulled(p, mean, variance)
+
+
+def run_again(p: Posterior, score: float) -> Posterior:
+    """One more run of the incumbent."""
+    return dropped(p, weigh(p, [score], NO_GAIN))
 
 
 def kept(p: Posterior, w: Weighing, sd_step: float) -> Posterior:

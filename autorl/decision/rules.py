@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 # of the rules; a session's verdicts follow from its runs under one version (1: "standard", before
-# adaptive)
-VERSION = 2
+# adaptive; 2: unsteady runs)
+VERSION = 3
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -36,6 +36,8 @@ class Rules:
         0.1  # chance that an edit makes runs noisier by SIGMA_RATIO, and as much quieter
     )
     drift: float = 0.002  # sd^2 that the incumbent's mean may drift from one run to the next
+    share: float = 1.0  # sd^2 that half or twice the share of the machine may move every mean
+    unsure: float = 0.9  # sd; the share moved and the incumbent's mean is known less well: run it
     far: float = 4.0  # sd; every run further off than this, and
     evident: float = 6.0  # sd; their mean further than this: the difference speaks for itself
     merged: int = 4  # superseded ideas that are made again in one attempt
@@ -44,7 +46,6 @@ class Rules:
     max_crashes: int = (
         5  # candidates in a row, then the incumbent is run again and the search stops
     )
-    max_unsteady: int = 3  # runs in a row that got less of the machine, then that is the usual
     max_equal: int = 10  # candidates in a row at a saturated score, then the search stops
 
 
@@ -137,4 +138,6 @@ _GAIN_STEPS = np.round(GAINS / STEP).astype(int)
 PAD = int(_GAIN_STEPS.max())
 ZX = np.arange(-16 - PAD, 17 + PAD) * STEP  # (M + 2 PAD,) a candidate's mean less the centre
 COLUMNS = PAD + _GAIN_STEPS[:, None] + np.arange(len(Z))  # (G, M) columns of ZX: m + gain
+# of the machine's share: two runs of a quiet one got .99 to 1.00 (benchmarks/LOG.md)
+TOLERANCE = 0.90
 ASLEEP = 1e-3  # filters of less weight are left out of a candidate's update

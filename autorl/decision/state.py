@@ -32,7 +32,7 @@ class RunFact:
     status: Status
     score: float | None  # avg_return
     seed: int = 0
-    steady: bool = True  # False: it got less of the machine than is usual; repeated, not pooled
+    share: float | None = None  # of its cores that it could have had, 0..1; None: not known
     epoch: int = 0  # changes with the hardware: nothing is pooled across
 
 
@@ -69,7 +69,7 @@ class Measure:
     """A full run of this attempt is wanted."""
 
     attempt: int
-    purpose: str  # "calibrate", "candidate", "incumbent" (after crashes)
+    purpose: str  # "calibrate", "candidate", "incumbent" (after crashes, or the share moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,7 @@ class State:
     calibrated: bool = False
     jumped: bool = False  # not calibrated because the incumbent came in far beyond luck
     epoch: int | None = None  # of the hardware
-    unsteady: tuple[RunFact, ...] = ()  # since the last steady run
-    adapting: bool = False  # the machine gives less than before; until a steady run is seen
+    moved: bool = False  # the machine's share did: the incumbent is run before the next verdict
     crashed_in_a_row: int = 0
     recheck: bool = False  # the incumbent is to be run again: is the harness at fault?
     equal_in_a_row: int = 0
@@ -181,8 +180,6 @@ def closed(state: State, n: int, status: Decided) -> State:
 
 
 def new_conditions(state: State) -> State:
-    """Other hardware, or a machine that gives less: earlier runs are not compared with later."""
+    """Other hardware: earlier runs are not compared with later."""
     arms = {n: replace(arm, runs=()) for n, arm in state.arms.items()}
-    return replace(
-        state, arms=arms, past={}, calibrated=False, jumped=False, unsteady=(), adapting=False
-    )
+    return replace(state, arms=arms, past={}, calibrated=False, jumped=False, moved=False)

@@ -10,8 +10,9 @@ a crash         never keeps: a crash in any run discards a candidate and takes b
                 that ran before and crashes twice in a row.
 other hardware  Nothing is pooled across. Incumbent and baseline are calibrated again; what was
                 learnt of ideas and of the noise's shape stays, the path between is forgotten.
-unsteady run    It is not counted, and so asked for again. `max_unsteady` in a row: the machine
-                gives less than it did, which is other hardware; these runs are the first on it.
+a busy machine  Every run counts, as it is. When the share of the cores that runs get has moved, it
+                is less sure what the incumbent would score there; if less than `unsure`, it is run
+                there once before the candidate's verdict.
 saturation      Where every run of the incumbent reached the ceiling, an equal score is no gain.
                 `max_equal` candidates in a row at the ceiling, kept or not, end the search.
 a keep          supersedes what was built on the incumbent before it. A candidate with runs is
@@ -35,6 +36,7 @@ from dataclasses import replace
 
 from autorl.decision import explain, posterior
 from autorl.decision.posterior import Posterior
+from autorl.decision.rules import TOLERANCE
 from autorl.decision.state import (
     Arm,
     AttemptFact,
@@ -126,19 +128,7 @@ def _run(state: State, fact: RunFact) -> Settled:
     score = fact.score if type(fact.score) in (int, float) else None  # bool is no number
     if fact.status != "ok" or score is None or not math.isfinite(score):
         return _crash(state, state.arms[fact.attempt], fact)
-    if fact.steady:
-        return _count(replace(state, unsteady=(), adapting=False), fact)
-    if state.adapting:
-        return _count(state, fact)
-    unsteady = (*state.unsteady, fact)
-    if len(unsteady) < state.rules.max_unsteady:
-        return replace(state, unsteady=unsteady), ()
-    state = replace(new_conditions(state), adapting=True)
-    verdicts: tuple[Verdict, ...] = ()
-    for earlier in unsteady:
-        state, more = _count(state, earlier)
-        verdicts += more
-    return state, verdicts
+    return _count(state, fact)
 
 
 def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
@@ -170,12 +160,31 @@ def _count(state: State, fact: RunFact) -> Settled:
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
-        return _calibrate(state)
+        return _calibrate(state, fact.share)
+    before = state.posterior
+    assert before is not None
     state = replace(state, saturated=explain.saturation(state))
-    return _candidate(state, arm.n) if arm.n in state.open else (state, ())
+    p = posterior.at_share(before, fact.share, state.rules.share)
+    if arm.n == state.incumbent:
+        p = posterior.run_again(posterior.blurred(p, state.rules.drift), run.score)
+        return _decide_open(*_look_back(replace(state, posterior=p, moved=False), ()))
+    state = replace(state, posterior=p)
+    if arm.n not in state.open:
+        return state, ()
+    moved = _moved(before.share, fact.share) and p.unsure > state.rules.unsure
+    if arm.parent == state.incumbent and (state.moved or moved):
+        return replace(state, moved=True), ()
+    return _candidate(state, arm.n)
 
 
-def _calibrate(state: State) -> Settled:
+def _moved(before: float | None, share: float | None) -> bool:
+    """Whether a run got another share of the machine than the one before it."""
+    if not before or share is None:
+        return False
+    return not TOLERANCE <= share / before <= 1 / TOLERANCE
+
+
+def _calibrate(state: State, share: float | None) -> Settled:
     """The incumbent's mean and noise, once it has its runs; the baseline's where both are new."""
     before, baseline = state.posterior, state.arms[state.path[0]]
     tip, need = state.arms[state.incumbent], state.rules.calibration_runs
@@ -189,10 +198,16 @@ def _calibrate(state: State) -> Settled:
         state = replace(state, posterior=both, path=(baseline.n, tip.n))
     else:
         state = replace(state, posterior=posterior.calibrate(tip.scores, before), path=(tip.n,))
+    assert state.posterior is not None
+    state = replace(state, posterior=replace(state.posterior, share=share))
     state = replace(state, calibrated=True, jumped=False)
     state = replace(state, saturated=explain.saturation(state))
     verdicts: tuple[Verdict, ...] = () if before is not None else (explain.baseline(state),)
-    state, verdicts = _look_back(state, verdicts)
+    return _decide_open(*_look_back(state, verdicts))
+
+
+def _decide_open(state: State, verdicts: tuple[Verdict, ...]) -> Settled:
+    """The candidates with runs, which had to wait for the incumbent's."""
     for n in state.open:
         if n in state.open and state.arms[n].runs and state.calibrated:
             state, more = _candidate(state, n)
@@ -237,6 +252,8 @@ def _stale(state: State, arm: Arm) -> Settled:
     p = state.past.get(arm.parent or 0)
     if p is None:
         return closed(state, arm.n, "superseded"), (explain.superseded(state, arm),)
+    now = state.posterior.share if state.posterior else None
+    p = posterior.at_share(p, now, state.rules.share)
     w = posterior.weigh(p, arm.scores, arm.known)
     if w.gain > 0:
         state = with_arm(state, replace(arm, known=tuple(w.gains.tolist())))
@@ -249,7 +266,7 @@ def _kept(state: State, n: int, after: Posterior, verdict: Verdict) -> Settled:
     assert state.posterior is not None
     state = replace(state, past={**state.past, state.incumbent: state.posterior})
     state = _counted_equal(closed(state, n, "keep"), n)
-    state = replace(state, incumbent=n, path=(*state.path, n), posterior=after)
+    state = replace(state, incumbent=n, path=(*state.path, n), posterior=after, moved=False)
     state = replace(state, saturated=explain.saturation(state))
     state, verdicts = _settle_stale(state, (verdict,))
     return _look_back(state, verdicts) if state.calibrated else (state, verdicts)
@@ -293,7 +310,7 @@ def _take_back(state: State, back: int, why: str) -> Settled:
         known = at_hand and (state.calibrated or state.jumped)
         state = replace(state, posterior=posterior.gone_back(p, place), calibrated=known)
         state = replace(state, path=state.path[: place + 1], jumped=False)
-    state = replace(state, incumbent=back)
+    state = replace(state, incumbent=back, moved=False)
     state = replace(state, saturated=explain.saturation(state))
     return _settle_stale(state, (explain.taken_back(state, tip, taken, why),))
 

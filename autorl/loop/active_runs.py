@@ -10,13 +10,15 @@ from pathlib import Path
 
 from autorl import decision
 from autorl.decision.controls import band_verdict
-from autorl.decision.pooling import is_steady
+from autorl.decision.explain import named, percent
+from autorl.decision.rules import TOLERANCE
 from autorl.errors import Paused
 from autorl.interfaces import Console, Runner
 from autorl.loop.budget import SpendLimit
+from autorl.loop.quiet import QuietWait, disturbed, unusual, usual
 from autorl.records import Job, Progress, RunRecord, from_json
 from autorl.session import Run, Session
-from autorl.session.events import ControlEnded, RunEnded, RunHandle, RunStarted
+from autorl.session.events import ControlEnded, Note, RunEnded, RunHandle, RunStarted
 from autorl.session.session import check_disk
 from autorl.session.state import run_ticket
 from autorl.system.faults import retry_when_full
@@ -24,7 +26,7 @@ from autorl.system.files import atomic_write
 from autorl.system.hardware import gpus, partition
 
 MAX_REPEATS = 3  # of one interrupted run, in a row
-PEERS = 7  # newest runs that a run's share of the machine is compared with
+MAX_STARVED = 2  # late runs of an attempt in a row that are repeated; the next is its crash
 LOST, STOPPED = "lost", "stopped"  # rules of interrupted runs that say nothing about the machine
 
 
@@ -49,6 +51,8 @@ class ActiveRuns:
         self.gpus = gpus(gpu) if runner.owns_cores and self.places > 1 else ()
         self.active: dict[int, ActiveRun] = {}
         self.before = len(session.state.runs)  # runs of earlier processes
+        measured_here = runner.owns_cores and not runner.invents_scores
+        self.wait = QuietWait(session.settings.time_budget) if measured_here else None
 
     def __len__(self) -> int:
         return len(self.active)
@@ -61,6 +65,23 @@ class ActiveRuns:
         return not self.active or self.budget.covers(
             self.runner.worst_usd(self._job(0, 0, "measure", 0))
         )
+
+    def quiet(self) -> bool:
+        """Whether a run may begin: nobody else is at work on its cores, or it waited enough."""
+        cores = self.cores[self._free_place()]
+        ours = any(set(cores) & set(self.cores[a.place]) for a in self.active.values())
+        if self.wait is None or ours:
+            return True
+        told = self.wait.why
+        over = self.wait.over(cores, usual(self._shares()))
+        if self.wait.why and not told:
+            self.session.record(Note(event="machine busy", detail=self.wait.why))
+        return over
+
+    @property
+    def waiting(self) -> str:
+        """What a run waits for; "" when none does."""
+        return f"machine busy: {self.wait.why}" if self.wait and self.wait.why else ""
 
     @property
     def wants(self) -> tuple[decision.Want, ...]:
@@ -212,25 +233,14 @@ class ActiveRuns:
             atomic_write(patch, diff.encode())
 
     def _end(self, run: Run, record: RunRecord) -> None:
-        """RunRecord -> event, once.
-
-        A run that got much less machine than the others is repeated, not pooled.
-        """
+        """RunRecord -> event, once. A score is never adjusted: see `_seen_with_its_share`."""
         if run.record is not None:
             return
         if record.status == "ok" and not record.scored:
             reason = "The judge's record holds no finite score."
             record = replace(record, status="crash", rule="score", reason=reason, avg_return=None)
-        runs = self.session.state.runs.values()
-        peers = [r.record for r in runs if r.record is not None and r.epoch == run.epoch]
-        steady, why = is_steady(
-            record.machine, [p.machine for p in peers if p.status == "ok"][-PEERS:]
-        )
-        if record.rule == "late" and not steady:
-            reason = f"{record.reason} It was late where {why}."
-            record = replace(record, status="interrupted", rule="starved", reason=reason)
-        if record.status != "ok":
-            steady, why = True, ""
+        record, why = self._seen_with_its_share(run, record)
+        steady, moved = not why, self.session.decision.moved
         record = replace(record, log_tail=record.log_tail[-2000:])
         mono = round(time.monotonic(), 3)
         self.session.record(RunEnded(run=run.run, record=record, steady=steady, why=why, mono=mono))
@@ -240,12 +250,50 @@ class ActiveRuns:
         name = f"run {run.run} of experiment {run.attempt}"
         if not steady:
             self.console.say(f"run {run.run} is repeated: {why}")
+        if self.session.decision.moved and not moved:
+            got, tip = percent(record.machine.cpu_share or 0.0), self.session.decision.incumbent
+            self.console.say(
+                f"machine busy: {name} got {got} of its cores, unlike the run before it; "
+                f"{named(tip)} is run once more before the verdict"
+            )
         for flag in record.flags:
             self.console.say(f"{name}, for a person to look at: {flag}")
         if run.kind != "measure":
             self._control(run)
         elif record.status != "ok":
             self.console.say(f"{name}: {record.status}, {record.reason}")
+
+    def _seen_with_its_share(self, run: Run, record: RunRecord) -> tuple[RunRecord, str]:
+        """The record, and why the run is repeated although it has a score ("" where it counts).
+
+        In the search every score counts. In a claim a run with another share than the others is
+        repeated, but for one that is itself a repetition. Late runs of a starved machine are
+        repeated; the third in a row is the file's crash.
+        """
+        shares, share = self._shares(), record.machine.cpu_share
+        earlier = [
+            r for r in self.session.state.runs.values() if r.attempt == run.attempt and r.record
+        ]
+        if record.status == "ok" and (why := disturbed(record.machine)):
+            reason = f"It does not count: {why}."
+            return replace(record, status="interrupted", rule="disturbed", reason=reason), ""
+        if record.rule == "late" and share is not None and share < TOLERANCE * usual(shares):
+            rules = [r.record.rule for r in earlier[-MAX_STARVED:] if r.record]
+            reason = f"{record.reason} It got {percent(share)} of its cores."
+            record = replace(record, reason=reason)
+            if rules != ["starved"] * MAX_STARVED:
+                record = replace(record, status="interrupted", rule="starved")
+        repetition = bool(earlier) and not earlier[-1].steady
+        if record.status != "ok" or run.for_decision or run.kind != "measure" or repetition:
+            return record, ""
+        return record, unusual(record.machine, shares)
+
+    def _shares(self) -> list[float]:
+        """What runs on this hardware got of their cores, oldest first."""
+        state = self.session.state
+        ended = [r.record for r in state.runs.values() if r.record and r.epoch == state.epoch]
+        shares = (r.machine.cpu_share for r in ended if r.status == "ok")
+        return [share for share in shares if share is not None]
 
     def _control(self, run: Run) -> None:
         """What a control run showed; made again from its record if a kill came between."""

@@ -82,7 +82,7 @@ class Confirmation:
             return False
         due = owed(state, champion, self.wanted)
         arm = max(due, key=lambda n: due[n])  # the baseline first
-        if due[arm] and self.runs.room:
+        if due[arm] and self.runs.room and self.runs.quiet():
             index = state.next_seed_index(CONFIRM_SEEDS)
             self.runs.start(arm, purpose(champion), "measure", index, None)
         elif not due[arm] and not self.runs.active:

@@ -36,7 +36,6 @@ from autorl.session.events import (
     Event,
     Note,
     Opened,
-    RunsPromoted,
 )
 from autorl.session.session import scored_by
 from autorl.system.files import atomic_write
@@ -44,7 +43,8 @@ from autorl.system.hardware import machine_name
 
 POLL_SECONDS = 0.1
 JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False}
-SHOWN_AT_ONCE = {"checkout changed", "outage", "waiting"}  # notes that a person should see
+# notes that a person should see
+SHOWN_AT_ONCE = {"checkout changed", "machine busy", "outage", "waiting"}
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 
 
@@ -122,8 +122,7 @@ class Loop:
                         more = driver.start()
                         self._views()
                         self.console.progress(self.runs.shown(), self._waiting())
-                        pause = bool(self.runs.active or self.queue.thinking) and not more
-                        time.sleep(POLL_SECONDS if pause else 0.0)
+                        time.sleep(0.0 if more else POLL_SECONDS)
                     if self.stopping:
                         return self._halt()
                     reasons.append(driver.why)
@@ -151,7 +150,8 @@ class Loop:
         return bool(self.stopping)
 
     def _waiting(self) -> str:
-        return f"{self.queue.thinking} is thinking" if self.queue.thinking else ""
+        thinking = f"{self.queue.thinking} is thinking" if self.queue.thinking else ""
+        return thinking or self.runs.waiting
 
     def stop(self, why: str) -> None:
         """Ask the loop to end: called from a signal handler, so it only leaves a word."""
@@ -252,13 +252,6 @@ class Loop:
     def _settle(self) -> None:
         """Verdict -> log -> branch -> note; each step is made again if a kill came between."""
         session, state = self.session, self.session.state
-        counted = {scored.run for arm in session.decision.arms.values() for scored in arm.runs}
-        if promoted := tuple(sorted(n for n in counted if not state.runs[n].steady)):
-            session.record(RunsPromoted(runs=promoted))
-            self.console.say(
-                "This machine has become slower and stays so: from here on runs are compared with "
-                "each other only."
-            )
         while len(state.verdicts) < len(session.decided):
             verdict = session.decided[len(state.verdicts)]
             session.record(Decided(verdict=verdict))

@@ -45,7 +45,7 @@ class Research:
             if isinstance(want, decision.Propose):
                 if self.queue.take():
                     return True  # something became known: ask again what is wanted
-            elif self.runs.room:
+            elif self.runs.room and (isinstance(want, decision.Control) or self.runs.quiet()):
                 self.runs.start_wanted(want)
         return False
 

@@ -106,17 +106,9 @@ class RunEnded(Event, frozen=True, tag="run"):
 
     run: int
     record: RunRecord
-    steady: bool = (
-        True  # False: it got another share of the machine than its peers, and is repeated
-    )
+    steady: bool = True  # False: it got another share of the machine than the others of its claim
     why: str = ""
     mono: float = 0.0
-
-
-class RunsPromoted(Event, frozen=True, tag="promoted"):
-    """Unsteady runs that count after all: the machine goes on like that."""
-
-    runs: tuple[int, ...]
 
 
 class ControlEnded(Event, frozen=True, tag="control"):
@@ -195,7 +187,7 @@ class Closed(Event, frozen=True, tag="closed"):
 
 
 AnyEvent = (
-    Created | Attempted | Pinned | Refused | RunStarted | RunHandle | RunEnded | RunsPromoted
+    Created | Attempted | Pinned | Refused | RunStarted | RunHandle | RunEnded
     | ControlEnded | Decided | BranchMoved | EpochBegan | BaselineScores | Money | Note | Claimed
     | Opened | Closed
 )  # fmt: skip

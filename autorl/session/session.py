@@ -121,8 +121,8 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
             run := state.runs[event.run]
         ).for_decision and run.record is event.record:
             score = event.record.avg_return if event.record.scored else None
-            status, n = event.record.status, run.attempt
-            return rules.RunFact(event.run, n, status, score, run.seed, event.steady, run.epoch)
+            status, n, share = event.record.status, run.attempt, event.record.machine.cpu_share
+            return rules.RunFact(event.run, n, status, score, run.seed, share, run.epoch)
     return None
 
 

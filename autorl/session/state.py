@@ -31,7 +31,6 @@ from autorl.session.events import (
     Refused,
     RunEnded,
     RunHandle,
-    RunsPromoted,
     RunStarted,
 )
 
@@ -187,11 +186,6 @@ class SessionState:
         run = self.runs[event.run]
         if run.record is None:  # a result that arrives twice counts once
             run.record, run.steady, run.why = event.record, event.steady, event.why
-
-    @apply.register
-    def _(self, event: RunsPromoted) -> None:
-        for number in event.runs:
-            self.runs[number].steady = True
 
     @apply.register
     def _(self, event: ControlEnded) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TOYS, clean_env, git
 
-pytestmark = pytest.mark.timeout(1200)  # a busy machine makes runs unsteady, and those are repeated
+pytestmark = pytest.mark.timeout(1200)  # runs wait for a busy machine
 
 CRIPPLED = (
     (TOYS / "train_es.py").read_text().replace("LEARNING_RATE = 0.5 ", "LEARNING_RATE = 1e-6 ")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hand_fed import Session, climbed
 
-from autorl.decision import Measure, Propose, ResumedFact, champion, wants
+from autorl.decision import Measure, Propose, ResumedFact, champion, posterior, wants
 
 # -- calibration -----------------------------------------------------------------------------------
 
@@ -171,31 +171,57 @@ def test_a_machine_that_breaks_takes_no_keep_with_it() -> None:
 # -- the machine -----------------------------------------------------------------------------------
 
 
-def test_a_run_that_got_less_machine_is_repeated_and_not_pooled() -> None:
-    x = Session().calibrated()
+def on_a_moved_machine(score: float, share: float = 0.5) -> Session:
+    """A candidate ran when the machine gave another share than before."""
+    x = Session()
+    for y in (98.0, 102.0, 96.0, 104.0):
+        x.run(0, y, share=1.0)
     x.propose(1)
-    before = x.state.arms[1]
-    assert x.run(1, 500.0, steady=False) == ()
-    assert x.state.arms[1] == before
-    assert wants(x.state) == (Measure(1, "candidate"),)
+    assert x.run(1, score, share=share) == ()
+    return x
 
 
-def test_three_such_runs_in_a_row_are_the_new_usual_and_calibrate_again() -> None:
-    x = Session().calibrated()
-    for n in (1, 2, 3):
+def test_before_a_verdict_at_another_share_the_incumbent_is_run_there() -> None:
+    x = on_a_moved_machine(98.0)
+    assert wants(x.state) == (Measure(0, "incumbent"),)
+    assert wants(x.state, 1, (Measure(0, "incumbent"),)) == ()
+    assert wants(x.state, 3) == (Measure(0, "incumbent"), Propose(0), Propose(0))
+    (verdict,) = x.run(0, 84.0, share=0.5)
+    assert (verdict.attempt, verdict.outcome) == (1, "keep")  # a gain where the incumbent lost
+    assert x.state.arms[1].scores == (98.0,)  # as it was measured
+    (verdict,) = on_a_moved_machine(98.0).run(0, 105.0, share=0.5)
+    assert verdict.outcome == "discard"
+
+
+def test_the_same_share_asks_for_no_run_of_the_incumbent() -> None:
+    x = on_a_moved_machine(92.0)
+    x.run(0, 90.0, share=0.5)
+    for n in range(2, 12):
         x.propose(n)
-        assert x.run(n, 50.0, steady=False) == ()
-    assert not x.state.calibrated
-    assert x.state.arms[0].runs == ()
-    assert wants(x.state) == (Measure(0, "calibrate"),)
-    for score in (50.0, 51.0, 49.0):
-        assert x.run(0, score, steady=False) == ()  # still slow: that is how it is now
-    verdicts = x.run(0, 50.5, steady=False)
-    assert x.state.calibrated
-    assert x.state.posterior is not None
-    assert x.state.posterior.mean < 60
-    assert [v.attempt for v in verdicts] == sorted(v.attempt for v in verdicts)
-    assert {v.attempt for v in verdicts} <= {1, 2, 3}  # what they scored meanwhile is decided now
+        x.run(n, 90.0, share=0.5 + 0.02 * (n % 2))
+        assert not x.state.moved
+        assert x.state.calibrated
+
+
+def test_a_move_that_all_share_makes_no_ancestor_better() -> None:
+    x = climbed(2)
+    for n in range(3, 9):
+        x.propose(n)
+        x.run(n, 124.0, share=1.0)
+    chances = []
+    for share in (1.0, 0.3):
+        p = posterior.at_share(x.state.posterior, share, 0.5)
+        chances.append(posterior.run_again(p, 110.0).chance(0, 2))
+    assert chances[1] < 0.5
+    assert chances[1] < chances[0]
+
+
+def test_a_crash_of_the_incumbent_run_again_is_one() -> None:
+    x = on_a_moved_machine(98.0)
+    assert x.run(0, None, "crash") == ()
+    assert wants(x.state) == (Measure(0, "incumbent"),)  # the baseline, once: it is run again
+    x.run(0, None, "crash")
+    assert x.state.broken
 
 
 def test_other_hardware_calibrates_again_and_pools_nothing_across() -> None:

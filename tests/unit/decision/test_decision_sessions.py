@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import busy
 import numpy as np
 import pytest
 import simulation
@@ -26,6 +27,8 @@ from autorl.decision import (
     wants,
 )
 from autorl.records import to_json
+
+KINDS = ("quiet", "walks", "jumps")  # machines
 
 # -- the fold --------------------------------------------------------------------------------------
 
@@ -59,7 +62,8 @@ def random_session(seed: int, steps: int = 200) -> Session:
             luck: Any = rng.choice((1000.0, rng.gauss(0, 1), rng.gauss(want.attempt, 1)))
             score = luck if ok else rng.choice((None, math.nan))
             epoch = 0 if rng.random() > 0.01 else 1
-            x.run(want.attempt, score, status, steady=rng.random() > 0.1, epoch=epoch)
+            share = rng.choice((None, 1.0, 1.0, rng.uniform(0.0, 1.0)))
+            x.run(want.attempt, score, status, share=share, epoch=epoch)
         superseded += [v.attempt for v in x.verdicts[-1:] if v.outcome == "superseded"]
         check(x.state)
     return x
@@ -178,6 +182,18 @@ def test_real_residuals_are_those_of_the_recorded_runs() -> None:
     rows = json.loads((folder / "slots.json").read_text())
     scores = {round(r["avg_return"], 1) for r in rows if r["avg_return"] is not None}
     assert {y for runs in simulation._SLOTS for y in runs} <= scores
+
+
+def test_on_a_wandering_machine_most_runs_are_candidates_and_verdicts_as_good() -> None:
+    found = {kind: [busy.session(kind, k, 1.0, Rules()) for k in range(30)] for kind in KINDS}
+    wrong = {kind: sum(s.wrong for s in found[kind]) for kind in KINDS}
+    for kind in KINDS[1:]:
+        candidates, others = (
+            sum(getattr(s, w) for s in found[kind]) for w in ("candidates", "others")
+        )
+        assert candidates / (candidates + others) > 0.7
+        assert wrong[kind] < 1.3 * wrong["quiet"]
+    assert not any(s.others for s in found["quiet"])
 
 
 @pytest.mark.speed

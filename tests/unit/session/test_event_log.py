@@ -41,7 +41,7 @@ REST = (
     e.RunStarted(run=1, attempt=1, purpose="candidate", kind="measure", seed_index=0, seed=2**31,
         epoch=0, folder="f", cores=(0, 1), mono=2 / 3),
     e.RunHandle(run=1, handle="h"), e.RunEnded(run=1, record=RECORD, steady=False, why=TEXT),
-    e.RunsPromoted(runs=(1,)), e.ControlEnded(run=1, attempt=1, kind="seed_control", passed=True),
+    e.ControlEnded(run=1, attempt=1, kind="seed_control", passed=True),
     e.Decided(verdict=Verdict(1, "taken back", TEXT, gain=1 / 7, seeds=(1, 2), taken_back=(1,))),
     e.BranchMoved(commit="c"), e.EpochBegan(epoch=1, why="w", hardware="h", versions={"a": "1"}),
     e.BaselineScores(band={"nothing": {"mean": -1.5}}), e.Note(event="n", detail=TEXT),

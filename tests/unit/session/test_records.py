@@ -7,7 +7,6 @@ import math
 
 import pytest
 
-from autorl.decision.pooling import is_steady
 from autorl.errors import EditMiss
 from autorl.records import Edit, MachineShare, RunRecord, from_json, to_json
 from autorl.source.edits import apply_edits, edits_between
@@ -18,14 +17,6 @@ def test_partition_is_disjoint_and_covers_the_cores():
     groups = partition((0, 1, 2, 3, 4), 2)
     assert groups == [(0, 1, 2), (3, 4)]
     assert partition((4, 6), 2) == [(4,), (6,)]
-
-
-def test_a_run_with_much_less_machine_is_not_steady():
-    peers = [MachineShare(cpu_share=s) for s in (0.97, 0.99, 0.98)]
-    assert is_steady(MachineShare(cpu_share=0.95), peers)[0]
-    assert not is_steady(MachineShare(cpu_share=0.60), peers)[0]
-    assert not is_steady(MachineShare(cpu_share=0.99, suspended_seconds=7200), peers)[0]
-    assert is_steady(MachineShare(cpu_share=0.5), [])[0]  # nothing to compare with yet
 
 
 @pytest.mark.parametrize(
