@@ -8,8 +8,9 @@
 
 A score is measured on the Gymnasium form (envs.py). The batched form (batched.py) is for training:
 it never leaves its device, and its reward is one method to override. The tasks themselves are in
-worlds.py, drawing.py makes pictures. Needs numpy and gymnasium; torch for the batched form, Pillow
-for pictures; nothing else.
+worlds.py, drawing.py makes pictures. vector.py makes these and any other environments, one or N at
+once. Needs numpy and gymnasium; torch for the batched form, Pillow for pictures; EnvPool is used
+where it is installed; nothing else.
 """
 
 from gymnasium.envs.registration import register

@@ -32,7 +32,7 @@ _steps: list[Any] = []  # valid steps, one count for each VecEnv of this process
 
 def steps_taken() -> int:
     """Valid steps of all VecEnvs of this process so far."""
-    return int(sum(_steps))
+    return sum(int(count) for count in _steps)
 
 
 # ---------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class VecEnv:
         elif self._shaped is not None:
             made = self._shaped(self._obs, self._out(self._action), obs, reward, terminated)
             reward = self._look_at(made, valid)
-        _steps[self._slot] += valid.sum()
+        _steps[self._slot] = _steps[self._slot] + valid.sum()  # of a GPU: not waited for
         return self._remember(obs), reward, terminated, truncated, valid
 
     def _look_at(self, made: Any, valid: Any) -> Any:

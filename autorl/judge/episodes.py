@@ -209,16 +209,18 @@ class Ask:
         return actions
 
     def _contract(self) -> str:
-        whole = f"whole numbers from 0 to {self.choices - 1} of shape ({self.num},) or "
-        return (whole if self.choices else "") + f"({self.num}, {self.act_dim})"
+        if not self.choices:
+            return f"numbers of shape ({self.num}, {self.act_dim})"
+        whole = f"whole numbers from 0 to {self.choices - 1}"
+        return f"{whole} of shape ({self.num},) or ({self.num}, 1)"
 
     def _check_header(self) -> None:
         dtype, ndim, *sizes = ANSWER.unpack_from(self.buffer)
         dtype = dtype.rstrip(b"\0")
         if dtype not in NUMBERS:
             name = "".join(chr(b) if 32 < b < 127 else "?" for b in dtype)
-            wanted = f"the contract is numbers of shape {self._contract()}"
-            raise Fault("frame", f"get_action returned dtype {name}; {wanted}")
+            got = f"get_action returned dtype {name}"
+            raise Fault("frame", f"{got}; the contract is {self._contract()}")
         self.shape = tuple(sizes[:ndim])
         fits = self.shape == (self.num, self.act_dim) or (
             self.choices and self.shape == (self.num,)

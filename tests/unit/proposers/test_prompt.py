@@ -205,3 +205,11 @@ def test_one_file_talks_to_a_language_model():
         if re.search(r"^\s*(import|from) anthropic\b", p.read_text(), re.MULTILINE)
     ]
     assert found == ["autorl/proposers/anthropic_api.py"]
+
+
+def test_a_researcher_is_told_of_arguments_and_of_a_budget_in_steps():
+    plain = prompt.session_text(history(0))
+    text = prompt.session_text(history(0, env_kwargs={"hardcore": True}, budget_steps=5000))
+    assert ' with {"hardcore": true}. The score' in text
+    assert " s of wall clock or 5000 environment steps, whichever is spent first, from" in text
+    assert "hardcore" not in plain and "steps" not in plain.split("Machine")[0]
