@@ -72,7 +72,7 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
 
 
 def test_where_the_champion_is_ahead_and_nothing_is_shown_as_many_runs_follow(tmp_path, forge):
-    site = Site.new(tmp_path, [{"title": "far better", "source": script(20.0)}])
+    site = Site.new(tmp_path, [{"title": "far better", "source": script(500.0)}])
     argv = site.argv("--experiments", "1", "--confirm-runs", "1")  # 1 + 1 runs show nothing
     code, out, err = forge.run(site.repo, argv, site.env)
     assert code == 0, out + err
@@ -102,6 +102,19 @@ def behind(tmp_path_factory, forge) -> Site:
     return researched(tmp_path_factory.mktemp("behind"), forge, [LUCKY])
 
 
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory, forge, behind) -> tuple[Site, str, dict[int, str]]:
+    """A copy of it after `confirm`, what that printed, and its effects after the last run began."""
+    folder = tmp_path_factory.mktemp("claimed")
+    site, trace = behind.copy(folder), folder / "effects"
+    env = site.env | {"AUTORL_EFFECT_TRACE": str(trace)}
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "2"], env)
+    assert code == 0 and "the confirmation is done" in err, out + err
+    kinds = dict(enumerate((x.partition(" ")[2] for x in trace.read_text().splitlines()), 1))
+    last = max(n for n, kind in kinds.items() if kind == "child start")
+    return site, out, {n: kind for n, kind in kinds.items() if n > last}
+
+
 def off_the_branch(site: Site, out: str) -> None:
     """The champion of the last claim was taken back, and everything says so."""
     state, (claim,) = site.state(), claims(site)
@@ -120,27 +133,12 @@ def off_the_branch(site: Site, out: str) -> None:
     assert site.broken_invariants() == []
 
 
-def test_a_champion_that_is_behind_is_taken_off_the_branch_and_everything_says_so(
-    tmp_path, forge, behind
-):
-    site = behind.copy(tmp_path)
-    code, out, err = forge.run(site.repo, ["confirm", "--runs", "3"], site.env)
-    assert code == 0, out + err
+def test_a_champion_that_is_behind_is_taken_off_the_branch_and_everything_says_so(forge, claimed):
+    site, out, _ = claimed
     off_the_branch(site, out)
-    assert "the confirmation is done" in err
     code, out, _ = forge.run(site.repo, ["report"], site.env)
     page = (site.folder / "report.html").read_text()
     assert code == 0 and "Not shown: the champion scores" in page and "taken back" in page
-
-
-def consequences(folder: Path, forge: Forge, behind: Site) -> list[tuple[int, str]]:
-    """The effects of `confirm` after its last run was started: number and kind."""
-    site, trace = behind.copy(folder / "trace"), folder / "effects"
-    env = site.env | {"AUTORL_EFFECT_TRACE": str(trace)}
-    assert forge.run(site.repo, ["confirm", "--runs", "2"], env)[0] == 0
-    kinds = [line.partition(" ")[2] for line in trace.read_text().splitlines()]
-    last = max(n for n, kind in enumerate(kinds, 1) if kind == "child start")
-    return [(n, kind) for n, kind in enumerate(kinds, 1) if n > last]
 
 
 def killed(folder: Path, forge: Forge, behind: Site, at: str) -> None:
@@ -152,15 +150,16 @@ def killed(folder: Path, forge: Forge, behind: Site, at: str) -> None:
     off_the_branch(site, out)
 
 
-def test_a_kill_between_a_claim_and_its_consequences_changes_nothing(tmp_path, forge, behind):
-    written = [n for n, kind in consequences(tmp_path, forge, behind) if kind == "journal append"]
-    for n in written[-4:-1]:  # the claim, the verdict, the branch; the last is the end
-        killed(tmp_path, forge, behind, f"{n}:after")
+def test_a_kill_between_a_claim_and_its_consequences_changes_nothing(
+    tmp_path, forge, behind, claimed
+):
+    written = [n for n, kind in claimed[2].items() if kind == "journal append"]
+    killed(tmp_path, forge, behind, f"{written[-4]}:after")  # then verdict, branch, end
 
 
 @pytest.mark.long
-def test_a_kill_at_any_effect_after_the_last_run_changes_nothing(tmp_path, forge, behind):
-    for n, _ in consequences(tmp_path, forge, behind):
+def test_a_kill_at_any_effect_after_the_last_run_changes_nothing(tmp_path, forge, behind, claimed):
+    for n in claimed[2]:
         killed(tmp_path, forge, behind, str(n))
 
 
