@@ -80,9 +80,8 @@ def number_names(tree: ast.Module, called: Callable[[int], str] = str) -> int:
     scopes, uses = _read(tree)
     if _looks_up(nodes) or max(scope.depth for scope in scopes) > DEPTH:
         return 0
-    # Until a global is bound, its name means the built-in; `x = x` in a class body reads the
-    # module's x; what is imported has its name from elsewhere.
-    fixed = set(dir(builtins)).union(_bound_by(n) for n in nodes if isinstance(n, ast.alias))
+    # What is imported has its name from elsewhere; `x = x` in a class body reads the module's x.
+    fixed = {_bound_by(node) for node in nodes if isinstance(node, ast.alias)}
     fixed.update(*(s.bound & s.read for s in scopes if isinstance(s.node, ast.ClassDef)))
     texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     words = set(re.findall(r"\w+", "\n".join(texts)))
@@ -97,6 +96,7 @@ def number_names(tree: ast.Module, called: Callable[[int], str] = str) -> int:
             or isinstance(home.node, ast.ClassDef)
             or name in fixed
             or name.startswith("__")
+            or (home.parent is None and hasattr(builtins, name))  # which it is until it is bound
             or (isinstance(node, ast.ClassDef) and name in words)  # "Color.RED"
             or (isinstance(node, ast.arg) and (name in passed or spread or _may_override(home)))
         ):

@@ -182,6 +182,7 @@ SAME = {
         "from torch import nn\nclass A(nn.Module):\n def get_action(self, obs):\n  return obs",
         "from torch import nn\nclass B(nn.Module):\n def get_action(me, x):\n  return x",
     ),
+    "a local that hides a built-in": ("def f(max):\n return max", "def f(most):\n return most"),
     "an attribute that is asked for by a constant": (
         "a = []\nprint(getattr(a, 'sort', None))",
         "b = []\nprint(getattr(b, 'sort', None))",
