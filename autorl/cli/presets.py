@@ -33,7 +33,7 @@ class Preset:
 
 
 QUICK = Preset("InvertedDoublePendulum-v5", time_budget=12.0, experiments=10, confirm_runs=2)
-DEMO = Preset("Pendulum-v1", time_budget=7.0, experiments=8, confirm_runs=4, places=2)
+DEMO = Preset("Pendulum-v1", time_budget=8.0, experiments=8, confirm_runs=4, places=2)
 
 # ---------------------------------------------------------------------------
 # The demonstration
@@ -65,7 +65,7 @@ def demo_ending(root: Path, tag: str) -> str:
 
 
 def _constants(state: SessionState, champion: int) -> str:
-    """The planted constants with what became of them: `LEARNING_RATE 1e-5 → 8e-4`."""
+    """The planted constants with what became of them: `GAMMA 0.5 → 0.96`."""
     before, after = (constants(state.attempts[n].source) for n in (0, champion))
     if not champion:
         return ", ".join(f"{name} = {before[name].text}" for name in before)

@@ -2,10 +2,10 @@
 
     uv run python agent_loop.py run --demo
 
-LEARNING_RATE is far too small, so that hardly anything is learnt in the time. The search may change
-the constants that have bounds, and finds what every textbook says. Otherwise this is PPO in the
-manner of CleanRL (https://github.com/vwxyzjn/cleanrl), for small environments such as Pendulum-v1.
-What it does not do: anything well; train.py is the file for research.
+GAMMA is far too small: what happens three steps later hardly counts, where swinging a pendulum up
+takes fifty. The search may change the constants that have bounds, and finds what every textbook
+says. Otherwise this is PPO in the manner of CleanRL (https://github.com/vwxyzjn/cleanrl), for small
+environments. What it does not do: anything well; train.py is the file for research.
 """
 
 import time
@@ -17,9 +17,9 @@ from torch import nn
 import evaluate
 from evaluate import evaluate_policy, log_metrics, make_vec_env, remaining, summary_block
 
-LEARNING_RATE = 1e-4  # [1e-5, 1e-2] log; the planted weakness
-UPDATE_EPOCHS = 1  # [1, 10]; planted as well
-GAMMA = 0.95  # fixed
+GAMMA = 0.5  # [0.5, 0.99]; the planted weakness: 0.95 is usual here
+LEARNING_RATE = 3e-3  # [3e-4, 3e-2] log
+UPDATE_EPOCHS = 5  # fixed
 GAE_LAMBDA = 0.95  # fixed
 NUM_ENVS = 32  # fixed
 NUM_STEPS = 64  # fixed: of each environment between two updates

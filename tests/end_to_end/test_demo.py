@@ -18,9 +18,9 @@ def test_the_file_is_short_and_its_weakness_within_reach_of_the_search() -> None
     source, known = demo_source(), constants(demo_source())
     assert look(source).why == ""
     assert len(source.splitlines()) <= 150
-    assert set(known) == {"LEARNING_RATE", "UPDATE_EPOCHS"}
-    rate = known["LEARNING_RATE"]
-    assert rate.value < 3e-4 / 10 and rate.dimension.low <= 3e-4 <= rate.dimension.high
+    assert set(known) == {"GAMMA", "LEARNING_RATE"}
+    gamma = known["GAMMA"]
+    assert gamma.value == gamma.dimension.low and gamma.dimension.high >= 0.95
 
 
 def test_only_a_demonstration_goes_on_with_one(repo: Path) -> None:
@@ -49,5 +49,5 @@ def test_a_demonstration_ends_with_a_gain_that_is_shown(repo: Path, autorl) -> N
     assert any(line.startswith("claim:   Shown: ") for line in lines), done.stdout
     assert lines[-1].startswith("picture: ")
     assert (repo / lines[-1].split()[-1]).read_bytes().startswith(b"\x89PNG")
-    assert "LEARNING_RATE = 1e-5" not in git(repo, "show", "autoresearch/demo:train.py")
+    assert "GAMMA = 0.5 " not in git(repo, "show", "autoresearch/demo:train.py")
     assert (repo / "train.py").read_bytes() == mine
