@@ -92,13 +92,13 @@ class Recorder:
         """Write all rows, unless there is nothing to see."""
         if not self._every:
             return
-        arrays = {
-            f"row{row}": np.frombuffer(frames).reshape(-1, self._width // NUMBER.size)
-            for row, frames in enumerate(self._frames)
-        }
-        for row, scenery in enumerate(self._scenery):
-            arrays |= {f"{name}{row}": points for name, points in scenery.items()}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
+            arrays = {
+                f"row{row}": np.frombuffer(frames).reshape(-1, self._width // NUMBER.size)
+                for row, frames in enumerate(self._frames)
+            }
+            for row, scenery in enumerate(self._scenery):
+                arrays |= {f"{name}{row}": points for name, points in scenery.items()}
             np.savez(path, about=np.array(json.dumps(self._about)), **arrays)  # type: ignore[arg-type]
 
 

@@ -313,7 +313,11 @@ def test_the_record_names_its_machine(records) -> None:
 
 
 def test_the_files_of_a_run_are_its_artefacts_alone(records, out: Path) -> None:
-    assert sorted(p.name for p in (out / "open_loop").iterdir()) == ["record.json", "run.log"]
+    assert sorted(p.name for p in (out / "open_loop").iterdir()) == [
+        "record.json",
+        "recording.json",
+        "run.log",
+    ]
     assert json.loads((out / "open_loop" / "record.json").read_text()) == to_json(
         records["open_loop"]
     )

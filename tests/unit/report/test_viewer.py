@@ -52,7 +52,8 @@ def test_every_world_has_a_picture() -> None:
     for world in OUR_WORLDS:
         size = 6 if "Double" in world.env_id else 4
         r = recording(f"autorl_worlds:{world.env_id}", "state", [[0.1] * size] * 2)
-        assert len(np.unique(draw(scene_of(r, r.episodes[0]), 1).reshape(-1, 3), axis=0)) > 3
+        colors = Image.fromarray(draw(scene_of(r, r.episodes[0]), 1)).getcolors(1 << 20)
+        assert colors and len(colors) > 3
 
 
 def test_bodies_of_mujoco_are_where_mujoco_has_them() -> None:
@@ -153,7 +154,7 @@ def test_a_video_without_ffmpeg_is_an_animated_webp(
     with Image.open(path) as image:
         assert path.suffix == ".webp"
         assert image.size == (4 * 320 / 2, 2 * 240 / 2)  # rows of four
-        assert getattr(image, "n_frames", 1) > 10
+        assert getattr(image, "n_frames", 1) > 5  # equal ones are one
 
 
 def test_without_opengl_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
