@@ -44,7 +44,7 @@ class Standings:
     def _gather(self) -> Standing:
         session, state, bounds = self.session, self.session.state, self.bounds
         rows, spent, best = state.rows(decided_only=False), state.spent(), state.incumbent()
-        incumbent, curve = "none yet", ()
+        incumbent, curve = "none yet", tuple[float, ...]()
         if best is not None and (row := state.row(best)).runs:
             runs = f"{row.runs} {'run' if row.runs == 1 else 'runs'}"
             incumbent = f"#{best.n}  {report.score(row) or 'no score'} ({runs})  {row.description}"

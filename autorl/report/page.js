@@ -245,27 +245,28 @@ function showNow() {
 }
 
 function render() {
-  picked = picked ?? data.experiments.findIndex(e => e.n === (data.champion ?? data.incumbent ?? 0));
+  if (!data.experiments[picked]) picked = data.experiments.findIndex(e => e.n === (data.champion ?? data.incumbent ?? 0));
   top_(); rest(); list(); drawProgress(); drawCurves();
   if (data.experiments[picked]) showPicked();
 }
 
 async function poll() {
-  if (document.hidden) return setTimeout(poll, 2000);  // the machine is busy with runs
-  try {
-    const now = await (await fetch('now.json')).json();
-    if (now.error) $('notice').textContent = now.error;
-    else {
-      live = now;
-      if (shown !== now.version) { data = await (await fetch('data.json')).json(); shown = data.version; render(); }
-      else { top_(); if (now.running.length) drawCurves(); }
-      showNow();
-      $('notice').textContent = '';
-    }
-  } catch (error) {
-    $('notice').textContent = 'The server has ended: start `agent_loop.py serve` again; this page goes on by itself.';
-  }
   setTimeout(poll, 2000);
+  if (document.hidden) return;  // the machine is busy with runs
+  let now, fresh;
+  try {
+    now = await (await fetch('now.json')).json();
+    if (!now.error && now.version !== shown) fresh = await (await fetch('data.json')).json();
+    $('notice').textContent = now.error || '';
+  } catch {
+    $('notice').textContent = 'The server has ended: start `agent_loop.py serve` again; this page then goes on by itself.';
+    return;
+  }
+  if (now.error) return;
+  live = now;
+  if (fresh) { data = fresh; shown = fresh.version; render(); }
+  else { top_(); if (now.running.length) drawCurves(); }
+  showNow();
 }
 
 async function start() {
