@@ -251,8 +251,11 @@ function render() {
 }
 
 async function poll() {
-  setTimeout(poll, 2000);
-  if (document.hidden) return;  // the machine is busy with runs
+  try { if (!document.hidden) await again(); }  // hidden: the machine is busy with runs
+  finally { setTimeout(poll, 2000); }
+}
+
+async function again() {
   let now, fresh;
   try {
     now = await (await fetch('now.json')).json();
@@ -277,10 +280,10 @@ async function start() {
     if (event.key === 'Enter' && data.experiments[picked]) open_(data.experiments[picked].n);
   });
   $('progress').addEventListener('click', () => matchMedia('(hover: hover)').matches && data.experiments[picked] && open_(data.experiments[picked].n));
-  const again = () => data && (drawProgress(), drawCurves());
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', again);
+  const redraw = () => data && (drawProgress(), drawCurves());
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
   let width = innerWidth;
-  addEventListener('resize', () => { if (innerWidth !== width) { width = innerWidth; again(); } });
+  addEventListener('resize', () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
   const packed = $('data').textContent.trim();
   if (!packed) return poll();
   if (!window.DecompressionStream) { $('notice').textContent = 'This browser is too old to unpack the page; any of 2023 or later can.'; return; }
