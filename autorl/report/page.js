@@ -245,27 +245,31 @@ function showNow() {
 }
 
 function render() {
-  picked = picked ?? data.experiments.findIndex(e => e.n === (data.champion ?? data.incumbent ?? 0));
+  if (!data.experiments[picked]) picked = data.experiments.findIndex(e => e.n === (data.champion ?? data.incumbent ?? 0));
   top_(); rest(); list(); drawProgress(); drawCurves();
   if (data.experiments[picked]) showPicked();
 }
 
 async function poll() {
-  if (document.hidden) return setTimeout(poll, 2000);  // the machine is busy with runs
+  try { if (!document.hidden) await again(); }  // hidden: the machine is busy with runs
+  finally { setTimeout(poll, 2000); }
+}
+
+async function again() {
+  let now, fresh;
   try {
-    const now = await (await fetch('now.json')).json();
-    if (now.error) $('notice').textContent = now.error;
-    else {
-      live = now;
-      if (shown !== now.version) { data = await (await fetch('data.json')).json(); shown = data.version; render(); }
-      else { top_(); if (now.running.length) drawCurves(); }
-      showNow();
-      $('notice').textContent = '';
-    }
-  } catch (error) {
-    $('notice').textContent = 'The server has ended: start `agent_loop.py serve` again; this page goes on by itself.';
+    now = await (await fetch('now.json')).json();
+    if (!now.error && now.version !== shown) fresh = await (await fetch('data.json')).json();
+    $('notice').textContent = now.error || '';
+  } catch {
+    $('notice').textContent = 'The server has ended: start `agent_loop.py serve` again; this page then goes on by itself.';
+    return;
   }
-  setTimeout(poll, 2000);
+  if (now.error) return;
+  live = now;
+  if (fresh) { data = fresh; shown = fresh.version; render(); }
+  else { top_(); if (now.running.length) drawCurves(); }
+  showNow();
 }
 
 async function start() {
@@ -276,10 +280,10 @@ async function start() {
     if (event.key === 'Enter' && data.experiments[picked]) open_(data.experiments[picked].n);
   });
   $('progress').addEventListener('click', () => matchMedia('(hover: hover)').matches && data.experiments[picked] && open_(data.experiments[picked].n));
-  const again = () => data && (drawProgress(), drawCurves());
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', again);
+  const redraw = () => data && (drawProgress(), drawCurves());
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
   let width = innerWidth;
-  addEventListener('resize', () => { if (innerWidth !== width) { width = innerWidth; again(); } });
+  addEventListener('resize', () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
   const packed = $('data').textContent.trim();
   if (!packed) return poll();
   if (!window.DecompressionStream) { $('notice').textContent = 'This browser is too old to unpack the page; any of 2023 or later can.'; return; }

@@ -147,7 +147,7 @@ class Dashboard:
         if look is None or not look.curve or not self._console.encoding.startswith("utf"):
             return
         width = max(10, self._console.width - 15)
-        mine = resample(grid(look.curve, look.time_budget), width)
+        mine = resample(grid(look.curve, look.time_budget).tolist(), width)
         theirs = resample(best, width)
         known = [v for v in (*mine, *theirs) if math.isfinite(v)]
         for label, values, style in (("this run", mine, "cyan"), ("incumbent", theirs, "green")):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -55,12 +56,12 @@ def test_from_a_file_it_draws_and_opens_an_experiment_and_asks_nobody(browser, t
 
 
 def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
-    ideas = [{"title": f"idea {n}", "source": script(10.0 + n, seconds=0.9)} for n in range(5)]
+    ideas = [{"title": f"idea {n}", "source": script(10.0 + n, seconds=0.5)} for n in range(12)]
     site = Site.new(tmp_path / "site", ideas, baseline=script(10.0, seconds=0.4))
     env = os.environ | site.env | {"PYTHONPATH": str(PROJECT)}
     program = [sys.executable, str(site.repo / "agent_loop.py")]
     loop = subprocess.Popen(
-        [*program, *site.argv("--experiments", "5")],
+        [*program, *site.argv("--experiments", "12")],
         cwd=site.repo,
         env=env,
         stderr=DEVNULL,
@@ -68,6 +69,7 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
     )
     while not (site.folder / "results.tsv").exists():
         assert loop.poll() is None
+        time.sleep(0.05)
     served = subprocess.Popen(
         [*program, "serve", "--port", "0"], cwd=site.repo, env=env, stdout=PIPE, text=True
     )
@@ -80,7 +82,7 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
         before = browser.evaluate(count)
         browser.until("!document.getElementById('now').hidden", 60.0)
         browser.until(f"{count} > {before}", 60.0)
-        browser.until(f"{count} === 6", 90.0)
+        browser.until(f"{count} === 13", 90.0)
         browser.until("document.getElementById('where').innerText.includes('finished')", 60.0)
         asked = set(browser.requests)
         assert asked == {url, f"{url}now.json", f"{url}data.json"}
