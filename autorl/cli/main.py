@@ -22,8 +22,6 @@ from autorl import __version__
 from autorl.cli import options
 from autorl.cli.options import Number
 
-MODELS_HELP = "model of the claude researcher"
-
 
 class Group(click.Group):
     """A command group whose user errors are one plain sentence."""
@@ -93,35 +91,7 @@ def cli() -> None:
 )
 @options.env_kwargs
 @options.budget_steps
-@click.option(
-    "--proposer",
-    type=click.Choice(["auto", "claude", "search", "command", "replay"]),
-    default="auto",
-    show_default=True,
-    help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
-)
-@click.option("--model", help=MODELS_HELP)
-@click.option("--command", help="a coding agent's command line, such as 'claude -p'")
-@click.option(
-    "--command-timeout",
-    type=Number(0.0, min_open=True),
-    default=1800.0,
-    show_default=True,
-    help="seconds the command may take",
-)
-@click.option(
-    "--pass-env",
-    multiple=True,
-    metavar="NAME",
-    help="environment variable to hand to --command (repeatable)",
-)
-@click.option("--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals")
-@click.option(
-    "--hybrid",
-    type=Number(0, 1),
-    metavar="SHARE",
-    help="share of the experiments given to search, beside claude or command",
-)
+@options.researcher
 @click.option(
     "--experiments",
     "--max-experiments",

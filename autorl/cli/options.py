@@ -1,6 +1,9 @@
-"""What flags take beyond click's own types, and the flags that two commands share."""
+"""What flags take beyond click's own types, and flags that belong together."""
 
 import json
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,3 +42,43 @@ budget_steps = click.option(
     metavar="N",
     help="environment steps per run, as make_vec_env counts them; --budget stays the cap",
 )
+
+
+RESEARCHER = (
+    click.option(
+        "--proposer",
+        type=click.Choice(["auto", "claude", "search", "command", "replay"]),
+        default="auto",
+        show_default=True,
+        help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
+    ),
+    click.option("--model", help="model of the claude researcher"),
+    click.option("--command", help="a coding agent's command line, such as 'claude -p'"),
+    click.option(
+        "--command-timeout",
+        type=Number(0.0, min_open=True),
+        default=1800.0,
+        show_default=True,
+        help="seconds the command may take",
+    ),
+    click.option(
+        "--pass-env",
+        multiple=True,
+        metavar="NAME",
+        help="environment variable to hand to --command (repeatable)",
+    ),
+    click.option(
+        "--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals"
+    ),
+    click.option(
+        "--hybrid",
+        type=Number(0, 1),
+        metavar="SHARE",
+        help="share of the experiments given to search, beside claude or command",
+    ),
+)
+
+
+def researcher(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of `run` that say who has the ideas."""
+    return reduce(lambda made, option: option(made), reversed(RESEARCHER), command)

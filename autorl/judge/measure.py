@@ -30,12 +30,10 @@ from autorl.records import Job, MachineShare, Progress, RunRecord, to_json
 from autorl.system import files, hardware
 from autorl.system.files import PROJECT
 
-POLICY_BYTES = 512 * 1024 * 1024
-METRICS_BYTES = 4 * 1024 * 1024
+POLICY_BYTES, METRICS_BYTES = 512 * 2**20, 4 * 2**20
 SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's two, or the guard
 EXTRA_PROCESS_SECONDS = 1.0  # a library may ask a program for something while it is imported
-# Of the whole server, to import torch and load the agent; on top, a policy's THINKING_SHARE.
-SERVER_CPU_SECONDS = 30.0
+SERVER_CPU_SECONDS = 30.0  # imports torch, loads the agent; on top, a policy's THINKING_SHARE
 NO_TRAINING = "while it was evaluated: a policy answers, it does not train"
 STALL_SECONDS = 5.0  # a judge that was stopped this long cannot keep its deadline
 

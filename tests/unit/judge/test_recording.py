@@ -24,7 +24,7 @@ class RandomPolicy:
     def __init__(self) -> None:
         self.rng, self.digest = np.random.default_rng(0), hashlib.sha256()
 
-    def hello(self, num: int, obs_dim: int, act_dim: int) -> None:
+    def hello(self, num: int, obs_dim: int, act_dim: int, choices: int) -> None:
         self.shape = num, act_dim
 
     def __call__(self, mask: Any, obs: Any) -> Any:
@@ -51,8 +51,8 @@ def test_packed_numbers_come_back_within_a_step_of_their_range() -> None:
 @pytest.mark.parametrize("env_id", ENVS)
 def test_returns_are_bit_equal_with_and_without(env_id: str, tmp_path: Path) -> None:
     policy: Any = RandomPolicy
-    without = roll(env_id, (3, 4, 5), policy())
-    seen = roll(env_id, (3, 4, 5), policy(), tmp_path / "seen.npz")
+    without = roll(env_id, {}, (3, 4, 5), policy())
+    seen = roll(env_id, {}, (3, 4, 5), policy(), tmp_path / "seen.npz")
     assert (without.returns, without.lengths) == (seen.returns, seen.lengths)
     write(tmp_path, [tmp_path / "seen.npz"], env_id, seen.returns, seen.lengths)
     recording, order = recorded(tmp_path), sorted(seen.returns)
@@ -120,9 +120,9 @@ class Unseen(PendulumEnv):
 def test_an_episode_that_cannot_be_recorded_is_scored_all_the_same(tmp_path: Path) -> None:
     gym.register("Unseen-v0", Unseen, max_episode_steps=200)
     policy: Any = RandomPolicy
-    played: Played = roll("Unseen-v0", (3,), policy(), tmp_path / "seen.npz")
+    played: Played = roll("Unseen-v0", {}, (3,), policy(), tmp_path / "seen.npz")
     assert Unseen.drawlist[0].looks == 4
-    assert played.returns == roll("Pendulum-v1", (3,), policy()).returns
+    assert played.returns == roll("Pendulum-v1", {}, (3,), policy()).returns
     assert not (tmp_path / "seen.npz").exists()
     write(tmp_path, [tmp_path / "seen.npz"], "Pendulum-v1", played.returns, played.lengths)
     assert not (tmp_path / NAME).exists()
