@@ -17,13 +17,13 @@ class Settings:
     env_id: str = "BipedalWalker-v3"
     time_budget: float = 720.0  # seconds
     num_eval_episodes: int = 100
-    env_kwargs: dict[str, Any] = field(default_factory=dict)  # of the environment's constructor
-    budget_steps: int = 0  # environment steps, self-counted, beside time_budget; 0 = no limit
     sandbox: SandboxMode = "auto"
     runner: str = "local"
     slots: int = 1
     cores: tuple[int, ...] = ()  # () = all this process may use
     gpu: str = ""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)  # of the environment's constructor
+    budget_steps: int = 0  # environment steps, self-counted, beside time_budget; 0 = no limit
 
 
 @dataclass(frozen=True, slots=True)
