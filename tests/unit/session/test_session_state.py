@@ -314,7 +314,7 @@ def test_a_second_session_of_a_tag_and_another_evaluate_py_are_refused(copy):
         open_session(copy, "t", SETTINGS, new=True)
     (copy / "evaluate.py").write_text("TIME_BUDGET = 1\n")
     git(copy, "commit", "-qam", "another evaluate.py")
-    with pytest.raises(UserError, match=r"evaluate\.py has changed"):
+    with pytest.raises(UserError, match=r"evaluate\.py or autorl_worlds has changed"):
         open_session(copy, "t", SETTINGS)
 
 
