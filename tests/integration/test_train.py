@@ -489,9 +489,9 @@ def test_inverted_pendulum_is_solved_in_sixty_updates(tmp_path: Path) -> None:
 
 
 def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    done = run_train(tmp_path, "counting_env:Pictures-v0", TIME_BUDGET=5)
+    done = run_train(tmp_path, "CarRacing-v3", TIME_BUDGET=5)
     assert done.returncode != 0
-    assert "Pictures-v0 shows images" in done.stderr
+    assert done.stderr.strip().startswith("CarRacing-v3 shows images")
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert done.stdout == ""

@@ -42,11 +42,4 @@ class Counting(gym.Env[np.ndarray, np.ndarray]):
         return np.array([self.steps, self.episode, self.drawn])
 
 
-class Pictures(Counting):
-    """What it shows is too much for the budget."""
-
-    observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
-
-
-gym.register("Pictures-v0", Pictures)
 gym.register("Counting-v0", Counting)
