@@ -151,7 +151,7 @@ def table(sessions: int, slope: float) -> None:
     for kind in ("walks", "jumps"):
         found = [session(kind, seed, slope, Rules(), waits=False) for seed in range(sessions)]
         _row(f"{kind}, never waited", found, before)
-        plain = Rules(share=0.0)
+        plain = Rules(share=0.0, unsure=math.inf)
         found = [session(kind, seed, slope, plain, waits=False) for seed in range(sessions)]
         _row(f"{kind}, share not looked at", found, before)
 

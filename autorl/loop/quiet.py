@@ -56,7 +56,7 @@ class QuietWait:
 
     def __init__(self, seconds: float):
         self.most, self.window = min(MOST, seconds), min(WINDOW, seconds / 100)
-        self.why, self._began = "", 0.0
+        self.why, self._began, self._at, self._ours = "", 0.0, 0.0, 0.0
         self._share: Share | None = None
 
     def over(self, cores: Sequence[int], usual: float) -> bool:
