@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
@@ -23,7 +23,7 @@ from autorl.loop.budget import SpendLimit
 from autorl.loop.confirmation import Confirmation
 from autorl.loop.proposal_queue import ProposalQueue
 from autorl.loop.research import Research
-from autorl.records import Verdict, to_json
+from autorl.records import Verdict
 from autorl.session import Bounds, Session, program
 from autorl.session.events import (
     Attempted,
@@ -43,7 +43,6 @@ from autorl.system.files import atomic_write
 from autorl.system.hardware import machine_name
 
 POLL_SECONDS = 0.1
-JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False}
 SHOWN_AT_ONCE = {"checkout changed", "outage", "waiting"}  # notes that a person should see
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 
@@ -271,12 +270,14 @@ class Loop:
             session.record(BranchMoved(commit=tip, old=state.tip))
 
     def _note(self, *attempts: int) -> None:
-        """What is known of keeps, attached to their commits: the verdict, and what claims said."""
-        for attempt in (self.session.state.attempts[n] for n in attempts):
-            if attempt.outcome in ("baseline", "keep", "taken back"):
-                looks = [look["claim"] for look in self.session.state.looks_at(attempt.n)]
-                told = to_json(attempt.verdict) | {"outcome": attempt.outcome}
-                text = json.dumps(told | ({"claims": looks} if looks else {}), **JSON)
+        """Why commits were kept or taken back, and what was claimed of them, attached to them."""
+        state = self.session.state
+        for attempt in (state.attempts[n] for n in attempts):
+            kept = attempt.outcome in ("baseline", "keep", "taken back")
+            if kept and attempt.verdict is not None:
+                claims = [look["claim"]["sentence"] for look in state.looks_at(attempt.n)]
+                seeds = f"Training seeds: {', '.join(map(str, attempt.verdict.seeds))}."
+                text = "\n".join([attempt.verdict.reason, *claims, seeds])
                 self.session.repository.note(attempt.commit, text)
 
     def _views(self, final: bool = False) -> None:
@@ -286,7 +287,7 @@ class Loop:
         session, rows = self.session, self.session.state.rows()
         atomic_write(session.folder / "results.tsv", report.results_tsv(rows).encode())
         if claim := session.state.claim:
-            text = json.dumps(claim, **JSON)
+            text = json.dumps(claim, indent=1, ensure_ascii=False)
             atomic_write(session.folder / "evidence.json", text.encode())
         self._stale_views = False
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
