@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
@@ -281,7 +281,7 @@ class Loop:
         session, rows = self.session, self.session.state.rows()
         atomic_write(session.folder / "results.tsv", report.results_tsv(rows).encode())
         if claim := session.state.claim:
-            text = json.dumps(claim, **JSON)
+            text = json.dumps(claim, indent=1, ensure_ascii=False)
             atomic_write(session.folder / "evidence.json", text.encode())
         self._stale_views = False
         if final or time.monotonic() - self._pictured > PICTURE_SECONDS:
