@@ -58,7 +58,7 @@ def demo_ending(root: Path, tag: str) -> str:
     changed = (n for n in before if before[n].text != after[n].text)
     found = ", ".join(f"{n} {before[n].text} → {after[n].text}" for n in changed)
     lines = {
-        "planted": f"{PLANTED} = {before[PLANTED].text} in a train.py of its own; yours was not used",
+        "planted": f"{PLANTED} = {before[PLANTED].text} in a train.py of its own, not in yours",
         "found": found or "nothing that is likely a gain",
         "claim": state.claim["claim"]["sentence"] if state.claim else "none; run it once more",
         "next": f"{start} report --tag {tag}: this session on one page; then",
