@@ -117,7 +117,7 @@ def _prepare(axes: "Axes", last: int, title: str) -> None:
 
 
 def _limits(
-    scored: Sequence[Row], kept: Sequence[Row], fresh: Sequence[float]
+    scored: Sequence[Row], kept: Sequence[Row], fresh: Sequence[float] = ()
 ) -> tuple[float, float]:
     """The returns worth showing: everything above, and below no further than the bulk.
 
