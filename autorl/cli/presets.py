@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl.proposers.search_space import constants
-from autorl.session import SessionState, find_session, program, read_state
+from autorl.session import find_session, program, read_state
 from autorl.system.files import PROJECT, STARTER
 from autorl.system.hardware import affinity
 
@@ -40,6 +40,7 @@ DEMO = Preset("Pendulum-v1", time_budget=8.0, experiments=8, confirm_runs=4, pla
 # ---------------------------------------------------------------------------
 
 FIRST_LINE = "a planted weakness: this shows the machinery, not research"
+PLANTED = "GAMMA"  # the constant that is plainly poor
 
 
 def demo_source() -> str:
@@ -53,21 +54,15 @@ def demo_ending(root: Path, tag: str) -> str:
     path = find_session(root, tag)
     state, start = read_state(path), program(root)
     champion = state.claim["champion"] if state.claim else 0
+    before, after = (constants(state.attempts[n].source) for n in (0, champion))
+    changed = (n for n in before if before[n].text != after[n].text)
+    found = ", ".join(f"{n} {before[n].text} → {after[n].text}" for n in changed)
     lines = {
-        "planted": f"{_constants(state, 0)} in a train.py of its own; yours was not touched",
-        "found": _constants(state, champion) if champion else "nothing that is likely a gain",
+        "planted": f"{PLANTED} = {before[PLANTED].text} in a train.py of its own, not in yours",
+        "found": found or "nothing that is likely a gain",
         "claim": state.claim["claim"]["sentence"] if state.claim else "none; run it once more",
         "next": f"{start} report --tag {tag}: this session on one page; then",
         "": f"{start} run: research on your train.py, until you stop it",
         "picture": str((path.parent / "progress.png").relative_to(root)),
     }
     return "\n".join(["---", *(f"{name + ':' if name else '':<9}{v}" for name, v in lines.items())])
-
-
-def _constants(state: SessionState, champion: int) -> str:
-    """The planted constants with what became of them: `GAMMA 0.5 → 0.96`."""
-    before, after = (constants(state.attempts[n].source) for n in (0, champion))
-    if not champion:
-        return ", ".join(f"{name} = {before[name].text}" for name in before)
-    changed = (name for name in before if before[name].text != after[name].text)
-    return ", ".join(f"{name} {before[name].text} → {after[name].text}" for name in changed)

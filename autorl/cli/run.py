@@ -308,7 +308,8 @@ class Work:
             if slots:
                 slots.release()
         print_status(self.root, self.tag, False)
-        if len(session.state.claims) > before:
+        claimed = len(session.state.claims) > before
+        if claimed and not session.state.demo:  # its ending says it shorter
             print_evidence(self.root, self.tag)
         late = code == 0 and not confirm_only and (loop.queue.exhausted or loop.queue.proposer)
         if late and loop.queue.inbox.waiting():

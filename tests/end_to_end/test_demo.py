@@ -18,7 +18,7 @@ def test_the_file_is_short_and_its_weakness_within_reach_of_the_search() -> None
     source, known = demo_source(), constants(demo_source())
     assert look(source).why == ""
     assert len(source.splitlines()) <= 150
-    assert set(known) == {"GAMMA", "LEARNING_RATE"}
+    assert set(known) == {"GAMMA"}
     gamma = known["GAMMA"]
     assert gamma.value == gamma.dimension.low and gamma.dimension.high >= 0.95
 
