@@ -19,6 +19,7 @@ from autorl.cli.console import Notifier
 from autorl.cli.serve import HOST, Answer, Watched, serve_page
 from autorl.errors import UserError
 from autorl.session import find_session, read_state
+from autorl.session.events import Claimed
 
 
 @pytest.fixture
@@ -94,6 +95,12 @@ def test_a_command_gets_the_summary_and_its_failure_is_only_said(tmp_path) -> No
     heard = (tmp_path / "heard").read_text()
     assert heard.startswith("end made\nautoRL end: made on Walker2d-v5\nout of time")
     assert "5 experiments" in heard and "baseline: #0" in heard and "\x1b" not in heard
+    notifier.watch(session, said.append)
+    session.observers[0](Claimed(claim={"claim": {"sentence": "Shown: 3 better."}}))
+    assert (tmp_path / "heard").read_text().splitlines()[1:3] == [
+        "autoRL claim: made on Walker2d-v5",
+        "Shown: 3 better.",
+    ]
     Notifier("sh -c 'echo no such host >&2; exit 3'").tell(session, "end", "", said.append)
     assert said == ["--notify ended with exit code 3: no such host"]
     Notifier(None).tell(session, "end", "", said.append)
