@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
