@@ -36,7 +36,7 @@ from dataclasses import replace
 
 from autorl.decision import explain, posterior
 from autorl.decision.posterior import Posterior
-from autorl.decision.rules import TOLERANCE
+from autorl.decision.rules import GAINS, TOLERANCE, Rules
 from autorl.decision.state import (
     Arm,
     AttemptFact,
@@ -223,18 +223,17 @@ def _candidate(state: State, n: int) -> Settled:
     assert state.posterior is not None
     p = posterior.blurred(state.posterior, rules.drift)
     state = replace(state, posterior=p)
-    off = [(y - p.mean) / p.sd for y in arm.scores]
-    if min(map(abs, off)) > rules.far and abs(sum(off) / len(off)) > rules.evident:
-        if sum(off) < 0:
+    if off := _beyond_luck(arm, p, rules):
+        if off < 0:
             verdict = explain.decided(state, arm, "discard", p)
             return _counted_equal(closed(state, n, "discard"), n), (verdict,)
-        if len(off) < 2:
+        if len(arm.scores) < 2:
             return state, ()
         verdict = explain.decided(state, arm, "keep", p)
         state = replace(state, calibrated=False, jumped=True)
         return _kept(state, n, posterior.jumped(p, arm.scores), verdict)
     w = posterior.weigh(p, arm.scores, arm.known)
-    if w.certainty > rules.retest * p.unseen and len(off) < rules.max_runs:
+    if w.certainty > rules.retest * p.unseen and len(arm.scores) < rules.max_runs:
         return state, ()
     learnt = posterior.learnt(p, w) if arm.known is None else p
     tip = state.arms[state.incumbent].scores
@@ -247,6 +246,13 @@ def _candidate(state: State, n: int) -> Settled:
     return _look_back(_counted_equal(closed(state, n, "discard"), n), (verdict,))
 
 
+def _beyond_luck(arm: Arm, p: Posterior, rules: Rules) -> float:
+    """How far above (below: negative) `p` every run of a candidate is, in sd; 0 if not evident."""
+    off = [(y - p.mean) / p.sd for y in arm.scores]
+    mean = sum(off) / len(off)
+    return mean if min(map(abs, off)) > rules.far and abs(mean) > rules.evident else 0.0
+
+
 def _stale(state: State, arm: Arm) -> Settled:
     """What was built on an incumbent that is one no more."""
     p = state.past.get(arm.parent or 0)
@@ -255,6 +261,8 @@ def _stale(state: State, arm: Arm) -> Settled:
     now = state.posterior.share if state.posterior else None
     p = posterior.at_share(p, now, state.rules.share)
     w = posterior.weigh(p, arm.scores, arm.known)
+    if _beyond_luck(arm, p, state.rules) > 0:  # the table of gains does not reach it
+        w = replace(w, gain=1.0, chance=1.0, gains=(GAINS[-1] <= GAINS).astype(float))
     if w.gain > 0:
         state = with_arm(state, replace(arm, known=tuple(w.gains.tolist())))
         return closed(state, arm.n, "superseded"), (explain.superseded(state, arm, w.chance),)

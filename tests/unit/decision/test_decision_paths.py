@@ -142,6 +142,15 @@ def test_a_keep_supersedes_the_promising_and_discards_the_rest() -> None:
     assert x.state.past == {}, "nothing is left to be weighed against the old incumbent"
 
 
+def test_a_gain_beyond_the_table_is_superseded_too_and_expected_to_gain_most() -> None:
+    x = superseded(300.0)  # 20 sd above everything: no luck, though the table of gains ends at 6
+    assert x.verdicts[-1].chance == 1.0
+    x.propose(3, again=(2,))
+    known = x.state.arms[3].known
+    assert known is not None
+    assert known[-1] == 1.0
+
+
 def superseded(*scores: float) -> Session:
     """Experiment 1 was kept while experiments 2, 3, ... were running; they then scored these."""
     x = Session().calibrated()
