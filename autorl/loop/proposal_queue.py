@@ -131,10 +131,17 @@ class ProposalQueue:
         if proposal is None:
             self.exhausted = f"{self.proposer.name} has nothing left to propose"
             return False
-        if proposal.source is not None and self._base != self.session.decision.incumbent:
-            # a whole file would take back what was kept meanwhile
-            edits = edits_between(self.session.state.attempts[self._base].source, proposal.source)
-            proposal = replace(proposal, source=None, edits=edits)
+        attempts, incumbent = self.session.state.attempts, self.session.decision.incumbent
+        if self._base != incumbent:  # there was a keep while it was thought of
+            if proposal.source is not None:  # a whole file would take the keep back
+                edits = edits_between(attempts[self._base].source, proposal.source)
+                proposal = replace(proposal, source=None, edits=edits)
+            try:
+                apply_edits(attempts[incumbent].source, proposal.edits)
+            except EditMiss:
+                if not proposal.cost_usd:  # a free idea is thought of anew; a paid one is refused
+                    self._think()
+                    return False
         self._accept(proposal)
         if self.ahead:
             self._think()  # the next idea is ready before a place is free
