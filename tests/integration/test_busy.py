@@ -34,6 +34,7 @@ class Shared(Runs):
         job = self.jobs.pop(handle)
         file = job.train_source.strip()[-1]
         told: dict[str, Any] = {}
+        score: float | None
         if job.kind != "measure":
             told["control"] = {"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0}
             score, share = -1500.0, 1.0
