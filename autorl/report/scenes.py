@@ -65,9 +65,9 @@ def scene_of(recording: Recording, episode: RecordedEpisode) -> Scene:
     name = recording.env_id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0]
     if name not in WORLDS:
         raise UserError(f"There is no picture of {recording.env_id} yet: its states are recorded.")
-    bodies, fixed, poses, focus, extent = WORLDS[name](*states.T)
-    columns = np.stack([np.stack(np.broadcast_arrays(*pose), -1) for pose in poses], 1)
-    return Scene(2, bodies, fixed, columns, np.tile(focus, (len(states), 1)), extent, **about)
+    bodies, fixed, each, focus, extent = WORLDS[name](*states.T)
+    poses = np.stack([np.stack(np.broadcast_arrays(*pose), -1) for pose in each], 1)
+    return Scene(2, bodies, fixed, poses, np.tile(focus, (len(states), 1)), extent, **about)
 
 
 def _smooth(path: Numbers, seconds_per_frame: float) -> Numbers:

@@ -40,7 +40,5 @@ def unpack(packed: PackedArray) -> NDArray[np.float64]:
     except zlib.error as error:
         raise ValueError(f"the packed numbers are damaged ({error})") from None
     levels = np.cumsum(columns[0] | columns[1] << 8, axis=1, dtype=np.uint16).T
-    numbers: NDArray[np.float64] = np.asarray(packed.low) + levels / LEVELS * np.asarray(
-        packed.span
-    )
+    numbers: NDArray[np.float64] = np.array(packed.low) + levels / LEVELS * np.array(packed.span)
     return numbers
