@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl import report
+from autorl.cli import watch
 from autorl.errors import UserError
 from autorl.judge import read_progress
 from autorl.records import RunRecord, from_json, to_json
@@ -25,6 +26,8 @@ FULL = 100  # newest experiments whose diagnostics are on the page, beside the k
 CURVED = 4  # runs of an experiment that its curves are the mean of
 DIFF_CHARS, ALL_DIFFS_CHARS = 30_000, 3_000_000  # of one experiment, of the whole page
 NO_RECORD = RunRecord(status="interrupted", reason="It is under way, or was when the loop ended.")
+
+_replays: dict[tuple[object, ...], str] = {}  # the latest, by the runs that it shows
 
 
 def page_data(
@@ -111,10 +114,19 @@ def settings_of(state: SessionState) -> Settings:
 
 
 def replay_html(root: Path, state: SessionState) -> str | None:
-    """The place of the replay: one self-contained HTML page that shows recorded episodes of the
-    baseline and the best version, which report.html frames; None where no run has a recording.
+    """A page that plays the median episodes of the baseline and the best version, for a frame in
+    report.html; None where there is nothing to see.
     """
-    return None
+    best = state.incumbent()
+    try:
+        shown = watch.recorded(root, state, best.n if best else 0)
+        runs = (root, state.about.tag, *(run for _, run, _ in shown))
+        if runs not in _replays:  # `serve` asks again and again
+            _replays.clear()
+            _replays[runs] = watch.page(shown, "median", state.about.env_id)
+    except (UserError, ValueError):
+        return None
+    return _replays[runs]
 
 
 def running(root: Path, state: SessionState) -> list[dict[str, Any]]:

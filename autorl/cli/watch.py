@@ -35,16 +35,7 @@ def watch(root: Path, tag: str | None, what: str, episode: str, mp4: bool) -> No
     path = find_session(root, tag, unfinished=False)
     state, tag = read_state(path), path.parent.name
     n = _number(state, what, tag)
-    shown: Shown = []
-    for number in sorted({0, n}) if episode != "grid" else (n,):
-        if found := recording(root, state, number):
-            label = f"Experiment {number}" if number else "Baseline"
-            shown.append((label, found[0].run, found[1]))
-        elif number == n:
-            raise UserError(
-                f"Nothing was recorded of experiment {n} of {tag!r}: no run of it has a score, "
-                f"autoRL did not record yet, or it has no pictures of {state.about.env_id}."
-            )
+    shown = recorded(root, state, n, alone=episode == "grid")
     target = path.with_name(f"watch-{n}-{episode}")
     title = f"{state.about.env_id}, {tag}, {shown[-1][0].lower()}: {state.attempts[n].title}"
     try:
@@ -57,6 +48,31 @@ def watch(root: Path, tag: str | None, what: str, episode: str, mp4: bool) -> No
     screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if sys.stdout.isatty() and (screen or sys.platform == "darwin"):
         webbrowser.open(target.resolve().as_uri())
+
+
+def recorded(root: Path, state: SessionState, n: int, alone: bool = False) -> Shown:
+    """What there is to see of the baseline, unless `alone`, and of experiment `n`.
+
+    Raises:
+        UserError: nothing of experiment `n`.
+    """
+    shown: Shown = []
+    for number in sorted({n} if alone else {0, n}):
+        if found := recording(root, state, number):
+            label = f"Experiment {number}" if number else "Baseline"
+            shown.append((label, found[0].run, found[1]))
+        elif number == n:
+            raise UserError(
+                f"Nothing was recorded of experiment {n}: no run of it has a score, "
+                f"autoRL did not record yet, or it has no pictures of {state.about.env_id}."
+            )
+    return shown
+
+
+def page(shown: Shown, episode: str, title: str) -> str:
+    """One offline page that plays them side by side; a ValueError if a recording is damaged."""
+    sides = [a for label, run, r in shown for a in arms(r, label, episode, f"run {run}")]
+    return viewer_html(title, "Recorded by the judge while it scored these runs.", sides)
 
 
 def _number(state: SessionState, what: str, tag: str) -> int:
@@ -72,10 +88,8 @@ def _number(state: SessionState, what: str, tag: str) -> int:
 
 
 def _page(target: Path, shown: Shown, episode: str, title: str) -> Path:
-    sides = [a for label, run, r in shown for a in arms(r, label, episode, f"run {run}")]
-    page = viewer_html(title, "Recorded by the judge while it scored these runs.", sides)
     target = target.with_suffix(".html")
-    atomic_write(target, page.encode())
+    atomic_write(target, page(shown, episode, title).encode())
     return target
 
 
