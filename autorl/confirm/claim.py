@@ -140,9 +140,11 @@ def _repeated(again: Sequence[Run], runs: Mapping[int, Sequence[Run]], sd: float
     means = []
     for n, arm in runs.items():
         if extra := _scored([r for r in again if r.attempt == n]):
-            mean = stats.mean([*_scored(arm), *extra])
-            means.append(f"{'champion' if n else 'baseline'} {score_text(mean, sd)}")
-    told = f"; with them the means are {' and '.join(means)}" if means else ""
+            without = _scored(arm)
+            both = (score_text(stats.mean(x), sd) for x in ([*without, *extra], without) if x)
+            who = "champion" if n else "baseline"
+            means.append(f"the mean of the {who} is {' with them, without '.join(both)}")
+    told = f"; {', '.join(means)}" if means else ""
     return f" Runs repeated, which are listed and do not count: {len(again)}{told}."
 
 

@@ -110,8 +110,9 @@ def test_a_claim_repeats_a_run_once_and_prints_both_means(tmp_path: Path) -> Non
     ours = [r for r in state.runs.values() if r.purpose.startswith("confirm") and r.attempt == 1]
     assert [r.steady for r in ours] == [False, True, True, True]  # the second as slow one counts
     sentence = state.claim["claim"]["sentence"]
-    assert "1 run was repeated, and is listed" in sentence
-    assert "without" in sentence
-    assert "with them" in sentence
+    assert (
+        "Runs repeated, which are listed and do not count: 1; the mean of the champion" in sentence
+    )
+    assert " with them, without " in sentence
     assert [r["avg_return"] for r in state.claim["repeated"]] == [405.0]
     assert any(line.startswith("run ") and "is repeated: it got 50 %" in line for line in said)
