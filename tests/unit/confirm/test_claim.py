@@ -160,5 +160,5 @@ def test_repeated_runs_are_listed_and_the_means_are_told_with_them() -> None:
     assert claim["claim"]["mean0"] == 100.0 and [r["avg_return"] for r in claim["repeated"]] == [
         40.0
     ]
-    said = "do not count: 1; with them the means are baseline 85.0."  # (40 + 98 + 102 + 100) / 4
+    said = "do not count: 1; the mean of the baseline is 85.0 with them, without 100.0."
     assert said in claim["claim"]["sentence"]
