@@ -20,8 +20,9 @@ from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, SandboxMode, to_json
 from autorl.report.progress import ProgressBars
-from autorl.source.checks import look
+from autorl.source.checks import MAX_BYTES, look
 from autorl.system.bytecode import compile_packages
+from autorl.system.files import read_regular
 
 PROJECT = Path(evaluate.__file__).resolve().parent
 
@@ -80,7 +81,7 @@ def _job(
         UserError: one of them cannot be.
     """
     try:
-        source = Path(train).read_bytes()
+        source = read_regular(Path(train).resolve(), MAX_BYTES + 1)
     except OSError as error:
         raise UserError(
             f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE."
