@@ -147,8 +147,8 @@ def _not_plain_text(data: bytes) -> str:
     for c in sorted(set(text) - {"\n", "\t"}):
         # also what orders text from right to left, or breaks a line on a screen only
         if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp"):
-            line = text[: text.index(c)].count("\n") + 1
-            return f"Line {line} of the file holds the invisible character U+{ord(c):04X}."
+            number = text[: text.index(c)].count("\n") + 1
+            return f"Line {number} of the file holds the invisible character U+{ord(c):04X}."
     # Python would read the file otherwise than a person does (PEP 263).
     for line in data.split(b"\n", 2)[:2]:
         comment = line.partition(b"#")[2]
