@@ -32,6 +32,7 @@ from autorl.session.inbox import Inbox
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
 
+from autorl.system.text import plain
 
 def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it.
@@ -60,7 +61,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     inbox = Inbox(path.parent / "inbox")
     known = {a.key for a in state.attempts.values()} or {state.about.baseline.key}
     _look(source, known | {look(p.source).key for _, p in inbox.waiting() if p.source})
-    title, _, rest = o["message"].strip().partition("\n")
+    title, _, rest = plain(o["message"]).strip().partition("\n")
     ticket = inbox.leave(
         Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
     )

@@ -23,6 +23,7 @@ from autorl.report.progress import ProgressBars
 from autorl.source.checks import MAX_BYTES, look
 from autorl.system.bytecode import compile_packages
 from autorl.system.files import read_regular
+from autorl.system.text import any_terminal
 
 PROJECT = Path(evaluate.__file__).resolve().parent
 
@@ -52,6 +53,7 @@ PROJECT = Path(evaluate.__file__).resolve().parent
 )
 def main(as_json: bool, **options: Any) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
+    any_terminal()
     try:
         job = _job(**options)
         if line := sandbox.advice(job.sandbox):

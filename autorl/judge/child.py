@@ -21,6 +21,7 @@ from autorl.judge import process_tree
 from autorl.records import Limits, Status
 from autorl.system import files
 from autorl.system.faults import effect
+from autorl.system.text import plain
 
 SAMPLE_SECONDS = 0.15  # between two samples of the tree; a breach is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept
@@ -62,10 +63,8 @@ class Log:
             del self._tail[:-TAIL_BYTES]
 
     def tail(self, at_most: int = 4096) -> str:
-        """The last bytes as valid UTF-8; control characters but newline and tab are replaced."""
-        text = bytes(self._tail[-at_most:]).decode("utf-8", "replace")
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+        """The last bytes as valid UTF-8, without control characters but newline and tab."""
+        return plain(bytes(self._tail[-at_most:]).decode("utf-8", "replace"))
 
     def last_line(self) -> str:
         """The last line that is not blank, for a reason."""

@@ -33,6 +33,7 @@ from autorl.records import MIB, History, Proposal, to_json
 from autorl.report import results_tsv
 from autorl.system.faults import effect
 from autorl.system.files import read_regular
+from autorl.system.text import one_line, plain
 
 ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR",
@@ -121,7 +122,7 @@ class CommandProposer:
             budget.note("command", f"{program} took {seconds:.0f} s: {ended}")
             output = _beginning_and_end(printed)
             if ended != "ended with code 0":
-                tail = prompt.one_line(output[-600:], 300)
+                tail = one_line(output[-600:], 300)
                 last = f"; it last said: {tail}" if tail else ""
                 raise ProposerError(f"The command {program} {ended}{last}.")
             source = _read(where, "train.py", MAX_SOURCE_BYTES)
@@ -239,9 +240,9 @@ def _idea(where: int, output: str) -> tuple[str, str]:
     """(title, hypothesis) from idea.md, else the first line of output as the title."""
     text = ""
     with contextlib.suppress(ProposerError):
-        text = prompt.plain(_read(where, "idea.md", 100_000, "replace")).strip()
+        text = plain(_read(where, "idea.md", 100_000, "replace")).strip()
     first, _, rest = (text or output.strip().partition("\n")[0]).partition("\n")
-    return prompt.one_line(first.lstrip("# "), 100), rest.strip()[:2_000]
+    return one_line(first.lstrip("# "), 100), rest.strip()[:2_000]
 
 
 def _beginning_and_end(printed: IO[bytes]) -> str:
@@ -249,7 +250,7 @@ def _beginning_and_end(printed: IO[bytes]) -> str:
     size = os.fstat(printed.fileno()).st_size
     head = os.pread(printed.fileno(), 20_000, 0)
     tail = os.pread(printed.fileno(), 20_000, max(len(head), size - 20_000))
-    return prompt.plain((head + tail).decode("utf-8", "replace"))
+    return plain((head + tail).decode("utf-8", "replace"))
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

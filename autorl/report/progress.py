@@ -39,7 +39,7 @@ class ProgressBars:
             TextColumn("{task.fields[text]}", markup=False),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_terminal or self._console.is_dumb_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
         self._start = self._last_plain = time.monotonic()
