@@ -11,6 +11,9 @@ What this file does not do: import anything of autoRL (but when run), choose see
 anything.
 """
 
+if __name__ == "__main__":
+    __import__("autorl").installed_first()
+
 import csv
 import os
 import sys

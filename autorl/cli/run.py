@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -177,7 +178,7 @@ def make_proposer(name: str, o: RunOptions, session: Session) -> Proposer:
 
         chosen = ClaudeProposer(o.model or DEFAULT_MODEL)
     elif name == "command" and o.command:
-        seen = session.repository.checkout_fingerprint
+        seen = partial(session.repository.checkout_state, but=session.folder)
         chosen = CommandProposer(
             o.command, o.pass_env, o.command_timeout, session.root, fingerprint=seen
         )

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -53,7 +53,8 @@ class CommandProposer:
         pass_env: names of further environment variables the command may see.
         timeout: seconds after which the whole process group is killed.
         root: the folder that holds evaluate.py, which the command gets a copy of.
-        fingerprint: one word for the user's checkout; a change while the command runs is noted.
+        checkout: the state of each file of the user's checkout; what changes while the command runs
+            is noted.
 
     Raises:
         UserError: the command cannot be split or found.
@@ -67,7 +68,7 @@ class CommandProposer:
         pass_env: tuple[str, ...] = (),
         timeout: float = 30 * MINUTES,
         root: Path = Path("."),
-        fingerprint: Callable[[], str] = lambda: "",
+        checkout: Callable[[], Mapping[str, str]] = dict,
     ):
         try:
             self.argv = shlex.split(command)
@@ -84,7 +85,7 @@ class CommandProposer:
             raise UserError(f"--pass-env: {missing[0]} is not set.")
         passed = {*ENVIRONMENT, *pass_env}
         self.environment = {name: v for name, v in os.environ.items() if name in passed}
-        self.timeout, self.root, self.fingerprint = timeout, root, fingerprint
+        self.timeout, self.root, self.checkout = timeout, root, checkout
 
     def close(self) -> None:
         """Nothing is held."""
@@ -110,13 +111,15 @@ class CommandProposer:
             self._export(history, folder)
             question.write(question_text(history).encode())
             question.seek(0)
-            before = self.fingerprint()
+            before = self.checkout()
             ended = self._run(folder, question, printed, history.stopped)
-            if self.fingerprint() != before:
+            if changed := sorted(set(self.checkout().items()) ^ set(before.items())):
+                names = list(dict.fromkeys(one_line(name, 80) for name, _ in changed))
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 budget.note(
                     "checkout changed",
-                    f"Files of the checkout changed while {program} ran; "
-                    "nothing of it was taken: see git status.",
+                    f"The checkout changed while {program} ran: {', '.join(names[:5])}{more}. "
+                    "Nothing of it was taken: look at them before you go on.",
                 )
             seconds = time.monotonic() - started
             budget.note("command", f"{program} took {seconds:.0f} s: {ended}")
