@@ -15,6 +15,7 @@ from typing import Any
 
 from autorl.errors import UserError
 from autorl.system.files import PROJECT
+from autorl.system.text import output_aside
 
 # The bound of the return where an environment's definition has one; else well above the best figure
 # known to us.
@@ -60,6 +61,23 @@ def load_harness(root: Path) -> ModuleType:
     return module
 
 
+def env_module(env_id: str) -> Path | None:
+    """The file or folder of the module in `module:Env-v0`, wherever it really lies.
+
+    None: the id names none, there is none, or it is installed where every run finds it.
+    """
+    name = env_id.rpartition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(name) if name else None
+    if spec is None or not spec.origin:
+        return None
+    path = Path(spec.origin)
+    if spec.submodule_search_locations:
+        path = path.parent
+    installed = any(path.is_relative_to(base) for base in (sys.prefix, sys.base_prefix, "/usr"))
+    return None if installed else path.resolve()
+
+
+@output_aside()
 def check_env(env_id: str, root: Path = PROJECT) -> float | None:
     """Refuse an environment that cannot be trained.
 
@@ -96,6 +114,7 @@ def check_env(env_id: str, root: Path = PROJECT) -> float | None:
     return float(threshold) if threshold is not None else None
 
 
+@output_aside()
 def sanity_band(env_id: str, episodes: int = 20, seed: int = 0) -> dict[str, Any]:
     """What two policies that learnt nothing score: zeros (within bounds) and random actions.
 

@@ -17,6 +17,7 @@ the policy, or believe it.
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import math
@@ -31,12 +32,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from autorl.judge import isolated_python, process_tree
 from autorl.judge.child import Fault
+from autorl.judge.sandbox import FILTER_FD
 
 READY_SECONDS = 60.0  # to start Python and import torch: our own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # loads the agent, on a GPU sets it up; too short to train in
@@ -91,8 +93,11 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
         raise Fault("env", f"{env_id} has actions of {space}, which this judge cannot clip")
     num = len(envs)
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    first = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
-    obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
+    try:
+        first = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+        obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
+    except Exception as error:
+        raise Fault("env", f"reset() failed: {type(error).__name__}: {error}") from None
     returns, lengths = [0.0] * num, [0] * num
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
@@ -100,6 +105,9 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
     ask.hello(num, obs.shape[1], space.shape[0])
     began = math.inf
     while running:
+        if not np.isfinite(obs).all():
+            gave = f"the environment gave an observation that is not finite after step {step}"
+            raise Fault("env", gave)
         # (N, act_dim), a fresh array: an environment may keep its row
         actions = np.clip(ask(mask, obs), low, high)
         if not step:
@@ -111,10 +119,13 @@ def roll(env_id: str, seeds: Sequence[int], ask: "Ask") -> Played:
             for row in running:
                 obs[row], reward, terminated, truncated, _ = steps[row](actions[row])
                 returns[row] += float(reward)  # Python floats: no float32 accumulation
+                if not math.isfinite(returns[row]):
+                    raise ArithmeticError(f"a reward of {float(reward)}")
                 if terminated or truncated:
                     ended.append(row)
         except Exception as error:
-            reason = f"the environment failed at step {step}: {type(error).__name__}: {error}"
+            where = f"at step {step} of the episode with seed {seeds[row]}"
+            reason = f"the environment failed {where}: {type(error).__name__}: {error}"
             raise Fault("env", reason) from None
         for row in ended:
             running.remove(row)
@@ -217,6 +228,12 @@ def worker_main() -> None:
     """Entry of a worker: its task is JSON on standard input, its result JSON on standard output."""
     process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
     task = json.loads(sys.stdin.readline())
+    with open(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # what an environment prints, from C too, is no result
+        _work(task, answer)
+
+
+def _work(task: dict[str, Any], answer: IO[str]) -> None:
     result: dict[str, Any]
     with socket.socket(fileno=task["socket"]) as sock:
         try:
@@ -227,7 +244,7 @@ def worker_main() -> None:
         except HungUp:
             result = {"rule": "hung_up", "reason": ""}
         # before the socket closes: the policy ends when it does
-        print(json.dumps(result), flush=True)
+        print(json.dumps(result), file=answer, flush=True)
 
 
 # ---------------------------------------------------------------------------
@@ -258,7 +275,9 @@ class Episodes(contextlib.ExitStack):
         self._policy_ends: list[socket.socket] = []
         self._errors = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for w in range(workers):
-            ours, theirs = socket.socketpair()
+            ours, low = socket.socketpair()
+            theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, FILTER_FD + 1))
+            low.close()
             self._policy_ends.append(self.enter_context(theirs))
             task = {
                 "env_id": env_id,

@@ -64,12 +64,19 @@ def sweep(root: Path = PROJECT) -> None:
 
 
 def _kill_processes_of(path: Path) -> None:
-    """SIGKILL every process whose environment names `path` as its run directory (Linux only)."""
+    """SIGKILL every process that has `path` for its run directory (Linux only).
+
+    Its environment says so, or it is bubblewrap and binds it: then all inside ends with it.
+    """
     mark = f"AUTORL_RUN_DIR={path}/".encode()
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError), open(entry / "environ", "rb") as file:
-            variables = file.read(1 << 20).split(b"\0")
-            if any(item.startswith(mark) for item in variables) and int(entry.name) != os.getpid():
+        with contextlib.suppress(OSError):
+            with open(entry / "environ", "rb") as file:
+                unconfined = any(v.startswith(mark) for v in file.read(1 << 20).split(b"\0"))
+            with open(entry / "cmdline", "rb") as file:
+                argv = file.read(1 << 20).split(b"\0")
+            confines = b"--die-with-parent" in argv and os.fsencode(path / "run") in argv
+            if (unconfined or confines) and int(entry.name) != os.getpid():
                 os.kill(int(entry.name), signal.SIGKILL)
 
 

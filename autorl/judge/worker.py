@@ -1,11 +1,13 @@
 """A judge's own process: job on standard input, record in its folder, dead with its parent."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+from autorl.errors import Paused
 from autorl.judge import process_tree
 from autorl.judge.measure import measure
 from autorl.records import Job, Progress, from_json, to_json
@@ -27,7 +29,8 @@ def main() -> int:
 
     def report(progress: Progress) -> None:
         data = json.dumps(to_json(progress)).encode()
-        atomic_write(folder / "progress.json", data, durable=False)
+        with contextlib.suppress(Paused):  # a full disk: only a view is missing
+            atomic_write(folder / "progress.json", data, durable=False)
 
     signal.signal(signal.SIGTERM, terminate)
     job = from_json(Job, task["job"])

@@ -221,9 +221,8 @@ class ActiveRuns:
             record = replace(record, status="crash", rule="score", reason=reason, avg_return=None)
         runs = self.session.state.runs.values()
         peers = [r.record for r in runs if r.record is not None and r.epoch == run.epoch]
-        steady, why = is_steady(
-            record.machine, [p.machine for p in peers if p.status == "ok"][-PEERS:]
-        )
+        shares = [p.machine for p in peers if p.status == "ok"][-PEERS:]
+        steady, why = is_steady(record.machine, shares, late=record.rule == "late")
         if record.rule == "late" and not steady:
             reason = f"{record.reason} It was late where {why}."
             record = replace(record, status="interrupted", rule="starved", reason=reason)

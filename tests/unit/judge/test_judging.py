@@ -12,7 +12,7 @@ from autorl.environments import check_env, plausible_maximum, sanity_band
 from autorl.errors import UserError
 from autorl.judge import machine_share
 from autorl.judge.child import Log
-from autorl.judge.measure import clock
+from autorl.judge.machine_share import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
 from autorl.system.files import PROJECT
