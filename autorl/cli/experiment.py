@@ -29,10 +29,11 @@ from autorl.session import (
 from autorl.session.event_log import Follower
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
+from autorl.session.trial import try_env
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
-
 from autorl.system.text import plain
+
 
 def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it.
@@ -54,6 +55,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         state = read_state(path)
     else:
         check_env(settings.env_id, root)
+        try_env(settings.env_id, settings.sandbox)
         _look(source, {look(repository.head_source()).key})
         session = open_session(root, tag, settings)
         session.close()

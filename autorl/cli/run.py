@@ -30,6 +30,7 @@ from autorl.session import (
     open_session,
     resolve_settings,
 )
+from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots, HeldSlots
@@ -180,7 +181,7 @@ def make_proposer(name: str, o: RunOptions, session: Session) -> Proposer:
     elif name == "command" and o.command:
         seen = partial(session.repository.checkout_state, but=session.folder)
         chosen = CommandProposer(
-            o.command, o.pass_env, o.command_timeout, session.root, fingerprint=seen
+            o.command, o.pass_env, o.command_timeout, session.root, checkout=seen
         )
     elif name == "replay" and o.replay_file:
         taken = sum(a.proposer == name and not a.retry_of for a in state.attempts.values())
@@ -269,6 +270,8 @@ class Work:
         """Open the session, work on it until it ends, show it; returns the exit code."""
         _check_packages()
         solved_at = check_env(self.settings.env_id, self.root)
+        if not self.exists:
+            try_env(self.settings.env_id, self.settings.sandbox)
         slots = _reserve_cores(self.settings)
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed)

@@ -84,6 +84,7 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/runners/scripted.py",
         "autorl/proposers/command.py",
         "autorl/git/plumbing.py",
+        "autorl/session/trial.py",
         "autorl/source/checks.py",
         "autorl/cli/experiment.py",
         "autorl/cli/doctor.py",
