@@ -129,7 +129,7 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(self.folder / "run.log")
         self.room = self.folder / ".room"  # on the disk, for what is written at the end
-        with contextlib.suppress(OSError), open(self.room, "wb") as file:
+        with contextlib.suppress(OSError, AttributeError), open(self.room, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, METRICS_BYTES + 2 * TAIL_BYTES)
         self.children: list[Child] = []
         self.phase: Literal["starting", "training", "evaluating", "done"] = "starting"
