@@ -289,8 +289,11 @@ class _Run:
                 server.wait_for_end(0.5)
                 attend()
                 how = "hung up" if server.running else ending(server.exit_code)
-                reason = f"the policy's process {how} during evaluation: {self.log.last_line()}"
-                raise Fault("exit", reason) from None
+                why = self.log.last_line()
+                why += " (it may start no process)" if "not permitted" in why else ""
+                raise Fault(
+                    "exit", f"the policy's process {how} during evaluation: {why}"
+                ) from None
         server.end()
         self.known["evaluation_seconds"] = time.monotonic() - began
         if not all(map(math.isfinite, played.returns)):
