@@ -15,3 +15,15 @@ source      train.py as text;  report: tables, pictures, pages;  system: files, 
 """
 
 __version__ = "0.2.0"
+
+
+def installed_first() -> None:
+    """Find what is installed before a file of the same name in the checkout (a gymnasium.py, say).
+
+    A script's folder comes first on Python's path: it becomes the last. autorl itself is this one.
+    """
+    import sys
+
+    checkout = __path__[0].removesuffix("/autorl")
+    if sys.path[:1] == [checkout]:
+        sys.path.append(sys.path.pop(0))

@@ -64,7 +64,7 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
     if process.poll() is None:
         return None
     errors = read_text(folder / "judge.err", 4000, tail=True).strip()
-    for name in ("progress.json", "judge.err"):
+    for name in ("progress.json", "judge.err", ".room"):
         (folder / name).unlink(missing_ok=True)
     if process.returncode == 0:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
