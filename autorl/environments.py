@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from autorl.errors import UserError
+from autorl.system.files import PROJECT
 from autorl.system.text import output_aside
 
 # The bound of the return where an environment's definition has one; else well above the best figure
@@ -75,10 +76,8 @@ def load_harness(root: Path) -> ModuleType:
 
 
 def worlds_folder() -> Path:
-    """Where autorl_worlds is, found without importing it."""
-    found = importlib.util.find_spec("autorl_worlds")
-    assert found and found.origin, "autoRL is installed without autorl_worlds"
-    return Path(found.origin).parent
+    """Where autorl_worlds is: beside autorl."""
+    return PROJECT / "autorl_worlds"
 
 
 def harness_sha256(root: Path) -> str:

@@ -15,7 +15,7 @@ from autorl.report import curves
 from autorl.report.progress import Standing
 from autorl.session import Bounds, Session, program
 from autorl.session.events import Claimed, Event
-from autorl.system.text import one_line
+from autorl.system.text import last_line, one_line
 
 NOTIFY_SECONDS = 30.0  # that a command of --notify may take
 VERDICTS = 3
@@ -120,7 +120,7 @@ class Notifier:
                 env=os.environ | {"AUTORL_EVENT": event, "AUTORL_TAG": session.tag},
             )
             if done.returncode:
-                said = one_line((done.stderr or done.stdout)[-300:])
+                said = last_line(done.stderr or done.stdout)
                 say(f"--notify ended with exit code {done.returncode}: {said}")
         except (OSError, subprocess.TimeoutExpired) as error:
             say(f"--notify did not work: {one_line(str(error))}")

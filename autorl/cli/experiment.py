@@ -32,7 +32,7 @@ from autorl.session.inbox import Inbox
 from autorl.session.trial import try_env
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
-from autorl.system.text import plain
+from autorl.system.text import last_line, plain
 
 LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 
@@ -116,7 +116,7 @@ def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
         if (code := loop.poll()) is not None:
             if code not in (0, 130) and holder_pid(folder / "session.lock") is None:
                 text = (folder / "loop.log").read_text(encoding="utf-8", errors="replace")
-                why = (text.splitlines() or ["it printed nothing"])[-1].removeprefix("autorl: ")
+                why = last_line(text).removeprefix("autorl: ")
                 raise UserError(f"The loop for {folder.name!r} could not start: {why}")
             return
         time.sleep(0.05)

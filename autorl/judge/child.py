@@ -21,7 +21,7 @@ from autorl.judge import process_tree
 from autorl.records import Limits, Status
 from autorl.system import files
 from autorl.system.faults import effect
-from autorl.system.text import plain
+from autorl.system.text import last_line, plain
 
 SAMPLE_SECONDS = 0.15  # between two samples of the tree; a breach is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept
@@ -70,8 +70,7 @@ class Log:
 
     def last_line(self) -> str:
         """The last line that is not blank, for a reason."""
-        lines = [line.strip() for line in self.tail().split("\n") if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        return last_line(self.tail())
 
     def close(self) -> None:
         """Write the tail, and how much lies between."""

@@ -32,7 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from autorl.judge import isolated_python, process_tree
 from autorl.judge.child import Fault
 from autorl.judge.recording import Recorder
 from autorl.judge.sandbox import FILTER_FD
+from autorl.system.text import last_line
 
 READY_SECONDS = 60.0  # to start Python and import torch: our own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # loads the agent, on a GPU sets it up; too short to train in
@@ -264,14 +265,9 @@ def worker_main() -> None:
     """Entry of a worker: its task is JSON on standard input, its result JSON on standard output."""
     process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
     task = json.loads(sys.stdin.readline())
-    with open(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # what an environment prints, from C too, is no result
-        _work(task, answer)
-
-
-def _work(task: dict[str, Any], answer: IO[str]) -> None:
     result: dict[str, Any]
-    with socket.socket(fileno=task["socket"]) as sock:
+    with open(os.dup(1), "w") as answer, socket.socket(fileno=task["socket"]) as sock:
+        os.dup2(2, 1)  # what an environment prints, from C too, is no result
         try:
             ask = Ask(sock, task["thinking_seconds"])
             path = Path(task["recording_path"]) if task["recording_path"] else None
@@ -392,9 +388,8 @@ class Episodes(contextlib.ExitStack):
             result = json.loads(line)
         except ValueError:
             self._errors.seek(0)
-            errors = self._errors.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
-            last = errors[-1][:300] if errors else "it said nothing"
-            raise Fault("env", f"the environment's process died: {last}") from None
+            died = f"the environment's process died: {last_line(self._errors.read())}"
+            raise Fault("env", died) from None
         if result.get("rule") == "hung_up":
             raise HungUp
         if "rule" in result:

@@ -27,7 +27,8 @@ AUTORL = (
     "import sys; from importlib import util; "
     "spec = util.spec_from_file_location('autorl', {root!r} + '/autorl/__init__.py'); "
     "sys.modules['autorl'] = util.module_from_spec(spec); "
-    "spec.loader.exec_module(sys.modules['autorl']); sys.path += {folders!r}"
+    "spec.loader.exec_module(sys.modules['autorl']); "
+    "sys.modules['autorl'].installed_first(); sys.path += {folders!r}"
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from autorl.judge import isolated_python, machine_share
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.system.files import PROJECT, read_regular, read_text
+from autorl.system.text import last_line
 
 RECORD_BYTES = 16 * 1024 * 1024
 
@@ -71,8 +72,7 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
             data = read_regular(folder / "record.json", RECORD_BYTES)
             record: RunRecord = from_json(RunRecord, json.loads(data))
             return record
-    last = errors.splitlines()[-1] if errors else "it said nothing"
-    reason = f"the judge {machine_share.ending(process.returncode)}: {last}"
+    reason = f"the judge {machine_share.ending(process.returncode)}: {last_line(errors)}"
     return RunRecord(
         status="interrupted",
         rule="judge",

@@ -20,7 +20,7 @@ from autorl.judge import isolated_python, sandbox
 from autorl.judge.machine_share import ending
 from autorl.records import SandboxMode
 from autorl.system.faults import effect
-from autorl.system.text import one_line
+from autorl.system.text import last_line, one_line
 
 EPISODES, STEPS = 20, 20_000  # an episode of more steps is taken for endless
 ENOUGH_SECONDS, HANG_SECONDS = 5.0, 120.0  # after the first no further episode; for the first two
@@ -64,7 +64,7 @@ def _fault_in_a_child(task: dict[str, Any]) -> str:
         if process.returncode == 0:
             return one_line(said, 300)
         errors.seek(0)
-        return f"its process {ending(process.returncode)}: {_last_line(errors.read())}"
+        return f"its process {ending(process.returncode)}: {last_line(errors.read(), 200)}"
 
 
 def _fault_inside(task: dict[str, Any], box: sandbox.Sandbox) -> str:
@@ -86,13 +86,8 @@ def _fault_inside(task: dict[str, Any], box: sandbox.Sandbox) -> str:
         return ""
     return (
         f"it is found here, in {module}, but a run in the sandbox lacks something of it "
-        f"({_last_line(done.stderr)}): install it into this environment as a package"
+        f"({last_line(done.stderr, 200)}): install it into this environment as a package"
     )
-
-
-def _last_line(data: bytes) -> str:
-    lines = data[-4000:].decode("utf-8", "replace").strip().splitlines()
-    return one_line(lines[-1], 200) if lines else "it said nothing"
 
 
 # ---------------------------------------------------------------------------

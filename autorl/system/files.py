@@ -19,9 +19,7 @@ from autorl.system.faults import effect, retry_when_full
 PROJECT = Path(__file__).resolve().parent.parent.parent
 # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
 STARTER = PROJECT / "autorl" / "starter"
-SOCKET_BYTES = (
-    2 * 212_992
-)  # that wait in a socket at most (Linux's usual net.core.wmem_max, doubled)
+SOCKET_BYTES = 2 * 212_992  # that wait in a socket at most: Linux's usual wmem_max, doubled
 
 
 def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
@@ -97,7 +95,8 @@ def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
     than can be looked at: they count as endless.
     """
     seen: dict[tuple[int, int], int] = {}
-    looked, sockets = 0, set()
+    sockets: set[int] = set()
+    looked = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             for fd in os.listdir(f"/proc/{pid}/fd"):

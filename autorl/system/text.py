@@ -33,6 +33,12 @@ def one_line(text: str, limit: int = 400) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def last_line(said: str | bytes, limit: int = 300) -> str:
+    """The last line of an output, for a reason."""
+    text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+    return one_line(text.strip().rpartition("\n")[2], limit) or "it said nothing"
+
+
 def any_terminal() -> None:
     """What standard output and error cannot encode (latin-1, cp1252) is replaced, never raised."""
     for stream in (sys.stdout, sys.stderr):
