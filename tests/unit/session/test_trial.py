@@ -32,6 +32,11 @@ def test_the_fault_is_named(name: str, fault: str, capfd: pytest.CaptureFixture[
     assert found == fault if not fault else fault in found
 
 
+def test_arguments_and_nested_observations_are_tried_too() -> None:
+    assert fault_of("various_env:Various-v0", {"steps": 6}) == ""
+    assert "unexpected keyword" in fault_of("various_env:Various-v0", {"stepz": 6})
+
+
 def test_it_is_tried_in_a_process_of_its_own(monkeypatch, capfd) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE / "support"))
     try_env("odd_env:Good-v0", "off")
