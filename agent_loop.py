@@ -2,9 +2,12 @@
 are in autorl/cli/.
 """
 
-from pathlib import Path
-
-from autorl.cli import main
+import autorl
 
 if __name__ == "__main__":
+    autorl.installed_first()
+    from pathlib import Path
+
+    from autorl.cli import main
+
     main(Path(__file__).resolve().parent)

@@ -11,6 +11,9 @@ The environments themselves are in autorl_worlds/, vector.py. What this file doe
 anything of autorl/ (but when run), choose seeds, or decide anything.
 """
 
+if __name__ == "__main__":
+    __import__("autorl").installed_first()
+
 import csv
 import json
 import os
@@ -265,6 +268,8 @@ def actor(agent: Any, device: Any) -> Callable[[np.ndarray, np.ndarray], np.ndar
             if reset is not None and mask.any():
                 reset(mask)
             actions = agent.get_action(torch.as_tensor(obs, dtype=torch.float32).to(device))
+        if isinstance(actions, tuple):
+            raise TypeError("get_action returned a tuple; the contract is one array (N, act_dim)")
         if isinstance(actions, torch.Tensor):
             actions = actions.detach().cpu().numpy()
         return np.asarray(actions)
@@ -299,6 +304,7 @@ def _hand_over(agent: Any, device: Any) -> None:
     with open(temporary, "wb") as file:
         file.write(blob)
     os.replace(temporary, RUN_DIR / "policy.pkl")
+    (RUN_DIR / "policy.device").write_text(str(device))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -48,7 +48,8 @@ image = (
     .apt_install("libegl1", "libgl1", "libosmesa6", "bubblewrap")
     .uv_sync(str(ROOT), extra_options="--no-dev", uv_version="0.13.8")
     .env({"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"})
-    .add_local_python_source("autorl", "autorl_worlds", "evaluate")
+    # by default *.py only: the judge's filters on system calls are no Python
+    .add_local_python_source("autorl", "autorl_worlds", "evaluate", ignore=["**/__pycache__"])
 )
 
 # ## What the machine is

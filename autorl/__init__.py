@@ -15,3 +15,26 @@ source      train.py as text;  report: tables, pictures, pages;  system: files, 
 """
 
 __version__ = "0.2.0"
+
+
+def installed_first() -> None:
+    """Find what is installed before a file of the same name in the checkout (a gymnasium.py, say).
+
+    A script's folder comes first on Python's path: it becomes the last. autorl itself is this one,
+    and so is autorl_worlds beside it, wherever else one is installed.
+    """
+    import sys
+
+    checkout = __path__[0].removesuffix("/autorl")
+    if sys.path[:1] == [checkout]:
+        sys.path.append(sys.path.pop(0))
+    from importlib.machinery import PathFinder
+
+    class Worlds(PathFinder):
+        @classmethod
+        def find_spec(cls, fullname: str, path: object = None, target: object = None) -> object:
+            if fullname == "autorl_worlds":
+                return PathFinder.find_spec(fullname, [checkout])
+            return None
+
+    sys.meta_path.insert(0, Worlds)

@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from autorl.errors import UserError
+from autorl.system.files import PROJECT
+from autorl.system.text import output_aside
 
 # The bound of the return where an environment's definition has one; else well above the best figure
 # known to us.
@@ -74,10 +76,8 @@ def load_harness(root: Path) -> ModuleType:
 
 
 def worlds_folder() -> Path:
-    """Where autorl_worlds is, found without importing it."""
-    found = importlib.util.find_spec("autorl_worlds")
-    assert found and found.origin, "autoRL is installed without autorl_worlds"
-    return Path(found.origin).parent
+    """Where autorl_worlds is: beside autorl."""
+    return PROJECT / "autorl_worlds"
 
 
 def harness_sha256(root: Path) -> str:
@@ -90,6 +90,23 @@ def harness_sha256(root: Path) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def env_module(env_id: str) -> Path | None:
+    """The file or folder of the module in `module:Env-v0`, wherever it really lies.
+
+    None: the id names none, there is none, or it is installed where every run finds it.
+    """
+    name = env_id.rpartition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(name) if name else None
+    if spec is None or not spec.origin:
+        return None
+    path = Path(spec.origin)
+    if spec.submodule_search_locations:
+        path = path.parent
+    installed = any(path.is_relative_to(base) for base in (sys.prefix, sys.base_prefix, "/usr"))
+    return None if installed else path.resolve()
+
+
+@output_aside()
 def check_env(env_id: str, kwargs: Mapping[str, Any] | None = None) -> float | None:
     """Refuse an environment that cannot be trained.
 
@@ -128,6 +145,7 @@ def check_env(env_id: str, kwargs: Mapping[str, Any] | None = None) -> float | N
     return float(threshold) if threshold is not None else None
 
 
+@output_aside()
 def sanity_band(
     env_id: str,
     kwargs: Mapping[str, Any] | None = None,

@@ -2,15 +2,18 @@
 
     uv run python benchmarks/sandbox.py    # start-up, fixed work, 3 pairs of 20 s of training
     uv run python benchmarks/sandbox.py --pairs 5 --budget 60
+    uv run python benchmarks/sandbox.py --filter-pairs 9   # only the filter on system calls
 
 On a machine with other work on it, steps per second say little; so the CPU seconds of a fixed piece
 of work (EnvPool steps, network updates, plain Python) are compared first. Runs outside and inside
 take turns, outside first in one pair and inside first in the next, so that a drift of the machine
 touches both; the ratio is of the medians. What this file does not do: vary anything but the
-sandbox.
+sandbox, or the filter.
 """
 
 import argparse
+import dataclasses
+import os
 import statistics
 import subprocess
 import sys
@@ -95,6 +98,58 @@ def steps_per_second(source: str, env_id: str, budget: float, mode: str) -> tupl
     return record.total_timesteps / record.training_seconds, record.machine.other_load or 0.0
 
 
+def filtered(pairs: int, source: str, env_id: str, steps: int) -> None:
+    """Print what train.py takes for so many steps, confined, with and without the filter."""
+    from autorl.judge import sandbox
+    from autorl.judge.run_dir import put_harness
+
+    box = sandbox.probe("bwrap")
+    boxes = {"without": dataclasses.replace(box, seccomp=""), "with": box}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in boxes}
+    for pair in range(pairs):
+        for name in list(boxes) if pair % 2 == 0 else list(boxes)[::-1]:
+            with tempfile.TemporaryDirectory() as scratch:
+                run, harness = Path(scratch) / "run", Path(scratch) / "harness"
+                run.mkdir()
+                harness.mkdir()
+                put_harness(ROOT, harness)
+                (run / "train.py").write_text(source, encoding="utf-8")
+                env = {
+                    "PATH": "/usr/bin:/bin",
+                    "OMP_NUM_THREADS": "1",
+                    "PYTHONPATH": sandbox.HARNESS,
+                    "AUTORL_RUN_DIR": sandbox.RUN,
+                    "AUTORL_HANDOVER": "1",
+                    "AUTORL_ENV_ID": env_id,
+                    "AUTORL_TIME_BUDGET": "600",
+                    "AUTORL_BUDGET_STEPS": str(steps),
+                }
+                argv = sandbox.wrap(
+                    boxes[name],
+                    [sys.executable, "-P", "train.py"],
+                    env=env,
+                    writable={run: sandbox.RUN},
+                    readable={harness: sandbox.HARNESS},
+                    chdir=sandbox.RUN,
+                )
+                before, began = os.times(), time.monotonic()
+                subprocess.run(argv, check=True, capture_output=True)
+                cpu = sum(os.times()[2:4]) - sum(before[2:4])
+                taken[name].append((cpu, time.monotonic() - began))
+        (cpu, wall), (cpu_with, wall_with) = (taken[name][-1] for name in ("without", "with"))
+        print(
+            f"  without the filter {cpu:.2f} CPU s in {wall:.2f} s, with it {cpu_with:.2f} in "
+            f"{wall_with:.2f}: ratio {cpu / cpu_with:.3f}, {wall / wall_with:.3f}",
+            flush=True,
+        )
+    for k, what in enumerate(("CPU seconds", "seconds")):
+        ratios = [a[k] / b[k] for a, b in zip(taken["without"], taken["with"], strict=True)]
+        print(
+            f"{env_id}, {steps:,} steps, {pairs} pairs, throughput by {what}: "
+            f"median ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the sandbox costs.")
     parser.add_argument("--env-id", default="BipedalWalker-v3")
@@ -105,7 +160,14 @@ def main() -> None:
         "--pairs", type=int, default=3, help="of training runs (default: 3; 0 leaves them out)"
     )
     parser.add_argument("--work-pairs", type=int, default=5, help="of fixed work (default: 5)")
+    parser.add_argument(
+        "--filter-pairs", type=int, default=0, help="of runs with and without the filter alone"
+    )
+    parser.add_argument("--steps", type=int, default=40_000, help="of such a run (default: 40,000)")
     options = parser.parse_args()
+    source = (ROOT / "train.py").read_text(encoding="utf-8")
+    if options.filter_pairs:
+        return filtered(options.filter_pairs, source, options.env_id, options.steps)
     outside, inside = start_up()
     print(
         f"start of a process: {outside:.1f} ms outside, {inside:.1f} ms inside: "
@@ -119,7 +181,6 @@ def main() -> None:
     )
     if not options.pairs:
         return
-    source = (ROOT / "train.py").read_text(encoding="utf-8")
     rates: dict[str, list[float]] = {"off": [], "bwrap": []}
     for pair in range(options.pairs):
         for mode in ("off", "bwrap") if pair % 2 == 0 else ("bwrap", "off"):

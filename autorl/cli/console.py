@@ -15,6 +15,7 @@ from autorl.report import curves
 from autorl.report.progress import Standing
 from autorl.session import Bounds, Session, program
 from autorl.session.events import Claimed, Event
+from autorl.system.text import last_line, one_line
 
 NOTIFY_SECONDS = 30.0  # that a command of --notify may take
 VERDICTS = 3
@@ -119,10 +120,10 @@ class Notifier:
                 env=os.environ | {"AUTORL_EVENT": event, "AUTORL_TAG": session.tag},
             )
             if done.returncode:
-                said = report.plain((done.stderr or done.stdout)[-300:])
+                said = last_line(done.stderr or done.stdout)
                 say(f"--notify ended with exit code {done.returncode}: {said}")
         except (OSError, subprocess.TimeoutExpired) as error:
-            say(f"--notify did not work: {report.plain(str(error))}")
+            say(f"--notify did not work: {one_line(str(error))}")
 
 
 def summary_text(session: Session, event: str, why: str) -> str:
@@ -130,9 +131,9 @@ def summary_text(session: Session, event: str, why: str) -> str:
     state, root = session.state, session.root
     rows = state.rows()
     summary = report.summarize(rows, state.spent())
-    lines = [f"autoRL {event}: {session.tag} on {session.settings.env_id}", report.plain(why)]
+    lines = [f"autoRL {event}: {session.tag} on {session.settings.env_id}", one_line(why)]
     for name, row in (("baseline", summary.baseline), ("incumbent", summary.best)):
         if row is not None:
             lines.append(f"{name}: #{row.n}  {row.score or 'no score'}  {row.description}")
     lines += [report.headline(summary), f"{program(root)} status --tag {session.tag}"]
-    return "".join(f"{report.plain(line)}\n" for line in lines if line)
+    return "".join(f"{one_line(line)}\n" for line in lines if line)

@@ -147,6 +147,8 @@ def _sandbox() -> Check:
         why = f"bubblewrap runs, but a program inside {'; '.join(found)}: do not trust it here"
         return Check("sandbox", False, why)
     kept_out = "no files of yours, no writing, no network, no other process, no capability"
+    if not box.seccomp:
+        kept_out += "; but there is no system-call filter for this machine (see SECURITY.md)"
     return Check("sandbox", True, f"bubblewrap confines: {kept_out}")
 
 

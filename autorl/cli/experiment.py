@@ -29,8 +29,10 @@ from autorl.session import (
 from autorl.session.event_log import Follower
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
+from autorl.session.trial import try_env
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
+from autorl.system.text import last_line, plain
 
 LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 
@@ -55,6 +57,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         state = read_state(path)
     else:
         check_env(settings.env_id, settings.env_kwargs)
+        try_env(settings.env_id, settings.sandbox, settings.env_kwargs)
         _look(source, {look(repository.head_source()).key})
         session = open_session(root, tag, settings)
         session.close()
@@ -62,7 +65,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     inbox = Inbox(path.parent / "inbox")
     known = {a.key for a in state.attempts.values()} or {state.about.baseline.key}
     _look(source, known | {look(p.source).key for _, p in inbox.waiting() if p.source})
-    title, _, rest = o["message"].strip().partition("\n")
+    title, _, rest = plain(o["message"]).strip().partition("\n")
     ticket = inbox.leave(
         Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
     )
@@ -113,7 +116,7 @@ def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
         if (code := loop.poll()) is not None:
             if code not in (0, 130) and holder_pid(folder / "session.lock") is None:
                 text = (folder / "loop.log").read_text(encoding="utf-8", errors="replace")
-                why = (text.splitlines() or ["it printed nothing"])[-1].removeprefix("autorl: ")
+                why = last_line(text).removeprefix("autorl: ")
                 raise UserError(f"The loop for {folder.name!r} could not start: {why}")
             return
         time.sleep(0.05)

@@ -57,7 +57,9 @@ class Group(click.Group):
 def cli() -> None:
     """Autoresearch for reinforcement learning: a better train.py, and evidence that it is."""
     from autorl.git.plumbing import drop_git_variables
+    from autorl.system.text import any_terminal
 
+    any_terminal()
     drop_git_variables()  # before anything imports GitPython
 
 

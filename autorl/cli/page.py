@@ -20,6 +20,7 @@ from autorl.report import curves
 from autorl.session import Attempt, Run, SessionState, Settings
 from autorl.session.experiment import diff_of
 from autorl.system.files import read_text
+from autorl.system.text import one_line
 
 METRICS_BYTES = 1 << 22
 FULL = 100  # newest experiments whose diagnostics are on the page, beside the kept ones
@@ -193,12 +194,12 @@ def write_tensorboard(root: Path, folder: Path, state: SessionState) -> Path:
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
         with SummaryWriter(str(place)) as writer:
-            writer.add_text("idea", report.plain(state.attempts[run.attempt].title))
+            writer.add_text("idea", one_line(state.attempts[run.attempt].title))
             for name, curve in each.items():
                 for i, value in enumerate(curve):
                     if value == value:
                         second = round((i + 0.5) * budget / curves.POINTS)
-                        writer.add_scalar(report.plain(name, 64), value, second)
+                        writer.add_scalar(one_line(name, 64), value, second)
     return logs
 
 

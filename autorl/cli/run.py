@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ from autorl.session import (
     pick_demo,
     resolve_settings,
 )
+from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots, HeldSlots
@@ -198,9 +200,9 @@ def make_proposer(name: str, o: RunOptions, session: Session) -> Proposer:
 
         chosen = ClaudeProposer(o.model or DEFAULT_MODEL)
     elif name == "command" and o.command:
-        seen = session.repository.checkout_fingerprint
+        seen = partial(session.repository.checkout_state, but=session.folder)
         chosen = CommandProposer(
-            o.command, o.pass_env, o.command_timeout, session.root, fingerprint=seen
+            o.command, o.pass_env, o.command_timeout, session.root, checkout=seen
         )
     elif name == "replay" and o.replay_file:
         taken = sum(a.proposer == name and not a.retry_of for a in state.attempts.values())
@@ -295,6 +297,8 @@ class Work:
         """
         _check_packages()
         solved_at = check_env(self.settings.env_id, self.settings.env_kwargs)
+        if not self.exists:
+            try_env(self.settings.env_id, self.settings.sandbox, self.settings.env_kwargs)
         slots = _reserve_cores(self.settings)
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed, source)

@@ -73,7 +73,7 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         return _print_json(report.status_json(rows, spent_usd=spent, **facts))
     console = _console()
     title = f"{facts['tag']} on {facts['env_id']}: {facts['state']}"
-    console.print(report.status_table(rows, title=title, spent_usd=spent))
+    console.print(report.status_table(rows, title=title, spent_usd=spent, width=console.width))
     console.print(
         f"results: {folder.relative_to(root)}/results.tsv, progress.png   "
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",

@@ -13,7 +13,6 @@ anything here twice is doing it once.
 What it does not do: check out, merge, fetch, push, or force a ref that somebody else moved.
 """
 
-import hashlib
 import os
 import re
 import time
@@ -75,23 +74,32 @@ class Repository:
         """./train.py of the checkout. Raises UserError: no regular file, over 1 MiB, not UTF-8."""
         return _text(_read_regular(self.root / TRAIN), "./train.py")
 
-    def checkout_fingerprint(self) -> str:
-        """One word for the checkout: HEAD, the index, type, size and times of every tracked file.
+    def checkout_state(self, but: Path | None = None) -> dict[str, str]:
+        """What lies in the checkout and how git is set up: name -> type, size and time.
 
-        Nothing is refreshed and no filter runs. Two equal words: the checkout was left alone; a
-        file that was only touched counts as changed.
+        That is HEAD, the index, git's settings and hooks, every tracked and every untracked file
+        but environments, bytecode, private run directories and the folder `but`. Nothing is
+        refreshed and no filter runs. Two equal states: the checkout was left alone; a file that was
+        only touched counts as changed.
         """
-        digest = hashlib.sha256((self._git.ref("HEAD") or "").encode())
-        for path in (self._git.git_dir / "HEAD", self._git.git_dir / "index"):
-            digest.update(path.read_bytes() if path.exists() else b"-")
-        for name in sorted(set(self._git.run("ls-files", "-z").split(b"\0")) - {b""}):
+        left_out = [".venv", "__pycache__", ".autorl"]
+        if but is not None:
+            left_out.append(f"/{but.resolve().relative_to(self._git.top.resolve())}/")
+        options = [f"--exclude={pattern}" for pattern in left_out]
+        listed = self._git.run("ls-files", "-z", "--cached", "--others", *options).split(b"\0")
+        paths = {os.fsdecode(name): self._git.top / os.fsdecode(name) for name in listed if name}
+        for folder in {self._git.git_dir, self._git.common_dir}:
+            own = [folder / name for name in ("HEAD", "index", "config", "config.worktree")]
+            for path in (*own, *folder.glob("hooks/*"), *folder.glob("info/*")):
+                paths[f".git/{path.relative_to(folder)}"] = path
+        state = {"HEAD": self._git.ref("HEAD") or ""}
+        for name, path in paths.items():
             try:
-                found = (self._git.top / os.fsdecode(name)).lstat()
-                state = b"%o %d %d" % (found.st_mode, found.st_size, found.st_mtime_ns)
+                found = path.lstat()
+                state[name] = f"{found.st_mode:o} {found.st_size} {found.st_mtime_ns}"
             except OSError:
-                state = b"gone"
-            digest.update(b"%s\0%s\0" % (name, state))
-        return digest.hexdigest()[:16]
+                continue
+        return state
 
     def check_tag(self, tag: str) -> None:
         """Raises UserError when the name cannot be a branch, a folder and a ref."""

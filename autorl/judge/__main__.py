@@ -20,8 +20,10 @@ from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
 from autorl.records import Job, RunRecord, SandboxMode, to_json
 from autorl.report.progress import Dashboard
-from autorl.source.checks import look
+from autorl.source.checks import MAX_BYTES, look
 from autorl.system.bytecode import compile_packages
+from autorl.system.files import read_regular
+from autorl.system.text import any_terminal
 
 PROJECT = Path(evaluate.__file__).resolve().parent
 
@@ -51,6 +53,7 @@ PROJECT = Path(evaluate.__file__).resolve().parent
 )
 def main(as_json: bool, **options: Any) -> None:
     """One measured run of train.py: train under the judge's clock, hand over, score."""
+    any_terminal()
     try:
         job = _job(**options)
         if line := sandbox.advice(job.sandbox):
@@ -80,7 +83,7 @@ def _job(
         UserError: one of them cannot be.
     """
     try:
-        source = Path(train).read_bytes()
+        source = read_regular(Path(train).resolve(), MAX_BYTES + 1)
     except OSError as error:
         raise UserError(
             f"Cannot read {train}: {error.strerror}; name the file to train with --train FILE."

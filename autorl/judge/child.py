@@ -21,16 +21,18 @@ from autorl.judge import process_tree
 from autorl.records import Limits, Status
 from autorl.system import files
 from autorl.system.faults import effect
+from autorl.system.text import last_line, plain
 
 SAMPLE_SECONDS = 0.15  # between two samples of the tree; a breach is noticed within 200 ms
 HEAD_BYTES = TAIL_BYTES = 256 * 1024  # of the log that is kept
 MAX_FILES = 20_000  # in the run directory
+KEEP_FREE_BYTES = 256 * 1024 * 1024  # of the disk: the judge, too, has to write
 GUARD = Path(__file__).with_name("subreaper.py")
 
 # sh -c LAUNCH sh MAX_BLOCKS command...: no core files, no file larger than the disk limit, few
 # descriptors (each is looked at), the first to be killed when memory is short
 LAUNCH = """
-ulimit -c 0 2>/dev/null; ulimit -f "$1" 2>/dev/null; ulimit -n 4096 2>/dev/null
+ulimit -c 0 2>/dev/null; ulimit -f "$1" 2>/dev/null; ulimit -n 1024 2>/dev/null
 { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null
 shift; exec "$@"
 """
@@ -53,24 +55,22 @@ class Log:
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close())
 
     def write(self, data: bytes) -> None:
-        """Take what the child said."""
+        """Take what the child said; on a full disk only its end is kept."""
         if self.total < HEAD_BYTES:
-            self._file.write(data[: HEAD_BYTES - self.total])
+            with contextlib.suppress(OSError):
+                self._file.write(data[: HEAD_BYTES - self.total])
         self.total += len(data)
         self._tail += data
         if len(self._tail) > 2 * TAIL_BYTES:
             del self._tail[:-TAIL_BYTES]
 
     def tail(self, at_most: int = 4096) -> str:
-        """The last bytes as valid UTF-8; control characters but newline and tab are replaced."""
-        text = bytes(self._tail[-at_most:]).decode("utf-8", "replace")
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+        """The last bytes as valid UTF-8, without control characters but newline and tab."""
+        return plain(bytes(self._tail[-at_most:]).decode("utf-8", "replace"))
 
     def last_line(self) -> str:
         """The last line that is not blank, for a reason."""
-        lines = [line.strip() for line in self.tail().split("\n") if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        return last_line(self.tail())
 
     def close(self) -> None:
         """Write the tail, and how much lies between."""
@@ -121,6 +121,7 @@ class Child:
         self.ended_at: float | None = None
         self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self._shared_before = process_tree.shared_memory_bytes()
+        self._free_before = files.free_bytes(run_dir)
         lifeline: tuple[int, ...] = ()  # the guard ends the tree when our end of this pipe closes
         guard: list[str] = []
         self._lifeline = -1
@@ -243,21 +244,32 @@ class Child:
             self._too_large("memory", "it held {} of memory", memory, limit)
 
     def _check_files(self, used: process_tree.Usage, now: float) -> None:
-        limits = self.limits
+        limit = self.limits.disk_bytes
         disk, entries = files.disk_usage(self.run_dir, MAX_FILES)
         nameless, elsewhere = files.nameless_usage(used.pids, self._device)
+        wrote, more = disk + nameless, False
+        free = files.free_bytes(self.run_dir)
+        if self._free_before - free - wrote > limit:  # of whoever it was
+            mapped, more = files.mapped_usage(used.pids, self._device)
+            wrote += mapped
+        lost = self._free_before - free - wrote
         # a folder of many files is walked less often
         self._next_disk = now + 20 * (time.monotonic() - now)
-        if disk + nameless > limits.disk_bytes:
-            wrote = "it wrote {} into its run directory"
-            self._too_large("disk", wrote, disk + nameless, limits.disk_bytes)
+        if wrote > limit:
+            self._too_large("disk", "it wrote {} into its run directory", wrote, limit)
+        elif more and lost > 2 * limit:
+            hid = "the disk lost {} while it held files that cannot be seen"
+            self._too_large("disk", hid, lost, limit)
+        elif free < min(KEEP_FREE_BYTES, self._free_before // 2):
+            left = f"the disk has {_size(free)} left, and {_size(wrote)} are the run's"
+            self._break("disk", f"{left}: free some space, or let it write less")
         elif entries > MAX_FILES:
             many = f"more than {MAX_FILES} files in its run directory"
-            self._break("disk", f"it made {many}, or folders too deep to be looked into")
+            self._break("disk", f"it made {many}, or folders (closed, too deep) that hide them")
         # not added to the resident bytes: what is mapped is in both
-        if elsewhere > limits.memory_bytes:
-            held = "it held {} in files without a name"
-            self._too_large("memory", held, elsewhere, limits.memory_bytes)
+        if elsewhere > self.limits.memory_bytes:
+            held = "it held {} in files without a name and in sockets"
+            self._too_large("memory", held, elsewhere, self.limits.memory_bytes)
 
     def _pin(self, pids: Sequence[int]) -> None:
         """Put threads that widened their affinity back on the cores of the slot."""

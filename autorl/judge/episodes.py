@@ -17,6 +17,7 @@ whole numbers 0 .. n - 1. What this file does not do: choose seeds, start the po
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import math
@@ -38,6 +39,8 @@ import numpy as np
 from autorl.judge import isolated_python, process_tree
 from autorl.judge.child import Fault
 from autorl.judge.recording import Recorder
+from autorl.judge.sandbox import FILTER_FD
+from autorl.system.text import last_line
 
 READY_SECONDS = 60.0  # to start Python and import torch: our own code, nothing of the agent
 FIRST_ANSWER_SECONDS = 10.0  # loads the agent, on a GPU sets it up; too short to train in
@@ -100,8 +103,11 @@ def roll(
     choices = int(getattr(space, "n", 0))  # of a Discrete
     if not choices:
         low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    first = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
-    obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
+    try:
+        first = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+        obs = np.stack([np.asarray(row, np.float32) for row in first])  # (N, obs_dim)
+    except Exception as error:
+        raise Fault("env", f"reset() failed: {type(error).__name__}: {error}") from None
     returns, lengths = [0.0] * num, [0] * num
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
@@ -110,6 +116,9 @@ def roll(
     ask.hello(num, obs.shape[1], 1 if choices else space.shape[0], choices)
     began = math.inf
     while running:
+        if not np.isfinite(obs).all():
+            gave = f"the environment gave an observation that is not finite after step {step}"
+            raise Fault("env", gave)
         answer = ask(mask, obs)
         # (N,) or (N, act_dim), a fresh array: an environment may keep its row
         if choices:
@@ -125,10 +134,13 @@ def roll(
             for row in running:
                 obs[row], reward, terminated, truncated, _ = steps[row](actions[row])
                 returns[row] += float(reward)  # Python floats: no float32 accumulation
+                if not math.isfinite(returns[row]):
+                    raise ArithmeticError(f"a reward of {float(reward)}")
                 if terminated or truncated:
                     ended.append(row)
         except Exception as error:
-            reason = f"the environment failed at step {step}: {type(error).__name__}: {error}"
+            where = f"at step {step} of the episode with seed {seeds[row]}"
+            reason = f"the environment failed {where}: {type(error).__name__}: {error}"
             raise Fault("env", reason) from None
         recorder.take(step, running, ended, returns)
         for row in ended:
@@ -202,33 +214,30 @@ class Ask:
         if self.choices:
             wrong = (actions % 1 != 0) | (actions < 0) | (actions >= self.choices)
             if wrong.any():
-                got = (
-                    f"get_action returned {actions[wrong][0]:g} among actions of shape {self.shape}"
-                )
-                raise Fault("frame", f"{got}; the contract is {self._contract()}")
+                got = f"{actions[wrong][0]:g} among actions of shape {self.shape}"
+                raise self._misfit(got)
         return actions
 
-    def _contract(self) -> str:
-        if not self.choices:
-            return f"numbers of shape ({self.num}, {self.act_dim})"
-        whole = f"whole numbers from 0 to {self.choices - 1}"
-        return f"{whole} of shape ({self.num},) or ({self.num}, 1)"
+    def _misfit(self, got: str) -> Fault:
+        due = f"numbers of shape ({self.num}, {self.act_dim})"
+        if self.choices:
+            due = f"whole numbers from 0 to {self.choices - 1} of shape ({self.num},)"
+            due += f" or ({self.num}, 1)"
+        return Fault("frame", f"get_action returned {got}; the contract is {due}")
 
     def _check_header(self) -> None:
         dtype, ndim, *sizes = ANSWER.unpack_from(self.buffer)
         dtype = dtype.rstrip(b"\0")
         if dtype not in NUMBERS:
             name = "".join(chr(b) if 32 < b < 127 else "?" for b in dtype)
-            got = f"get_action returned dtype {name}"
-            raise Fault("frame", f"{got}; the contract is {self._contract()}")
+            raise self._misfit(f"dtype {name}")
         self.shape = tuple(sizes[:ndim])
         fits = self.shape == (self.num, self.act_dim) or (
             self.choices and self.shape == (self.num,)
         )
         if ndim > len(sizes) or not fits:
             shape = f"{ndim} dimensions" if ndim > len(sizes) else f"shape {self.shape}"
-            got = f"get_action returned {shape} for {self.num} observations"
-            raise Fault("frame", f"{got}; the contract is {self._contract()}")
+            raise self._misfit(f"{shape} for {self.num} observations")
 
     def _send(self, data: bytes) -> None:
         """All of it within the socket's timeout, or a TimeoutError."""
@@ -257,7 +266,8 @@ def worker_main() -> None:
     process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
     task = json.loads(sys.stdin.readline())
     result: dict[str, Any]
-    with socket.socket(fileno=task["socket"]) as sock:
+    with open(os.dup(1), "w") as answer, socket.socket(fileno=task["socket"]) as sock:
+        os.dup2(2, 1)  # what an environment prints, from C too, is no result
         try:
             ask = Ask(sock, task["thinking_seconds"])
             path = Path(task["recording_path"]) if task["recording_path"] else None
@@ -268,7 +278,7 @@ def worker_main() -> None:
         except HungUp:
             result = {"rule": "hung_up", "reason": ""}
         # before the socket closes: the policy ends when it does
-        print(json.dumps(result), flush=True)
+        print(json.dumps(result), file=answer, flush=True)
 
 
 # ---------------------------------------------------------------------------
@@ -307,7 +317,9 @@ class Episodes(contextlib.ExitStack):
         self._policy_ends: list[socket.socket] = []
         self._errors = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for w in range(workers):
-            ours, theirs = socket.socketpair()
+            ours, low = socket.socketpair()
+            theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, FILTER_FD + 1))
+            low.close()
             self._policy_ends.append(self.enter_context(theirs))
             task = {
                 "env_id": env_id,
@@ -376,9 +388,8 @@ class Episodes(contextlib.ExitStack):
             result = json.loads(line)
         except ValueError:
             self._errors.seek(0)
-            errors = self._errors.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
-            last = errors[-1][:300] if errors else "it said nothing"
-            raise Fault("env", f"the environment's process died: {last}") from None
+            died = f"the environment's process died: {last_line(self._errors.read())}"
+            raise Fault("env", died) from None
         if result.get("rule") == "hung_up":
             raise HungUp
         if "rule" in result:

@@ -1,7 +1,8 @@
 """How the judge's own processes start: isolated from what a run or a variable could put before it.
 
 `-I` (no user site, no PYTHON* variables, no current folder on the path) and an allow-listed
-environment: no key.
+environment: no key. The checkout and the folders of PYTHONPATH, where modules of environments may
+lie, come after what is installed.
 """
 
 import contextlib
@@ -20,6 +21,17 @@ PASSED_ON = (
 )  # fmt: skip
 
 
+# autorl from here; else nothing of the checkout before what is installed: whoever wrote a
+# gymnasium.py there would step the environments
+AUTORL = (
+    "import sys; from importlib import util; "
+    "spec = util.spec_from_file_location('autorl', {root!r} + '/autorl/__init__.py'); "
+    "sys.modules['autorl'] = util.module_from_spec(spec); "
+    "spec.loader.exec_module(sys.modules['autorl']); "
+    "sys.modules['autorl'].installed_first(); sys.path += {folders!r}"
+)
+
+
 def start(
     code: str, task: dict[str, Any], pycache: str | None = None, **popen: Any
 ) -> "subprocess.Popen[bytes]":
@@ -32,8 +44,8 @@ def start(
     """
     cache = pycache or sys._xoptions.get("pycache_prefix")
     option = ["-X", f"pycache_prefix={cache}"] if cache else []
-    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}"
-    argv = [sys.executable, "-I", *option, "-c", code]
+    preamble = AUTORL.format(root=str(PROJECT), folders=[str(PROJECT), *python_path()])
+    argv = [sys.executable, "-I", *option, "-c", f"{preamble}; {code}"]
     process: subprocess.Popen[bytes] = effect(
         "child start",
         lambda: subprocess.Popen(argv, stdin=subprocess.PIPE, env=_environment(), **popen),
@@ -44,9 +56,16 @@ def start(
     return process
 
 
+def python_path() -> list[str]:
+    """The folders that the user's PYTHONPATH names."""
+    found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [os.path.abspath(folder) for folder in found if folder]
+
+
 def _environment() -> dict[str, str]:
     """What of our environment a judge and its workers see."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if home := env.get("AUTORL_HOME"):
         env["AUTORL_HOME"] = os.path.abspath(home)  # a judge's current folder is another
+    env["PYTHONPATH"] = os.pathsep.join(python_path())
     return env | {"OMP_NUM_THREADS": "1"}

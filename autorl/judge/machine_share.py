@@ -1,4 +1,4 @@
-"""Facts about a run that train.py cannot change: clocks and the machine's share.
+"""Facts about a run that train.py cannot change: its clock and the machine's share.
 
 And what it says of itself, bounded: metrics.csv. What this file does not do: decide whether a run
 counts.
@@ -9,10 +9,31 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from autorl.judge.process_tree import LINUX, TICK
-from autorl.records import MachineShare
+from autorl.records import Job, MachineShare
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How long a run may take."""
+
+    time_budget: float  # seconds; what evaluate.TIME_BUDGET says
+    late_after: float  # seconds after which the tree is killed
+    episodes: int
+    updates: int = 0  # > 0: the clock counts calls of log_metrics: equal programs train equally
+
+
+def clock(job: Job) -> Clock:
+    """The clock of each kind of run. Late is after the budget and 2 % of it, at least 3 s."""
+    if job.kind == "zero_budget":  # imports and one update
+        return Clock(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
+    if job.kind == "seed_control":
+        return Clock(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
+    slack = max(0.02 * job.time_budget, 3.0)
+    return Clock(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
 
 
 def clocks() -> tuple[float, float]:

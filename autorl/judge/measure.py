@@ -10,9 +10,9 @@ environments and asks that child for actions.
 What it does not do: decide what a score means, touch git, or trust what a run says of itself.
 """
 
+import contextlib
 import dataclasses
 import json
-import math
 import os
 import sys
 import time
@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from autorl.environments import plausible_maximum
+from autorl.environments import env_module, plausible_maximum
 from autorl.judge import process_tree, recording, sandbox
-from autorl.judge.child import Child, Fault, Log
+from autorl.judge.child import TAIL_BYTES, Child, Fault, Log
 from autorl.judge.episodes import THINKING_SECONDS, THINKING_SHARE, Episodes, HungUp, Played
-from autorl.judge.machine_share import Share, count, ending, last_row, score, sentence
+from autorl.judge.machine_share import Share, clock, count, ending, last_row, score, sentence
 from autorl.judge.run_dir import private_directory, put_harness
 from autorl.records import Job, MachineShare, Progress, RunRecord, to_json
 from autorl.system import files, hardware
@@ -35,30 +35,11 @@ SERVER_PROCESSES = 2  # of a policy's server besides the policies: bubblewrap's 
 EXTRA_PROCESS_SECONDS = 1.0  # a library may ask a program for something while it is imported
 SERVER_CPU_SECONDS = 30.0  # imports torch, loads the agent; on top, a policy's THINKING_SHARE
 NO_TRAINING = "while it was evaluated: a policy answers, it does not train"
+GONE_SECONDS = 5.0  # after the policy's process has ended, for its last answers to be taken in
 STALL_SECONDS = 5.0  # a judge that was stopped this long cannot keep its deadline
 
 OnProgress = Callable[[Progress], None]
 Stopped = Callable[[], bool]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Clock:
-    """How long a run may take."""
-
-    time_budget: float  # seconds; what evaluate.TIME_BUDGET says
-    late_after: float  # seconds after which the tree is killed
-    episodes: int
-    updates: int = 0  # > 0: the clock counts calls of log_metrics: equal programs train equally
-
-
-def clock(job: Job) -> Clock:
-    """The clock of each kind of run. Late is after the budget and 2 % of it, at least 3 s."""
-    if job.kind == "zero_budget":  # imports and one update
-        return Clock(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
-    if job.kind == "seed_control":
-        return Clock(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
-    slack = max(0.02 * job.time_budget, 3.0)
-    return Clock(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
 
 
 def measure(
@@ -124,11 +105,13 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.clock = clock(self.job)
-        self.run_dir, self.harness, self.home, self.judge_dir = (
-            self.private / name for name in ("run", "harness", "home", "judge")
-        )
-        for path in (self.run_dir, self.harness, self.home, self.judge_dir):
+        names = ("run", "harness", "home", "judge", "modules")
+        folders = [self.private / name for name in names]
+        self.run_dir, self.harness, self.home, self.judge_dir, self.modules = folders
+        for path in folders:
             path.mkdir(mode=0o700)
+        if module := env_module(self.job.env_id):
+            (self.modules / module.name).symlink_to(module)
         train_py = self.run_dir / "train.py"
         train_py.write_text(self.job.train_source, encoding="utf-8", newline="")
         put_harness(self.project, self.harness)
@@ -136,6 +119,9 @@ class _Run:
         self.threads = self.job.threads or len(self.cores)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(self.folder / "run.log")
+        self.room = self.folder / ".room"  # on the disk, for what is written at the end
+        with contextlib.suppress(OSError, AttributeError), open(self.room, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, METRICS_BYTES + 2 * TAIL_BYTES)
         self.children: list[Child] = []
         self.phase: Literal["starting", "training", "evaluating", "done"] = "starting"
         self.started = time.monotonic()
@@ -155,6 +141,7 @@ class _Run:
         finally:
             for child in self.children:
                 child.end()
+            self.room.unlink(missing_ok=True)
             self.log.close()
             self._kill_strays()
         machine = self.machine or self._machine()
@@ -276,6 +263,8 @@ class _Run:
                 nonlocal alone
                 server.attend()
                 self._report()
+                if server.ended_at and time.monotonic() - server.ended_at > GONE_SECONDS:
+                    raise HungUp  # whatever answers there is not what is watched
                 if server.processes <= policies + SERVER_PROCESSES:
                     alone = time.monotonic()
                 elif time.monotonic() - alone > EXTRA_PROCESS_SECONDS:
@@ -297,13 +286,14 @@ class _Run:
                 server.wait_for_end(0.5)
                 attend()
                 how = "hung up" if server.running else ending(server.exit_code)
-                reason = f"the policy's process {how} during evaluation: {self.log.last_line()}"
-                raise Fault("exit", reason) from None
+                why = self.log.last_line()
+                why += " (it may start no process)" if "not permitted" in why else ""
+                raise Fault(
+                    "exit", f"the policy's process {how} during evaluation: {why}"
+                ) from None
         server.end()
         recording.write(self.folder, workers.recordings, job.env_id, played.returns, played.lengths)
         self.known["evaluation_seconds"] = time.monotonic() - began
-        if not all(map(math.isfinite, played.returns)):
-            raise Fault("nan_return", "an episode's return is not a finite number")
         return played
 
     # -- both --------------------------------------------------------------------------------------
@@ -312,21 +302,24 @@ class _Run:
         self, arguments: Sequence[str], extra: dict[str, str], pass_fds: Sequence[int] = ()
     ) -> Child:
         # Not confined: its own path as run directory, so that a later sweep can tell whose it was.
-        run_dir, harness = str(self.run_dir), str(self.harness)
+        run_dir, harness, modules = map(str, (self.run_dir, self.harness, self.modules))
         if self.box.confined:
-            run_dir, harness = sandbox.RUN, sandbox.HARNESS
+            run_dir, harness, modules = sandbox.RUN, sandbox.HARNESS, sandbox.MODULES
         started = time.monotonic()
         if not self.children:
             self.started = started
         env = self._child_env() | extra
-        env |= {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir, "PYTHONPATH": harness}
+        env |= {"AUTORL_START": repr(started), "AUTORL_RUN_DIR": run_dir}
+        env["PYTHONPATH"] = f"{harness}:{modules}"
         argv = sandbox.wrap(
             self.box,
             [sys.executable, "-P", "-u", *arguments],
             env=env,
             tmpfs_bytes=min(sandbox.TMPFS_BYTES, self.job.limits.memory_bytes // 4),
+            processes=self.job.limits.processes + 16,  # the judge sees it and names the limit
             writable={self.run_dir: run_dir},
-            readable={self.harness: harness},
+            readable={self.harness: harness}
+            | {path.resolve(): f"{modules}/{path.name}" for path in self.modules.iterdir()},
             chdir=run_dir,
         )
         child = Child(

@@ -8,13 +8,16 @@ wire, on each socket:
     judge -> server   n bytes of reset mask, n * obs_dim float32
     server -> judge   <4s4I dtype, dimensions, sizes of the first three; then all, float32
 
-The judge checks all that it reads (judge/episodes.py).
+The judge checks all that it reads (judge/episodes.py). Before the agent is loaded this process
+gives up starting others, for good; threads it may start.
 """
 
 import copy
+import ctypes
 import os
 import struct
 import threading
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -23,28 +26,27 @@ import torch
 
 import evaluate
 
+SECCOMP = {"x86_64": 317, "aarch64": 277}  # number of the system call, by machine
+
 
 def serve(fds: list[int]) -> None:
     """Answer action requests over inherited sockets, in raw frames of known size, until they close.
 
-    Each socket has a batch of its own and an agent of its own: in a forked process, or on a GPU,
-    which forking would break, in a thread.
+    Each socket has a batch of its own and an agent of its own: in a process that is forked before
+    the agent is loaded, or on a GPU, where each process would need memory of its own, in a thread.
     """
     torch.set_num_threads(1)  # small batches; the other cores are at work too
     for fd in fds:
         os.write(fd, b"R")  # ready: from here on it is the agent's time
-    with open(evaluate.RUN_DIR / "policy.pkl", "rb") as file:
-        handed = cloudpickle.load(file)
-    agent, device = handed["agent"], handed["device"]
-    _seed(0)
-    if str(device).startswith("cuda"):
+    device = evaluate.RUN_DIR / "policy.device"
+    if device.is_file() and device.read_text().startswith("cuda"):
+        agent, on = _load(0)
         threads = [
-            threading.Thread(target=_answer, args=(fd, copy.deepcopy(agent), device))
-            for fd in fds[1:]
+            threading.Thread(target=_answer, args=(fd, copy.deepcopy(agent), on)) for fd in fds[1:]
         ]
         for thread in threads:
             thread.start()
-        _answer(fds[0], agent, device)
+        _answer(fds[0], agent, on)
         for thread in threads:
             thread.join()
         return
@@ -53,20 +55,40 @@ def serve(fds: list[int]) -> None:
         if (child := os.fork()) == 0:
             for other in fds[:i] + fds[i + 1 :]:
                 os.close(other)
-            _seed(i)
-            _answer(fd, agent, device)
+            _answer(fd, *_load(i))
             return
         os.close(fd)
         children.append(child)
-    _answer(fds[0], agent, device)
+    _answer(fds[0], *_load(0))
     for child in children:
         os.waitpid(child, 0)
 
 
-def _seed(seed: int) -> None:
-    """A policy that draws is reproducible too."""
-    torch.manual_seed(seed)
+def _load(seed: int) -> tuple[Any, Any]:
+    """The agent and its device; whatever it is, it cannot start a process."""
+    _no_new_process()
+    with open(evaluate.RUN_DIR / "policy.pkl", "rb") as file:
+        handed = cloudpickle.load(file)
+    torch.manual_seed(seed)  # a policy that draws is reproducible too
     np.random.seed(seed)
+    return handed["agent"], handed["device"]
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog of seccomp(2)."""
+
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def _no_new_process() -> None:
+    """Load the filter beside this file for every thread of this process, where Linux can."""
+    machine = os.uname().machine
+    path, number = Path(__file__).with_name(f"{machine}.serve.bpf"), SECCOMP.get(machine)
+    if number and path.is_file():
+        code = path.read_bytes()
+        libc, program = ctypes.CDLL(None), _Program(len(code) // 8, code)
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        libc.syscall(number, 1, 1, ctypes.byref(program))  # SECCOMP_SET_MODE_FILTER, TSYNC
 
 
 def _answer(fd: int, agent: Any, device: Any) -> None:

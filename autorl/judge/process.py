@@ -13,6 +13,7 @@ from pathlib import Path
 from autorl.judge import isolated_python, machine_share
 from autorl.records import Job, Progress, RunRecord, from_json, to_json
 from autorl.system.files import PROJECT, read_regular, read_text
+from autorl.system.text import last_line
 
 RECORD_BYTES = 16 * 1024 * 1024
 
@@ -64,15 +65,14 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
     if process.poll() is None:
         return None
     errors = read_text(folder / "judge.err", 4000, tail=True).strip()
-    for name in ("progress.json", "judge.err"):
+    for name in ("progress.json", "judge.err", ".room"):
         (folder / name).unlink(missing_ok=True)
     if process.returncode == 0:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             data = read_regular(folder / "record.json", RECORD_BYTES)
             record: RunRecord = from_json(RunRecord, json.loads(data))
             return record
-    last = errors.splitlines()[-1] if errors else "it said nothing"
-    reason = f"the judge {machine_share.ending(process.returncode)}: {last}"
+    reason = f"the judge {machine_share.ending(process.returncode)}: {last_line(errors)}"
     return RunRecord(
         status="interrupted",
         rule="judge",

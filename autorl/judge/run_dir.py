@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autorl.environments import worlds_folder
+from autorl.judge.sandbox import FILTERS
 from autorl.system.files import PROJECT
 from autorl.system.locks import FileLock, holder
 
@@ -41,14 +43,19 @@ def private_directory(root: Path = PROJECT, what: str = "runs") -> Iterator[Path
 
 
 def put_harness(project: Path, folder: Path) -> None:
-    """Copies, read-only, of what a run may import: evaluate.py, our worlds, the policy server."""
+    """Copies, read-only, of what a run may import: evaluate.py, our worlds, the policy server.
+
+    And the filter on system calls that the server loads.
+    """
     worlds = folder / "autorl_worlds"
     worlds.mkdir(mode=0o700)
-    for source in (project / "evaluate.py", Path(__file__).with_name("policy_server.py")):
+    server = Path(__file__).with_name("policy_server.py")
+    filters = FILTERS.glob(f"{platform.machine()}.serve.bpf")
+    for source in (project / "evaluate.py", server, *filters):
         shutil.copyfile(source, folder / source.name)
     for source in worlds_folder().glob("*.py"):
         shutil.copyfile(source, worlds / source.name)
-    for path in folder.rglob("*.py"):
+    for path in folder.rglob("*.*"):
         path.chmod(0o444)
     worlds.chmod(0o555)
 
@@ -76,12 +83,19 @@ def sweep(root: Path = PROJECT) -> None:
 
 
 def _kill_processes_of(path: Path) -> None:
-    """SIGKILL every process whose environment names `path` as its run directory (Linux only)."""
+    """SIGKILL every process that has `path` for its run directory (Linux only).
+
+    Its environment says so, or it is bubblewrap and binds it: then all inside ends with it.
+    """
     mark = f"AUTORL_RUN_DIR={path}/".encode()
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError), open(entry / "environ", "rb") as file:
-            variables = file.read(1 << 20).split(b"\0")
-            if any(item.startswith(mark) for item in variables) and int(entry.name) != os.getpid():
+        with contextlib.suppress(OSError):
+            with open(entry / "environ", "rb") as file:
+                unconfined = any(v.startswith(mark) for v in file.read(1 << 20).split(b"\0"))
+            with open(entry / "cmdline", "rb") as file:
+                argv = file.read(1 << 20).split(b"\0")
+            confines = b"--die-with-parent" in argv and os.fsencode(path / "run") in argv
+            if (unconfined or confines) and int(entry.name) != os.getpid():
                 os.kill(int(entry.name), signal.SIGKILL)
 
 

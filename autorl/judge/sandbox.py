@@ -6,9 +6,10 @@
 
 Inside there is an allow-list and nothing else: /usr and a few files of /etc, the Python
 environment, what the caller binds, private and empty /tmp, /dev/shm and HOME, no network, no other
-process, no capability, a cleared environment, and every mount but the private ones read-only. Bind
-mounts come after the empty /tmp, so an interpreter or a clone that lives under /tmp or HOME is
-still there. Flags are tried at the start, strongest first, never assumed.
+process, no capability, a cleared environment, a filter on system calls (seccomp/make.py), and every
+mount but the private ones read-only. Bind mounts come after the empty /tmp, so an interpreter or a
+clone that lives under /tmp or HOME is still there. Flags are tried at the start, strongest first,
+never assumed.
 
 What this file does not do: start the run, watch its limits, or fall back without saying so.
 """
@@ -16,6 +17,7 @@ What this file does not do: start the run, watch its limits, or fall back withou
 import functools
 import os
 import platform
+import re
 import shutil
 import site
 import subprocess
@@ -31,6 +33,7 @@ from autorl.system.faults import effect
 from autorl.system.files import PROJECT, STARTER
 
 RUN, HARNESS, HOME = "/autorl/run", "/autorl/harness", "/tmp/home"  # where things are inside
+MODULES = "/autorl/modules"  # the module of the environment, where it is not installed
 TMPFS_BYTES = 2 * GIB  # each of /tmp and /dev/shm, at most: they are memory
 
 # From /etc only what loading libraries, time zones and user names needs.
@@ -50,6 +53,13 @@ PLACES = ("/usr/bin", "/usr/local/bin", "/bin")  # of the program, besides PATH
 STRICT = ("--unshare-all", "--unshare-user", "--disable-userns")
 PLAIN = ("--unshare-all",)
 
+# sh -c FEW N command...: no more than N processes and threads, in bash's and in dash's words
+FEW = 'ulimit -u "$0" 2>/dev/null || ulimit -p "$0"; exec "$@"'
+COUNTED_APART = (5, 14)  # since this Linux a user namespace counts its own processes (RLIMIT_NPROC)
+
+FILTERS = Path(__file__).with_name("seccomp")
+FILTER_FD = 9  # the highest that a plain sh can open; what is inherited must lie above it
+
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
@@ -59,6 +69,7 @@ class Sandbox:
     why: str = ""  # one line: why it is "none"
     program: str = ""
     flags: tuple[str, ...] = ()
+    seccomp: str = ""  # the file of the system-call filter; "" where there is none
 
     @property
     def confined(self) -> bool:
@@ -91,11 +102,12 @@ def _try(path: str) -> Sandbox:
             "bubblewrap is not installed: sudo apt-get install bubblewrap "
             "(Fedora: dnf, Arch: pacman -S, same package name)",
         )
-    complaint = ""
-    for flags in (STRICT, PLAIN):
-        box = Sandbox("bwrap", "", program, flags)
-        if not (complaint := _complaint(box)):
-            return box
+    complaint, ours = "", FILTERS / f"{platform.machine()}.bpf"
+    for seccomp in (str(ours), "") if ours.is_file() else ("",):
+        for flags in (STRICT, PLAIN):
+            box = Sandbox("bwrap", "", program, flags, seccomp)
+            if not (complaint := _complaint(box)):
+                return box
     return Sandbox("none", _remedy(complaint))
 
 
@@ -169,18 +181,25 @@ def wrap(
     writable: Mapping[Path, str] | None = None,
     readable: Mapping[Path, str] | None = None,
     tmpfs_bytes: int = TMPFS_BYTES,
+    processes: int = 0,
     chdir: str = "/",
 ) -> list[str]:
     """The argv that runs `argv` confined; unconfined it is returned as it is.
 
+    A descriptor that it is to inherit has a number above FILTER_FD.
+
     Args:
         env: the whole environment inside; HOME and TMPDIR are set here.
         writable, readable: outside path -> path inside.
+        processes: the kernel allows no more (and threads); 0: any number. It does not bind root.
     """
     if not box.confined:
         return list(argv)
     # What bubblewrap itself is started with can be read inside, in /proc/1/environ: so nothing.
     out = ["/usr/bin/env", "-i", box.program, *box.flags]
+    if box.seccomp:
+        opened = f'exec "$@" {FILTER_FD}<"$0"'
+        out = ["/bin/sh", "-c", opened, box.seccomp, *out, "--seccomp", str(FILTER_FD)]
     out += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     out += ["--hostname", "autorl", "--clearenv"]
     for name, value in (dict(env) | {"HOME": HOME, "TMPDIR": "/tmp"}).items():
@@ -201,6 +220,8 @@ def wrap(
             out += ["--symlink", os.readlink(link), str(link)]
         elif link.is_dir():
             out += ["--ro-bind", str(link), str(link)]
+    for lock in _locks():
+        out += ["--ro-bind", "/dev/null", lock]
     for source, target in (readable or {}).items():
         out += ["--ro-bind", str(source), target]
     for source, target in (writable or {}).items():
@@ -209,7 +230,18 @@ def wrap(
     # be a way out.
     for path in ("/proc", "/dev", "/"):
         out += ["--remount-ro", path]
-    return [*out, "--chdir", chdir, "--", *argv]
+    return [*out, "--chdir", chdir, "--", *_inside(argv, processes)]
+
+
+def _inside(argv: Sequence[str], processes: int) -> list[str]:
+    """What bubblewrap starts."""
+    program, *rest = argv
+    if os.sep in program:  # ../.venv/bin/python leads through a folder that is not there
+        program = os.path.abspath(program)
+    release = [int(number) for number in re.findall(r"\d+", platform.release())[:2]]
+    counted = bool(processes) and os.geteuid() != 0 and tuple(release) >= COUNTED_APART
+    few = ["/bin/sh", "-c", FEW, str(processes)] if counted else []
+    return [*few, program, *rest]
 
 
 def gpu_nodes() -> list[str]:
@@ -251,6 +283,12 @@ def _python_paths(checkout: str) -> Iterator[str]:
         if not (checkout and (_within(checkout, entry) or _within(entry, checkout))):
             yield entry
     yield from filter(os.path.isdir, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+
+
+def _locks() -> list[str]:
+    """uv's locks on what a run can see: one that it held would make the user's `uv run` wait."""
+    folders = (*python_paths(), os.path.realpath(sys.prefix))
+    return list(filter(os.path.isfile, (os.path.join(folder, ".lock") for folder in folders)))
 
 
 def _within(path: str | Path, folder: str) -> bool:

@@ -1,5 +1,6 @@
 """A judge's own process: job on standard input, record in its folder, dead with its parent."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from autorl.errors import Paused
 from autorl.judge import process_tree
 from autorl.judge.measure import measure
 from autorl.records import Job, Progress, from_json, to_json
@@ -35,7 +37,8 @@ def main() -> int:
                 del curve[::2]
             curve.append((round(progress.elapsed, 2), float(f"{progress.episode_return:.5g}")))
         data = json.dumps(to_json(replace(progress, curve=tuple(curve)))).encode()
-        atomic_write(folder / "progress.json", data, durable=False)
+        with contextlib.suppress(Paused):  # a full disk: only a view is missing
+            atomic_write(folder / "progress.json", data, durable=False)
 
     signal.signal(signal.SIGTERM, terminate)
     job = from_json(Job, task["job"])

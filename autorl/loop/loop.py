@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
-from autorl.errors import Paused
+from autorl.errors import Paused, UserError
 from autorl.interfaces import Console, Proposer, Runner
 from autorl.loop.active_runs import ActiveRuns
 from autorl.loop.budget import SpendLimit
@@ -211,7 +211,11 @@ class Loop:
         if self.runner.owns_cores:
             self._check_machine()
         if state.baseline_scores is None and not self.runner.invents_scores:
-            band = sanity_band(session.settings.env_id, session.settings.env_kwargs)
+            try:
+                band = sanity_band(session.settings.env_id, session.settings.env_kwargs)
+            except Exception as error:  # whatever an environment raises
+                what = f"{session.settings.env_id} failed while it was tried out"
+                raise UserError(f"{what}: {type(error).__name__}: {error}.") from None
             session.record(BaselineScores(band=band))
             self.console.say(
                 f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random "

@@ -25,9 +25,9 @@ import anthropic
 
 from autorl.errors import Paused, UserError
 from autorl.interfaces import Budget
-from autorl.proposers import prompt
 from autorl.proposers.prices import price_of, usage_usd, worst_usd
 from autorl.system.faults import effect
+from autorl.system.text import one_line
 
 MINUTES, HOURS = 60.0, 3600.0
 MAX_TOKENS = 32_000  # of one reply, thinking included
@@ -202,7 +202,7 @@ class Api:
         for block in reply.content:
             if block["type"] == "tool_use" and not isinstance(block["input"], dict):
                 why = f" ({block['input']})" if isinstance(block["input"], Exception) else ""
-                what = f"The input of your tool call {prompt.one_line(block['name'], 60)}"
+                what = f"The input of your tool call {one_line(block['name'], 60)}"
                 return f"{what} was not a JSON object{why}. Call it again."
             try:
                 json.dumps(block, ensure_ascii=False).encode()
@@ -236,16 +236,16 @@ class Api:
         if failure is None:
             return "the answer ended before its end", None
         if isinstance(failure, anthropic.APIStatusError):
-            said = prompt.one_line(failure.api_message or failure.message, 200)
+            said = one_line(failure.api_message or failure.message, 200)
             self._pause_if_hopeless(failure, said)
             status = failure.status_code if failure.status_code >= 400 else failure.type
             return f"the API said {status}: {said}", _retry_after(failure.response.headers)
         if isinstance(failure, anthropic.APIError) or _is_transport(failure):
             cause = failure.__cause__ or failure
-            why = f"{type(cause).__name__}: {prompt.one_line(str(cause), 120)}"
+            why = f"{type(cause).__name__}: {one_line(str(cause), 120)}"
             return f"no connection to the API ({why})", None
         if isinstance(failure, ValueError):
-            return f"the answer was garbled ({prompt.one_line(str(failure), 120)})", None
+            return f"the answer was garbled ({one_line(str(failure), 120)})", None
         raise failure
 
     def _pause_if_hopeless(self, failure: anthropic.APIStatusError, said: str) -> None:

@@ -19,6 +19,7 @@ from autorl.proposers import prompt
 from autorl.proposers.anthropic_api import MAX_TOKENS, Api
 from autorl.records import History, Proposal
 from autorl.source.edits import apply_edits, edits_from
+from autorl.system.text import one_line, plain
 
 DEFAULT_MODEL = "claude-opus-5-5"
 MAX_MISSES = 3  # refused proposals that are explained back
@@ -117,7 +118,7 @@ class ClaudeProposer:
             usd, seconds = usd + reply.usd, seconds + reply.seconds
             uses = [block for block in reply.content if block["type"] == "tool_use"]
             if problem := reply.problem or _misuse(uses):
-                short = prompt.one_line(problem, 300)
+                short = one_line(problem, 300)
                 budget.note("re-ask", short)
                 reasks += 1
                 if reasks > 1:
@@ -141,7 +142,7 @@ class ClaudeProposer:
                     return dataclasses.replace(proposal, cost_usd=usd, seconds=seconds)
                 except ProposerError as refusal:
                     problem = str(refusal)
-                short = prompt.one_line(problem, 300)
+                short = one_line(problem, 300)
                 budget.note("proposal refused", short)
                 misses += 1
                 if misses > MAX_MISSES:
@@ -217,10 +218,8 @@ def _look(use: dict[str, Any], history: History) -> dict[str, Any]:
         if name == "read_experiment" and history.experiment is not None:
             return _result(use, prompt.experiment_text(history.experiment(n)))
     except (LookupError, ValueError, OSError) as error:
-        return _error(use, f"That experiment cannot be read: {prompt.one_line(str(error), 200)}")
-    return _error(
-        use, f"There is no tool {prompt.one_line(str(name), 60)}, or nothing to read with it."
-    )
+        return _error(use, f"That experiment cannot be read: {one_line(str(error), 200)}")
+    return _error(use, f"There is no tool {one_line(str(name), 60)}, or nothing to read with it.")
 
 
 def read_proposal(given: dict[str, Any], history: History) -> Proposal:
@@ -245,9 +244,9 @@ def read_proposal(given: dict[str, Any], history: History) -> Proposal:
             "Correct it, or propose another idea, and call propose_experiment again."
         )
     return Proposal(
-        title=prompt.one_line(title, 100),
-        hypothesis=prompt.plain(str(given.get("hypothesis") or ""))[:2_000],
-        expected_effect=prompt.plain(str(given.get("expected_effect") or ""))[:1_000],
+        title=one_line(title, 100),
+        hypothesis=plain(str(given.get("hypothesis") or ""))[:2_000],
+        expected_effect=plain(str(given.get("expected_effect") or ""))[:1_000],
         edits=edits,
         proposer="claude",
     )

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +33,7 @@ from autorl.records import MIB, History, Proposal, to_json
 from autorl.report import results_tsv
 from autorl.system.faults import effect
 from autorl.system.files import read_regular
+from autorl.system.text import one_line, plain
 
 ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR",
@@ -52,7 +53,8 @@ class CommandProposer:
         pass_env: names of further environment variables the command may see.
         timeout: seconds after which the whole process group is killed.
         root: the folder that holds evaluate.py, which the command gets a copy of.
-        fingerprint: one word for the user's checkout; a change while the command runs is noted.
+        checkout: the state of each file of the user's checkout; what changes while the command runs
+            is noted.
 
     Raises:
         UserError: the command cannot be split or found.
@@ -66,7 +68,7 @@ class CommandProposer:
         pass_env: tuple[str, ...] = (),
         timeout: float = 30 * MINUTES,
         root: Path = Path("."),
-        fingerprint: Callable[[], str] = lambda: "",
+        checkout: Callable[[], Mapping[str, str]] = dict,
     ):
         try:
             self.argv = shlex.split(command)
@@ -83,7 +85,7 @@ class CommandProposer:
             raise UserError(f"--pass-env: {missing[0]} is not set.")
         passed = {*ENVIRONMENT, *pass_env}
         self.environment = {name: v for name, v in os.environ.items() if name in passed}
-        self.timeout, self.root, self.fingerprint = timeout, root, fingerprint
+        self.timeout, self.root, self.checkout = timeout, root, checkout
 
     def close(self) -> None:
         """Nothing is held."""
@@ -109,19 +111,21 @@ class CommandProposer:
             self._export(history, folder)
             question.write(question_text(history).encode())
             question.seek(0)
-            before = self.fingerprint()
+            before = self.checkout()
             ended = self._run(folder, question, printed, history.stopped)
-            if self.fingerprint() != before:
+            if changed := sorted(set(self.checkout().items()) ^ set(before.items())):
+                names = list(dict.fromkeys(one_line(name, 80) for name, _ in changed))
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 budget.note(
                     "checkout changed",
-                    f"Files of the checkout changed while {program} ran; "
-                    "nothing of it was taken: see git status.",
+                    f"The checkout changed while {program} ran: {', '.join(names[:5])}{more}. "
+                    "Nothing of it was taken: look at them before you go on.",
                 )
             seconds = time.monotonic() - started
             budget.note("command", f"{program} took {seconds:.0f} s: {ended}")
             output = _beginning_and_end(printed)
             if ended != "ended with code 0":
-                tail = prompt.one_line(output[-600:], 300)
+                tail = one_line(output[-600:], 300)
                 last = f"; it last said: {tail}" if tail else ""
                 raise ProposerError(f"The command {program} {ended}{last}.")
             source = _read(where, "train.py", MAX_SOURCE_BYTES)
@@ -239,9 +243,9 @@ def _idea(where: int, output: str) -> tuple[str, str]:
     """(title, hypothesis) from idea.md, else the first line of output as the title."""
     text = ""
     with contextlib.suppress(ProposerError):
-        text = prompt.plain(_read(where, "idea.md", 100_000, "replace")).strip()
+        text = plain(_read(where, "idea.md", 100_000, "replace")).strip()
     first, _, rest = (text or output.strip().partition("\n")[0]).partition("\n")
-    return prompt.one_line(first.lstrip("# "), 100), rest.strip()[:2_000]
+    return one_line(first.lstrip("# "), 100), rest.strip()[:2_000]
 
 
 def _beginning_and_end(printed: IO[bytes]) -> str:
@@ -249,7 +253,7 @@ def _beginning_and_end(printed: IO[bytes]) -> str:
     size = os.fstat(printed.fileno()).st_size
     head = os.pread(printed.fileno(), 20_000, 0)
     tail = os.pread(printed.fileno(), 20_000, max(len(head), size - 20_000))
-    return prompt.plain((head + tail).decode("utf-8", "replace"))
+    return plain((head + tail).decode("utf-8", "replace"))
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from autorl.records import Experiment, History, Row, RunRecord
+from autorl.system.text import one_line, plain
 
 BLOCK = 10  # experiments in a frozen block
 RECENT = 5  # at least so many stay out of the blocks and are shown in full
@@ -36,14 +37,6 @@ DIAGNOSTICS = (
 # ---------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    """Without control characters, escape sequences and lone surrogates; all line breaks are \\n."""
-    text = text.encode("utf-8", "replace").decode()
-    text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)
-    text = "\n".join(text.splitlines())
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
-
-
 def quoted(text: str, limit: int, keep: str = "end") -> str:
     """`text` as data: every line begins with "| ". At most about `limit` characters."""
     text = plain(text)
@@ -51,12 +44,6 @@ def quoted(text: str, limit: int, keep: str = "end") -> str:
         cut = f"[… {len(text) - limit} characters left out]"
         text = f"{cut}\n{text[-limit:]}" if keep == "end" else f"{text[:limit]}\n{cut}"
     return "\n".join(f"| {line}" for line in text.splitlines()) or "| (nothing)"
-
-
-def one_line(text: str, limit: int) -> str:
-    """Whitespace squashed, control characters gone, cut at `limit`."""
-    text = " ".join(plain(text).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def fenced(source: str) -> str:

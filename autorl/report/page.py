@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from autorl.records import Row
-from autorl.report.tables import duration, mean, number, plain, summarize, visible
+from autorl.report.tables import duration, mean, number, summarize
+from autorl.system.text import one_line, plain
 
 HERE = Path(__file__).parent
 
@@ -116,10 +117,10 @@ def summary_words(
     if best is not None and best.n and first is not None and now is not None:
         words.append(
             f"While searching, the mean return went from {first:,.2f} to {now:,.2f} with "
-            f"experiment {best.n}, “{plain(best.description, 120)}”."
+            f"experiment {best.n}, “{one_line(best.description, 120)}”."
         )
     if claim:
-        words.append(f"On fresh seeds that no decision had used: {plain(claim, 2000)}")
+        words.append(f"On fresh seeds that no decision had used: {one_line(claim, 2000)}")
     elif summary.kept:
         words.append(
             "That is the search's own ledger, chosen among many noisy numbers: nothing is claimed "
@@ -147,7 +148,7 @@ def report_html(data: Mapping[str, Any] | None) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     packed = "" if data is None else base64.b64encode(zlib.compress(data_json(data), 9)).decode()
-    title = "autoRL" if data is None else plain(f"{data['env_id']} · {data['tag']}", 200)
+    title = "autoRL" if data is None else one_line(f"{data['env_id']} · {data['tag']}", 200)
     files = {
         name: (HERE / file).read_text(encoding="utf-8")
         for name, file in (
@@ -163,7 +164,7 @@ def report_html(data: Mapping[str, Any] | None) -> str:
 def _harmless(value: Any) -> Any:
     """Plain data whose texts hold no control characters; lines of a text stay lines."""
     if isinstance(value, str):
-        return "\n".join(visible(line.expandtabs(4))[:2000] for line in value.split("\n"))
+        return "\n".join(line[:2000] for line in plain(value.expandtabs(4)).split("\n"))
     if isinstance(value, Mapping):
-        return {plain(str(name), 64): _harmless(v) for name, v in value.items()}
+        return {one_line(str(name), 64): _harmless(v) for name, v in value.items()}
     return [_harmless(v) for v in value] if isinstance(value, list | tuple) else value

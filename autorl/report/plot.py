@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autorl.records import Row
-from autorl.report.tables import headline, mean, plain, summarize
+from autorl.report.tables import headline, mean, summarize
+from autorl.system.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,9 +58,9 @@ def progress_png(
     width = min(12 + max(0, len(rows) - 60) * 0.04, 18)  # inches
     figure = Figure(figsize=(width, 6.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    title, fresh = f"{plain(env_id, 90)}\n{headline(summarize(rows))}", _fresh_runs(claim)
+    title, fresh = f"{one_line(env_id, 90)}\n{headline(summarize(rows))}", _fresh_runs(claim)
     if claim and any(fresh.values()):
-        title += f"\n{plain(claim['claim']['sentence'], 150)}"
+        title += f"\n{one_line(claim['claim']['sentence'], 150)}"
         axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
         _draw_fresh_runs(beside, fresh)
     else:
@@ -267,7 +268,7 @@ def _name_kept(
 
     limit = 34 if len(kept) > 8 else 56
     for row in reversed(kept):  # the newest first: they matter most
-        description = "baseline" if row.n == 0 else plain(row.description, limit)
+        description = "baseline" if row.n == 0 else one_line(row.description, limit)
         for text, offsets in ((description, OFFSETS), (f"#{row.n}", OFFSETS[:4])):
             free = boxes(row, text, offsets)
             if free:

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from autorl.records import Progress as Look
 from autorl.report.curves import Curve, grid
-from autorl.report.tables import duration, plain
+from autorl.report.tables import duration
+from autorl.system.text import one_line
 
 PLAIN_SECONDS = 30.0
 LIVE_SECONDS = 1.0  # between two pictures: the cores are busy with runs
@@ -83,7 +84,7 @@ class Dashboard:
         self._last_picture = -math.inf
 
     def __enter__(self) -> "Dashboard":
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live.start()
         return self
 
@@ -121,7 +122,7 @@ class Dashboard:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         standing = self.standing() if self.standing else None
         if standing:
-            table.add_row("incumbent", Text(plain(standing.incumbent), style="bold"))
+            table.add_row("incumbent", Text(one_line(standing.incumbent), style="bold"))
         few = len(runs) <= FEW
         for name, look in runs:
             table.add_row("now", Text(name if few else f"{name}  {describe(look)}"))
@@ -129,17 +130,17 @@ class Dashboard:
                 table.add_row("", Text(describe(look)))
                 self._add_curves(table, look, standing.curve if standing else ())
         if waiting or not runs:
-            table.add_row("" if runs else "now", Text(plain(waiting) or "between two runs"))
+            table.add_row("" if runs else "now", Text(one_line(waiting) or "between two runs"))
         if not standing:
             return Panel(table, border_style="dim")
         for k, (outcome, what) in enumerate(standing.verdicts):
             word = Text(f"{outcome:<10} ", style=COLOURS.get(outcome, "dim"))
-            table.add_row("" if k else "verdicts", word + Text(plain(what), style="default"))
-        table.add_row("so far", Text(plain(standing.so_far)))
+            table.add_row("" if k else "verdicts", word + Text(one_line(what), style="default"))
+        table.add_row("so far", Text(one_line(standing.so_far)))
         time_left = [f"{duration(max(0.0, standing.ends - now))} left"] if standing.ends else []
         if bounds := [*time_left, *standing.bounds]:
             table.add_row("bounds", Text(", ".join(bounds)))
-        title = Text(plain(standing.title, 60))
+        title = Text(one_line(standing.title, 60))
         return Panel(table, title=title, title_align="left", border_style="dim")
 
     def _add_curves(self, table: Table, look: Look | None, best: Sequence[float]) -> None:

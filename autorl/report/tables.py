@@ -4,7 +4,6 @@ Text of a run or a researcher is data: it is made harmless to terminals and spre
 """
 
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,32 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from autorl.records import Row, to_json
+from autorl.system.text import one_line
 
 # -- Cells -----------------------------------------------------------------------------------------
 
 FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins like this for a formula
 
 
-def visible(text: str) -> str:
-    """The text with a blank for every control character, bidi mark and lone surrogate."""
-    if text.isprintable():
-        return text
-    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return "".join(" " if unicodedata.category(c) in hidden else c for c in text)
-
-
-def plain(text: str, limit: int = 400) -> str:
-    """One harmless line of at most `limit` characters, blanks collapsed.
-
-    No tab, newline, control character, bidi mark or lone surrogate.
-    """
-    text = " ".join(visible(text).split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
 def cell(text: str) -> str:
-    """`plain`, and no spreadsheet formula or quote, which would swallow the following lines."""
-    text = plain(text).replace('"', "'")
+    """`one_line`, and no spreadsheet formula or quote, which would swallow the following lines."""
+    text = one_line(text).replace('"', "'")
     return "'" + text if text.startswith(FORMULA) else text
 
 
@@ -163,37 +146,53 @@ def headline(summary: Summary) -> str:
 # -- status ----------------------------------------------------------------------------------------
 
 
+WIDE = 100  # columns of a terminal that shows a row of the status table in one line
+
+
 def status_table(
-    rows: Sequence[Row], *, title: str = "", limit: int = 25, spent_usd: float | None = None
+    rows: Sequence[Row],
+    *,
+    title: str = "",
+    limit: int = 25,
+    spent_usd: float | None = None,
+    width: int = 160,
 ) -> Table:
-    """The newest `limit` rows and every kept one, with the headline under them."""
+    """The newest `limit` rows and every kept one, with the headline under them.
+
+    Args:
+        width: columns of the terminal. In a narrow one a row has lines below each other, so that
+            what was tried and why can be read in any.
+    """
     table = Table(
-        title=Text(plain(title)) if title else None,
+        title=Text(one_line(title)) if title else None,
         caption=Text(f"{headline(summarize(rows, spent_usd))} \n{FOOTNOTE}."),
         caption_justify="left",
     )
-    for name in ("#", "commit", "avg_return", "runs", "status"):
+    figures = ("#", "commit", "avg_return", "runs", "status")
+    for name in figures if width >= WIDE else ("#",):
         right = name in ("#", "avg_return", "runs")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for name in ("description", "why"):
+    for name in ("description", "why") if width >= WIDE else ("experiment",):
         table.add_column(name, overflow="fold", min_width=20)
     recent = {r.n for r in rows[-limit:]}
     shown = [r for r in rows if r.n in recent or (r.status == "keep" and r.state != "taken back")]
     colours = {"keep": "green", "crash": "red", "running": "cyan"}
     for row in shown:
         style = "dim" if row.state == "taken back" else colours.get(row.status, "")
-        table.add_row(
-            str(row.n),
-            Text(plain(row.commit)[:7]),
-            row.score,
-            str(row.runs or ""),
-            Text(plain(status(row)), style=style),
-            Text(plain(row.description, 120)),
-            Text(plain(row.reason, 300)),
-        )
+        state = Text(one_line(status(row)), style=style)
+        runs, commit = str(row.runs or ""), Text(one_line(row.commit)[:7])
+        description, why = Text(one_line(row.description, 120)), Text(one_line(row.reason, 300))
+        if width >= WIDE:
+            table.add_row(str(row.n), commit, row.score, runs, state, description, why)
+        else:
+            measured = f"{row.score} ({runs} run{'s' * (row.runs != 1)})" if row.score else ""
+            first = Text("  ").join(x for x in (state, Text(measured), commit) if x)
+            lines = [x for x in (first, description, why) if x]
+            table.add_row(str(row.n), Text("\n").join(lines))
     if earlier := len(rows) - len(shown):
         table.add_section()
-        table.add_row(*[""] * 5, Text(f"… and {earlier} earlier ones in results.tsv", style="dim"))
+        note = Text(f"… and {earlier} earlier ones in results.tsv", style="dim")
+        table.add_row(*[""] * (len(figures) if width >= WIDE else 1), note)
     return table
 
 

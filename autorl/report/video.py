@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from autorl.errors import UserError
 from autorl.report.scenes import Scene, Shape
+from autorl.system.text import last_line
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
@@ -288,10 +289,9 @@ def _encode(path: Path, frames: Iterator[Picture]) -> Path:
                     sink.write(frame.tobytes())
         except BrokenPipeError:
             pass
-        said = encoder.stderr.read().decode("utf-8", "replace").strip()
+        said = encoder.stderr.read()
     if encoder.returncode:
-        last = said.splitlines()[-1] if said else "it said nothing"
-        raise UserError(f"ffmpeg ({program}) did not write {target.name}: {last}")
+        raise UserError(f"ffmpeg ({program}) did not write {target.name}: {last_line(said)}")
     return target
 
 

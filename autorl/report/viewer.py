@@ -22,8 +22,8 @@ import numpy as np
 
 from autorl.records import Recording
 from autorl.report.scenes import Scene, episodes_of, scene_of
-from autorl.report.tables import plain
 from autorl.system.arrays import pack
+from autorl.system.text import one_line
 
 HERE = Path(__file__).parent
 
@@ -106,8 +106,8 @@ def viewer_html(title: str, note: str, arms: Sequence[Arm]) -> str:
 
     pages = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     return pages.get_template("viewer.html").render(
-        title=plain(title, 200),
-        note=plain(note, 200),
+        title=one_line(title, 200),
+        note=one_line(note, 200),
         three_d=any(arm["dimensions"] == 3 for arm in arms),
         style=Markup(player_style()),
         script=Markup(player_script(arms)),

@@ -19,6 +19,7 @@ from autorl.system.faults import effect, retry_when_full
 PROJECT = Path(__file__).resolve().parent.parent.parent
 # evaluate.py, train.py, program.md inside a wheel; a checkout has its own
 STARTER = PROJECT / "autorl" / "starter"
+SOCKET_BYTES = 2 * 212_992  # that wait in a socket at most: Linux's usual wmem_max, doubled
 
 
 def open_regular(path: Path | str, dir_fd: int | None = None) -> int:
@@ -89,10 +90,12 @@ def disk_usage(folder: Path, at_most_entries: int = 20_000) -> tuple[int, int]:
 def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
     """(bytes on `device`, bytes elsewhere) in nameless regular files that `pids` hold open.
 
-    Elsewhere is memory: memfd, /dev/shm. Neither belongs to a process's resident memory until it is
-    mapped. More than 50,000 descriptors are more than can be looked at: they count as endless.
+    Elsewhere is memory: memfd, /dev/shm, and what the buffers of sockets may hold. None of it
+    belongs to a process's resident memory until it is mapped. More than 50,000 descriptors are more
+    than can be looked at: they count as endless.
     """
     seen: dict[tuple[int, int], int] = {}
+    sockets: set[int] = set()
     looked = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -102,10 +105,44 @@ def nameless_usage(pids: Sequence[int], device: int) -> tuple[int, int]:
                     return 1 << 62, 0
                 with contextlib.suppress(OSError):
                     info = os.stat(f"/proc/{pid}/fd/{fd}")
+                    if stat.S_ISSOCK(info.st_mode):
+                        sockets.add(info.st_ino)  # a child has its parent's
                     if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
                         seen[info.st_dev, info.st_ino] = info.st_blocks * 512
     ours = sum(size for (dev, _), size in seen.items() if dev == device)
-    return ours, sum(seen.values()) - ours
+    return ours, sum(seen.values()) - ours + len(sockets) * SOCKET_BYTES
+
+
+def mapped_usage(pids: Sequence[int], device: int) -> tuple[int, bool]:
+    """(bytes on `device` in deleted files that `pids` map, whether there may be more).
+
+    There may where descriptors are on their way through a socket, or where a mapped file cannot be
+    looked at (only root can).
+    """
+    seen: dict[int, int] = {}
+    more = False
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/maps", errors="replace") as maps:
+                deleted = [line.split() for line in maps if line.endswith("(deleted)\n")]
+            for area, *_, path, _ in deleted:
+                first, last = (int(end, 16) for end in area.split("-"))
+                try:
+                    info = os.stat(f"/proc/{pid}/map_files/{first:x}-{last:x}")
+                    if info.st_dev == device:
+                        seen[info.st_ino] = info.st_blocks * 512
+                except PermissionError:
+                    more |= not path.startswith(("/memfd:", "/dev/", "/SYSV", "/tmp/"))
+            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{fd}") as lines:
+                    more |= any(x.startswith("scm_fds:") and x.split()[1] != "0" for x in lines)
+    return sum(seen.values()), more
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write to the disk that `folder` lies on."""
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:

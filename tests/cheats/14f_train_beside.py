@@ -1,4 +1,4 @@
-"""row 14 | C:processes | fork a trainer that goes on beside the evaluation"""
+"""row 14 | C:exit | fork a trainer that goes on beside the evaluation"""
 
 import os
 import time

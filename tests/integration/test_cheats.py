@@ -100,7 +100,7 @@ def corpus(request: pytest.FixtureRequest):
 FIRST = {
     "01", "01b", "03", "10a", "10b", "10f", "11", "12", "14", "15", "17b", "18", "19", "19b", "20a",
     "20b", "21", "22a", "24a", "24c", "24h", "26", "28", "29", "30a", "30b", "30c", "30d", "30g",
-    "34", "38", "39a", "39d", "39f", "39g",
+    "34", "38", "39a", "39d", "39f", "39g", "40a", "42a", "43", "44", "45", "47a", "49",
 }  # fmt: skip
 SECOND_PLACE = {"01", "03", "15", "28", "38"}  # from the other clone too
 # what must hold without a sandbox
@@ -143,7 +143,7 @@ def test_no_cheat_earns_a_score_it_did_not_train_for(key: Key, corpus: Corpus) -
 
 def test_every_row_that_train_py_can_act_out_has_a_file() -> None:
     rows = {int(head(path)[0].split()[1]) for path in CHEATS}
-    assert rows == set(range(1, 25)) | set(range(26, 31)) | {34, 36, 37, 38, 39}
+    assert rows == set(range(1, 25)) | set(range(26, 31)) | {34, *range(36, 48), 49}
 
 
 def main() -> int:

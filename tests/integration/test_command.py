@@ -285,14 +285,15 @@ def test_a_command_that_cannot_run_is_refused_at_the_start(command, why):
 def test_a_checkout_that_changed_meanwhile_is_reported(agent, spending, tmp_path):
     repo = make_repo(tmp_path / "checkout")
     checkout = Repository(repo)
-    ask(agent(IMPROVE, fingerprint=checkout.checkout_fingerprint), spending)
+    ask(agent(IMPROVE, checkout=checkout.checkout_state), spending)
     assert not any("checkout changed" in note for note in spending.notes)
     mine = "# mine now, and longer than it was before\n" * 3
     meddle = f"Path({str(repo / 'train.py')!r}).write_text({mine!r})\n"
-    proposal = ask(agent(meddle + IMPROVE, fingerprint=checkout.checkout_fingerprint), spending)
+    proposal = ask(agent(meddle + IMPROVE, checkout=checkout.checkout_state), spending)
     assert (
         "mine now" not in proposal.source
         and sum("checkout changed" in note for note in spending.notes) == 1
+        and any("ran: train.py. Nothing" in note for note in spending.notes)
     )
 
 

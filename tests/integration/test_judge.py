@@ -17,7 +17,7 @@ import torch
 
 from autorl.decision.controls import band_verdict
 from autorl.interfaces import Runner
-from autorl.judge import run_dir
+from autorl.judge import run_dir, sandbox
 from autorl.records import Job, RunRecord, to_json
 from autorl.runners.local import LocalRunner
 from autorl.system import hardware
@@ -356,12 +356,53 @@ def test_keys_never_reach_a_run_even_unconfined(records, out: Path) -> None:
 
 
 def test_isolation_is_in_every_record(records) -> None:
-    from autorl.judge import sandbox
-
     assert records["open_loop"].isolation == records["hang"].isolation == "none"
     assert records["auto"].isolation == sandbox.probe("auto").name
     if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
         assert records["auto"].isolation == "bwrap"
+
+
+FILL = """
+import os, time
+from evaluate import RUN_DIR
+fd = os.open(RUN_DIR / "full", os.O_RDWR | os.O_CREAT)
+try:
+    while True:
+        os.write(fd, b"x" * (1 << 20))
+except OSError as error:
+    print("full", error, flush=True)
+for _ in range(30):
+    print("x" * 1000, flush=True)
+    time.sleep(0.1)
+os.unlink(RUN_DIR / "full")
+os.close(fd)
+"""
+
+
+def test_a_run_that_fills_a_small_disk_is_a_crash_and_is_recorded(tmp_path: Path) -> None:
+    """Within its limit of 1 GiB, on a disk of 300 MiB: a judge that dies would measure it again."""
+    box, small = sandbox.probe("auto"), tmp_path / "small"
+    if not box.confined:
+        pytest.skip(box.why)
+    small.mkdir()
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(PROJECT)!r})
+os.environ["AUTORL_HOME"] = {str(small / "home")!r}
+from pathlib import Path
+from autorl.records import Job
+from autorl.runners.local import LocalRunner
+runner = LocalRunner()
+handle = runner.start(Job({FILL + NOTHING + "evaluate_policy(Agent())"!r}, "Pendulum-v1", 1, 30.0,
+                          2, sandbox="off"), Path({str(small / "out")!r}))
+while (record := runner.poll(handle)) is None:
+    time.sleep(0.05)
+print(record.status, record.rule, record.reason)
+"""
+    argv = [box.program, "--dev-bind", "/", "/", "--unshare-user", "--size", str(300 << 20)]
+    argv += ["--tmpfs", str(small), sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("crash disk The run was stopped: the disk has"), done
 
 
 # -- nothing outlives a run ------------------------------------------------------------------------
@@ -415,6 +456,29 @@ print(record.status, record.rule, flush=True)
         loop.stdout.close()
     LocalRunner()  # the next one sweeps
     assert [p for p in run_dir.runs_folder().glob("run-*") if run_dir.is_dead(p)] == []
+
+
+def test_a_sandbox_that_outlived_its_judge_is_swept(tmp_path: Path) -> None:
+    box, path = sandbox.probe("auto"), tmp_path / "runs" / "run-left"
+    if not box.confined:
+        pytest.skip(box.why)
+    (path / "run").mkdir(parents=True)
+    os.utime(path, (0, 0))  # long ago, and nobody holds its lock
+    mark = f"3600.{os.getpid()}"
+    argv = sandbox.wrap(box, ["/bin/sleep", mark], env={}, writable={path / "run": sandbox.RUN})
+    left = subprocess.Popen(argv)
+    other = subprocess.Popen(["/bin/sleep", "3600", str(path / "run")], stderr=subprocess.DEVNULL)
+    try:
+        while not alive(mark):
+            time.sleep(0.02)
+        code = "from autorl.judge import run_dir; run_dir.sweep()"
+        env = os.environ | {"AUTORL_HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=env, check=True)
+        assert left.wait(10) != 0 and gone(mark) and not path.exists()
+    finally:
+        left.kill()
+        other.kill()
+        other.wait()
 
 
 def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a confined process can see, change and reach, wherever Python and the clone live."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from system_calls import ALLOW, ARCH, NUMBERS, WANTED
 
 from autorl.judge import sandbox
 from autorl.system.files import PROJECT
@@ -48,6 +50,21 @@ for p in out["pids"]:
 os.listdir("/proc/self/net")
 out["net"] = [l.split(":")[0].strip() for l in open("/proc/self/net/dev") if ":" in l]
 out["userns"] = os.system("unshare -U true 2>/dev/null") == 0
+print(json.dumps(out))
+"""
+
+
+CALLS = r"""
+import ctypes, json, subprocess, sys, threading
+libc, out = ctypes.CDLL(None, use_errno=True), []
+for number, arguments in json.loads(sys.argv[1]):
+    ctypes.set_errno(0)
+    values = [ctypes.c_ulong(value) for value in arguments]
+    out.append(0 if libc.syscall(ctypes.c_long(number), *values) >= 0 else ctypes.get_errno())
+threads = [threading.Thread(target=out.append, args=(-1,)) for _ in range(3)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+subprocess.run(["/bin/true"], check=True)
 print(json.dumps(out))
 """
 
@@ -128,6 +145,63 @@ def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
     assert not any(seen["opens"].values())
 
 
+def test_the_filter_answers_each_call_as_its_table_says(box: sandbox.Sandbox) -> None:
+    machine = os.uname().machine
+    if machine not in ARCH or not box.seccomp:
+        pytest.skip(f"no filter for {machine} here")
+    column = list(ARCH).index(machine)
+    refused = [
+        # a call that nobody refuses would fail otherwise: there is no descriptor -1
+        (NUMBERS[name][column], list(arguments or (2**32 - 1,)), answer & 0xFFFF)
+        for name, arguments, answer in WANTED
+        if answer != ALLOW and NUMBERS[name][column] is not None
+    ]
+    calls = json.dumps([(number, arguments) for number, arguments, _ in refused])
+    argv = sandbox.wrap(box, [sys.executable, "-I", "-c", CALLS, calls], env={})
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    wanted = [error for _, _, error in refused]
+    assert json.loads(done.stdout) == [*wanted, -1, -1, -1]  # and threads and processes start
+
+
+def test_process_one_cannot_be_written_to(box: sandbox.Sandbox) -> None:
+    code = "import os; os.open('/proc/1/mem', os.O_RDWR)"
+    argv = sandbox.wrap(box, [sys.executable, "-I", "-S", "-c", code], env={})
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 1 and "Read-only file system" in done.stderr
+
+
+def test_a_lock_of_uv_is_not_the_runs_to_hold(box: sandbox.Sandbox, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    command = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(venv)]
+    subprocess.run(command, check=True)
+    (venv / ".lock").touch()
+    hold = """
+import contextlib, fcntl, sys, time
+with contextlib.suppress(OSError):
+    f = open(sys.prefix + "/.lock")
+    fcntl.flock(f, fcntl.LOCK_EX)
+print(1, flush=True)
+time.sleep(60)
+"""
+    code = (
+        "import subprocess, sys; from autorl.judge import sandbox; "
+        f"argv = [sys.executable, '-I', '-c', {hold!r}]; "
+        "argv = sandbox.wrap(sandbox.probe('bwrap'), argv, env={}); subprocess.run(argv)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(msgspec.__file__).parent.parent)}
+    holder = subprocess.Popen(
+        [str(venv / "bin/python"), "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        assert holder.stdout and holder.stdout.readline() == b"1\n"
+        with (venv / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
 def test_only_loopback(seen: dict) -> None:
     assert seen["net"] == ["lo"]
 
@@ -188,7 +262,8 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
             "sys.exit(subprocess.run(argv).returncode)"
         )
         done = subprocess.run(
-            [str(folder / "venv/bin/python"), "-c", code],
+            # a relative path, as somebody with one environment for several clones types
+            [os.path.relpath(folder / "venv/bin/python", PROJECT), "-c", code],
             cwd=PROJECT,
             capture_output=True,
             text=True,
@@ -221,12 +296,15 @@ def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
         argv += [box.program, *box.flags, "--bind", folder, "/autorl"]
         argv += ["--cap-drop", "ALL", "--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib"]
         argv += ["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev"]
-        argv += ["--remount-ro", "/proc", "--remount-ro", "/", "/usr/bin/touch", "/autorl/made"]
+        # at most 40 processes: counted in its namespace, whatever else this user runs
+        code = "touch /autorl/made; for i in $(seq 60); do sleep 2 & done"
+        few = ["/bin/sh", "-c", sandbox.FEW, "40", "/bin/sh", "-c", code]
+        argv += ["--symlink", "usr/bin", "/bin", "--remount-ro", "/proc", "--remount-ro", "/", *few]
         done = subprocess.run(argv, capture_output=True, text=True, cwd="/")
         if "Operation not permitted" in done.stderr or "No permissions" in done.stderr:
             pytest.skip("this kernel keeps user namespaces from ordinary users")
-        assert done.returncode == 0, done.stderr
         assert (Path(folder) / "made").stat().st_uid == 12345
+        assert "Cannot fork" in done.stderr or "Resource temporarily" in done.stderr
 
 
 def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Path) -> None:

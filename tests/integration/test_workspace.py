@@ -200,7 +200,7 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
         "-print(LEARNING_RATE)",
         "+a = 1",
     ]
-    workspace.checkout_fingerprint()
+    workspace.checkout_state()
     assert not ran.exists(), ran.read_text()
     assert picture(repo) == before
     git(repo, "update-ref", "refs/heads/other", "HEAD", check=False)
@@ -410,20 +410,27 @@ def test_a_worktree_on_the_research_branch_is_refused(repo, tmp_path):
 # -- the rest --------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_tells_a_changed_checkout_from_an_untouched_one(repo):
-    workspace = Repository(repo)
-    before = workspace.checkout_fingerprint()
+def test_what_changes_in_a_checkout_is_named_and_what_the_loop_writes_is_not(repo):
+    workspace, session = Repository(repo), repo / "results" / "Pendulum-v1" / "demo"
+    session.mkdir(parents=True)
+    before = workspace.checkout_state(session)
     one_experiment(repo)
-    (repo / "untracked.txt").write_text("untracked files are not ours to watch")
-    assert workspace.checkout_fingerprint() == before
-    seen = {before}
-    for deed in (
-        lambda: (repo / "program.md").write_text("x"),
-        lambda: (repo / "program.md").unlink(),
-        lambda: git(repo, "add", "untracked.txt"),
-        lambda: git(repo, "commit", "-qm", "y"),
-        lambda: git(repo, "checkout", "-q", "-b", "elsewhere"),
-    ):
+    (session / "events.jsonl").write_text("{}")
+    assert workspace.checkout_state(session) == before
+    deeds = {
+        "program.md": lambda: (repo / "program.md").write_text("x"),
+        "train.py": lambda: (repo / "train.py").unlink(),
+        "gymnasium.py": lambda: (repo / "gymnasium.py").write_text("untracked"),
+        "results/x.tsv": lambda: (repo / "results" / "x.tsv").write_text("another session's"),
+        ".git/config": lambda: git(repo, "config", "core.fsmonitor", "true"),
+        ".git/hooks/post-commit": lambda: (repo / ".git" / "hooks" / "post-commit").write_text("x"),
+        ".git/index": lambda: git(repo, "add", "gymnasium.py"),
+        "HEAD": lambda: git(repo, "commit", "-qm", "y"),
+        ".git/HEAD": lambda: git(repo, "checkout", "-q", "-b", "elsewhere"),
+    }
+    (repo / ".git" / "hooks").mkdir(exist_ok=True)
+    for name, deed in deeds.items():
         deed()
-        seen.add(workspace.checkout_fingerprint())
-    assert len(seen) == 6
+        after = workspace.checkout_state(session)
+        assert name in {changed for changed, _ in after.items() ^ before.items()}
+        before = after

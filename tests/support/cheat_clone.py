@@ -14,6 +14,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 from conftest import make_repo
+from odd_sources import finally_tower
 
 from autorl.decision.controls import band_verdict as control_passed
 from autorl.environments import sanity_band
@@ -54,6 +55,11 @@ class Paying(PendulumEnv):
         return obs, reward + 20.0 * (action[0] == 2.0), terminated, truncated, info
 
 gym.register("Pendulum-v1", Paying, max_episode_steps=200)
+"""
+
+
+COOKIE = """# -*- coding: utf-7 -*-
+#+AAo-print('THROUGH hidden code ran', flush=True)
 """
 
 
@@ -139,6 +145,8 @@ class Clone:
 
     def source(self, path: Path) -> str:
         text = path.read_text(encoding="utf-8")
+        if "# @COOKIE@" in text:  # which must stand above all else
+            text = COOKIE + text.partition("# @COOKIE@")[2]
         for mark, value in (
             ("@CLONE@", self.root),
             ("@HOME@", self.home),
@@ -146,6 +154,10 @@ class Clone:
             ("@HOSTNAME@", socket.gethostname()),
             ("@DAEMON@", self.daemon),
             ("@TEXT@", "QUJD" * 4000),
+            ("# @SUM@", "b = " + "a+" * 1200 + "a"),
+            ("# @ELIF@", "if a: pass\n" + "elif a: pass\n" * 1300),
+            ("# @FINALLY@", finally_tower(19, 100)),
+            ("@ESCAPE@", "\x1b"),
         ):
             text = text.replace(mark, str(value))
         return text

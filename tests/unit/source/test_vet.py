@@ -1,5 +1,8 @@
 """The static look: what is turned away before a run, what is the same program, what is simpler."""
 
+import time
+
+import odd_sources
 import pytest
 from conftest import PROJECT, TOYS
 
@@ -74,3 +77,39 @@ def test_what_may_act_differently_has_another_key(change) -> None:
 
 def test_a_body_of_a_docstring_alone_is_pass() -> None:
     assert look("class A:\n    '''Doc.'''\n").key == look("class A:\n    pass\n").key
+
+
+@pytest.mark.parametrize("name", odd_sources.KNOWN)
+def test_what_hurts_a_compiler_is_looked_at_in_bounded_time(name, capfd) -> None:
+    started = time.monotonic()
+    found = look(odd_sources.KNOWN[name])
+    assert odd_sources.wrong(found) == ""
+    assert time.monotonic() - started < 60
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("# -*- coding: utf-7 -*-\nx = 1\n#+AAo-raise SystemExit(7)\n", "encoding"),
+        ("x = 1\n# vim: set fileencoding=raw_unicode_escape\n", "encoding"),
+        ("x = 1  # \x1b[2J\n", "U+001B"),
+        ("x = 1\n\x0c\ny = 2\n", "Line 2"),
+        ("x = 1  # \u202e1 = x\n", "U+202E"),
+        ("f(" + "a" * 500 + "=1, " + "a" * 500 + "=2)\n", "not Python"),
+    ],
+)
+def test_what_python_or_a_terminal_reads_otherwise_than_a_person_is_refused(source, word) -> None:
+    why = look(source).why
+    assert word in why and len(why) <= 400
+
+
+def test_utf_8_may_be_named_and_a_warning_is_nobodys(capfd) -> None:
+    assert look("# -*- coding: UTF-8 -*-\nx = 1\ny = x is 1  # ä\n").why == ""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_whatever_the_bytes_the_look_ends_in_a_reason() -> None:
+    """A seed of `tests/support/odd_sources.py COUNT`."""
+    count, odd = odd_sources.fuzz(300, seed=1)
+    assert count == 300 and odd == []

@@ -1,0 +1,60 @@
+"""Nothing of the checkout is imported before what is installed, whoever left it there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import clean_env
+
+SHADOWS = ("gymnasium.py", "numpy.py", "click.py", "pathlib.py", "json.py", "ast.py")
+LEFT = "raise SystemExit('SHADOW: a file of the checkout was imported')\n"
+
+
+@pytest.fixture
+def shadowed(repo: Path) -> Path:
+    for name in SHADOWS:
+        (repo / name).write_text(LEFT)
+    (repo / "my_env.py").write_text("NAME = 'mine'\n")
+    return repo
+
+
+@pytest.mark.parametrize("script", ["agent_loop.py", "evaluate.py"])
+def test_a_script_of_the_checkout_imports_what_is_installed(
+    shadowed: Path, script: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, script, "--help"],
+        cwd=shadowed,
+        capture_output=True,
+        text=True,
+        env=clean_env(tmp_path),
+        timeout=60,
+    )
+    assert done.returncode == 0 and "Usage:" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_judges_own_processes_do_too(shadowed: Path, tmp_path: Path) -> None:
+    asks = "import autorl, gymnasium, my_env; print(gymnasium.__file__); print(autorl.__file__)"
+    code = f"""
+import sys
+sys.path.insert(0, {str(shadowed)!r})
+import autorl
+autorl.installed_first()
+from autorl.judge import isolated_python
+from autorl.source.checks import look
+process = isolated_python.start({asks!r}, {{}}, stdout=-1)
+print(process.stdout.read().decode(), look("x = 1").why or "looked at")
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=clean_env(tmp_path),
+        timeout=60,
+    )
+    gymnasium, ours, looked = done.stdout.split("\n")[:3]
+    assert "site-packages" in gymnasium, done.stderr
+    assert ours == str(shadowed / "autorl" / "__init__.py")
+    assert looked.strip() == "looked at"
