@@ -21,20 +21,22 @@ def installed_first() -> None:
     """Find what is installed before a file of the same name in the checkout (a gymnasium.py, say).
 
     A script's folder comes first on Python's path: it becomes the last. autorl itself is this one,
-    and so is autorl_worlds beside it, wherever else one is installed.
+    and so are autorl_worlds and evaluate beside it, whatever else of these names is installed.
     """
     import sys
 
     checkout = __path__[0].removesuffix("/autorl")
     if sys.path[:1] == [checkout]:
         sys.path.append(sys.path.pop(0))
-    from importlib.machinery import PathFinder
+    from importlib.machinery import ModuleSpec, PathFinder
+    from typing import Any
 
-    class Worlds(PathFinder):
+    class Ours(PathFinder):
         @classmethod
-        def find_spec(cls, fullname: str, path: object = None, target: object = None) -> object:
-            if fullname == "autorl_worlds":
-                return PathFinder.find_spec(fullname, [checkout])
-            return None
+        def find_spec(
+            cls, fullname: str, path: Any = None, target: Any = None
+        ) -> ModuleSpec | None:
+            ours = fullname in ("autorl_worlds", "evaluate")
+            return PathFinder.find_spec(fullname, [checkout]) if ours else None
 
-    sys.meta_path.insert(0, Worlds)
+    sys.meta_path.insert(0, Ours)

@@ -18,7 +18,6 @@ from autorl.records import Row
 from autorl.report import (
     COLUMNS,
     evidence_tables,
-    plain,
     progress_png,
     results_tsv,
     status_json,
@@ -26,6 +25,7 @@ from autorl.report import (
     summarize,
     summary_words,
 )
+from autorl.system.text import one_line
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -206,9 +206,9 @@ def test_a_missing_score_is_an_empty_cell_and_a_number_reads_back() -> None:
 def test_plain_text_is_bounded_and_one_line() -> None:
     for text in HOSTILE:
         assert (
-            len(plain(text, 50)) <= 50
-            and len(plain(text).splitlines()) <= 1
-            and plain(plain(text)) == plain(text)
+            len(one_line(text, 50)) <= 50
+            and len(one_line(text).splitlines()) <= 1
+            and one_line(one_line(text)) == one_line(text)
         )
 
 

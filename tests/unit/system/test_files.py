@@ -10,7 +10,7 @@ from autorl.system.files import SOCKET_BYTES, nameless_usage
 def test_a_socket_that_a_child_inherits_counts_once() -> None:
     before = nameless_usage([os.getpid()], device=0)[1]
     with (
-        socket.socketpair()[0] as inherited,
+        socket.socket() as inherited,
         subprocess.Popen(["sleep", "9"], pass_fds=[inherited.fileno()]) as child,
     ):
         held = nameless_usage([os.getpid(), child.pid], device=0)[1]
