@@ -20,20 +20,22 @@ class Preset:
     env_id: str
     time_budget: float  # seconds
     experiments: int
-    confirm_runs: int  # of each arm
+    confirm_runs: int  # of each arm at one look
+    confirm_looks: int = 2
     places: int = 1  # runs at once, where there are as many cores
     num_eval_episodes: int = 50
     hours: float = 4.6 / 60  # the confirmation included
 
     def settings(self, typed: dict[str, Any]) -> dict[str, Any]:
         """Those of the session, by name."""
-        usual = {n: getattr(self, n) for n in ("env_id", "time_budget", "num_eval_episodes")}
+        names = "env_id", "time_budget", "num_eval_episodes", "confirm_looks"
+        usual = {name: getattr(self, name) for name in names}
         usual["slots"] = min(self.places, len(typed.get("cores") or affinity()))
         return usual | typed
 
 
 QUICK = Preset("InvertedDoublePendulum-v5", time_budget=12.0, experiments=10, confirm_runs=2)
-DEMO = Preset("Pendulum-v1", time_budget=8.0, experiments=8, confirm_runs=4, places=2)
+DEMO = Preset("Pendulum-v1", 8.0, experiments=8, confirm_runs=4, confirm_looks=1, places=2)
 
 # ---------------------------------------------------------------------------
 # The demonstration

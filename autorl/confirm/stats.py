@@ -244,16 +244,18 @@ def claim(
     more = "more" if gain >= 0 else "less"
     said = f"the champion scores {size} {more} than the baseline on fresh runs, {counts}; that is "
     said += f"{abs(gain) / sd:.1f} standard deviations of one run (about {one}), "
-    said += f"{confidence:.0%} interval of the difference {low} to {high}"
+    said += f"{100 * confidence:.0f} % interval of the difference {low} to {high}"
     if any(f > variance(x) for f, x in zip(floors, (base, champ), strict=True)):
         said += ", no narrower than the spread in the session allows"
     if interval.low > 0.0 and crashes:
         said += "; its crashes forbid a claim"
     elif interval.low <= 0.0 and payable:
         said += f"; runs with this spread show gains from about {score_text(smallest, sd)} on"
-    elif interval.low <= 0.0:
-        said += f"; with this spread no gain that this environment can pay ({most:.6g} at most) is "
-        said += "likely to be shown by so few runs"
+    elif interval.low <= 0.0 and most is not None:
+        said += (
+            f"; with this spread no gain that this environment can pay ({score_text(most, sd)} at "
+        )
+        said += "most) is likely to be shown by so few runs"
     return say(found, interval.low > 0.0 and not crashes, said)
 
 

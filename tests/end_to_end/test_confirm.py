@@ -84,17 +84,6 @@ def test_where_the_champion_is_ahead_and_nothing_is_shown_as_many_runs_follow(tm
     assert [row.state for row in site.state().rows()] == ["", "shown"]
 
 
-@pytest.mark.long
-def test_another_look_for_which_no_time_is_left_is_left_to_confirm(tmp_path, forge):
-    site = Site.new(tmp_path, [{"title": "better", "source": script(14.0, seconds=0.8)}])
-    argv = site.argv("--experiments", "1", "--confirm-runs", "1", "--hours", str(3 / 3600))
-    code, out, err = forge.run(site.repo, argv, site.env)  # four runs of it take 3.2 s at least
-    assert code == 0 and len(claims(site)) == 1, out + err
-    assert "no time is left for another look" in " ".join((out + err).split())
-    code, out, err = forge.run(site.repo, ["confirm", "--runs", "1"], site.env)
-    assert code == 0 and [c["claim"]["look"] for c in claims(site)] == [1, 2], out + err
-
-
 LUCKY = {"title": "lucky in the search", "source": script(9.0, noise=3.51)}
 
 

@@ -1,6 +1,7 @@
 """A claim: two looks, a floor under the variances, limits on repetition, consequences, words."""
 
 import random
+from types import SimpleNamespace as Fake
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from hand_fed import climbed
 
 from autorl.confirm import make_claim, owed, purpose, stats
 from autorl.confirm.claim import least_variance
-from autorl.decision import ClaimFact
+from autorl.decision import ClaimFact, champion
+from autorl.loop.confirmation import Confirmation
 from autorl.records import RunRecord
-from autorl.session import SessionState
+from autorl.session import Bounds, SessionState
 from autorl.session import events as e
 
 # -- the statistics --------------------------------------------------------------------------------
@@ -59,7 +61,7 @@ def test_a_floor_takes_the_place_of_a_smaller_variance_and_only_widens() -> None
 def test_no_gain_is_promised_that_the_environment_cannot_pay() -> None:
     free, bound = stats.claim(NEAR, AHEAD), stats.claim(NEAR, AHEAD, most=4.0)
     assert free.smallest is not None and free.smallest + 2.0 > 4.0  # mean(NEAR) = 2
-    assert bound.smallest is None and "this environment can pay (4 at most)" in bound.sentence
+    assert bound.smallest is None and "this environment can pay (4.0 at most)" in bound.sentence
     assert stats.claim(NEAR, AHEAD, most=100.0).smallest == free.smallest
 
 
@@ -93,9 +95,8 @@ class Site:
         self.state.apply(e.RunStarted(run=self.runs, attempt=attempt, purpose=purpose(champion),
             kind="measure", seed_index=self.runs, seed=self.runs, epoch=0, folder=""))  # fmt: skip
         status: Any = "ok" if score is not None else "crash"
-        self.state.apply(
-            e.RunEnded(run=self.runs, record=RunRecord(status, avg_return=score), **more)
-        )
+        record = RunRecord(status, avg_return=score, total_seconds=60.0)
+        self.state.apply(e.RunEnded(run=self.runs, record=record, **more))
 
     def look(self, base: list[float], champ: list[float], champion: int = 1) -> dict[str, Any]:
         for a, b in zip(base, champ, strict=True):
@@ -162,3 +163,15 @@ def test_repeated_runs_are_listed_and_the_means_are_told_with_them() -> None:
     ]
     said = "do not count: 1; the mean of the baseline is 85.0 with them, without 100.0."
     assert said in claim["claim"]["sentence"]
+
+
+def test_another_look_for_which_no_time_is_left_is_left_to_confirm() -> None:
+    known = climbed(2)
+    site, n = Site(known), champion(known.state)
+    assert site.look([99.0, 101.0, 97.0], [100.0, 103.0, 99.0], n)["claim"]["open"]
+    session: Any = Fake(state=site.state, decision=known.state, settings=Fake(time_budget=60.0))
+    runs: Any = Fake(active={}, places=1)
+    for hours, done in ((None, False), (1.0, False), (0.05, True)):  # 2 + 2 runs of 60 s: 240 s
+        bounds = Bounds(hours=hours, confirm_runs=2)
+        search = Confirmation(session, runs, Fake(), bounds)
+        assert search.finished() is done and ("no time is left" in search.why) is done
