@@ -277,7 +277,7 @@ async function start() {
   $('progress').addEventListener('keydown', event => {
     const last = data.experiments.length - 1, to = {ArrowLeft: picked - 1, ArrowRight: picked + 1, Home: 0, End: last}[event.key];
     if (to !== undefined) { event.preventDefault(); pick(Math.max(0, Math.min(last, to))); }
-    if (event.key === 'Enter' && data.experiments[picked]) open_(data.experiments[picked].n);
+    if (event.key === 'Enter' && data.experiments[picked]) { event.preventDefault(); open_(data.experiments[picked].n); }
   });
   $('progress').addEventListener('click', () => matchMedia('(hover: hover)').matches && data.experiments[picked] && open_(data.experiments[picked].n));
   const redraw = () => data && (drawProgress(), drawCurves());

@@ -90,4 +90,4 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
     finally:
         for process in (served, loop):
             process.kill()
-            process.wait()
+            process.communicate()

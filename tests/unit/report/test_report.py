@@ -18,6 +18,7 @@ from autorl.records import Row
 from autorl.report import (
     COLUMNS,
     evidence_tables,
+    limits,
     plain,
     progress_png,
     results_tsv,
@@ -304,15 +305,13 @@ def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
 
 
 def test_a_disaster_does_not_flatten_the_picture() -> None:
-    from autorl.report.plot import _limits
-
     rows = [
         row(0, 100.0, "keep", stderr=5.0),
         *(row(n, 100.0 + n) for n in range(1, 20)),
         row(20, -1e6),
     ]
-    low, high = _limits(rows, rows[:1])
-    assert high == 119.0 and 0 < low < 100
+    low, high = limits(rows) or (0.0, 0.0)
+    assert limits([row(0)]) is None and high == 119.0 and 0 < low < 100
 
 
 # -- status and page -------------------------------------------------------------------------------
