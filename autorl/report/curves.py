@@ -40,7 +40,8 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     """The mean at each time of the curves that are known there, (N, POINTS) -> (POINTS,)."""
     known = np.isfinite(curves)
     total, count = np.where(known, curves, 0.0).sum(0), known.sum(0)
-    return np.divide(total, count, out=np.full(POINTS, np.nan), where=count > 0)
+    mean: Curve = np.divide(total, count, out=np.full(POINTS, np.nan), where=count > 0)
+    return mean
 
 
 def short(curve: Curve) -> list[float | None]:

@@ -41,6 +41,8 @@ def test_from_a_file_it_draws_and_opens_an_experiment_and_asks_nobody(browser, t
         assert browser.evaluate(f"{INK}('progress')") > 20
         assert browser.evaluate(f"{INK}('curves')") > 20
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        words = browser.evaluate("document.body.innerText")
+        assert not {"undefined", "NaN", "null", "false"} & set(words.split()), words
         browser.evaluate("document.getElementById('progress').focus()")
         browser.press("Home")
         browser.press("ArrowRight")
