@@ -97,7 +97,7 @@ def page_data(
             "branch": f"autoresearch/{folder.name}",
             "hardware": state.hardware,
             "isolation": ", ".join(sorted({r.isolation for r in runs})),
-            **(next((r.versions for r in reversed(runs) if r.versions), None) or state.versions),
+            **next((r.versions for r in reversed(runs) if r.versions), state.versions),
         },
         "began": about.at,
         "replay": replay_html(root, state),
@@ -180,13 +180,13 @@ def write_tensorboard(root: Path, folder: Path, state: SessionState) -> Path:
         place = logs / f"{run.attempt:04d}" / f"run-{run.run:04d}"
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
-        with SummaryWriter(str(place)) as writer:  # type: ignore[no-untyped-call]
-            writer.add_text("idea", report.plain(state.attempts[run.attempt].title))  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(place)) as writer:
+            writer.add_text("idea", report.plain(state.attempts[run.attempt].title))
             for name, curve in each.items():
                 for i, value in enumerate(curve):
                     if value == value:
                         second = round((i + 0.5) * budget / curves.POINTS)
-                        writer.add_scalar(report.plain(name, 64), value, second)  # type: ignore[no-untyped-call]
+                        writer.add_scalar(report.plain(name, 64), value, second)
     return logs
 
 

@@ -49,8 +49,9 @@ def test_from_a_file_it_draws_and_opens_an_experiment_and_asks_nobody(browser, t
         assert browser.evaluate("document.getElementById('picked').innerText").startswith("#1 ")
         browser.press("Enter")
         browser.until("document.getElementById('e1').open")
-        shown = browser.evaluate("document.getElementById('e1').innerText")
-        assert "+CLIP_COEF = 1" in shown and "training seed" in shown and "<script>fetch" in shown
+        browser.until("document.getElementById('e1').textContent.includes('training seed')")
+        shown = browser.evaluate("document.getElementById('e1').textContent")
+        assert "+CLIP_COEF = 1" in shown and "<script>fetch" in shown
         browser.press("Enter")  # the focus is on its line now
         browser.until("!document.getElementById('e1').open")
         assert browser.evaluate("document.querySelectorAll('main img, main script').length") == 0
