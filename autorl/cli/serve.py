@@ -6,6 +6,7 @@ only when a browser asks.
 """
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -64,7 +65,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         watched, json = self.watched, "application/json"
-        answers = {
+        answers: dict[str, tuple[str, Callable[[], bytes]]] = {
             "/": ("text/html; charset=utf-8", lambda: report.report_html(None).encode()),
             "/data.json": (json, lambda: report.data_json(watched.data())),
             "/now.json": (json, lambda: report.data_json(watched.now())),

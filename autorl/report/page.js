@@ -12,7 +12,7 @@ function h(tag, more, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(more || {}))
     if (name in node && name !== 'style') node[name] = value; else node.setAttribute(name, value);
-  node.append(...children.filter(c => c !== null && c !== undefined));
+  node.append(...children.filter(c => c || c === 0));
   return node;
 }
 const color = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -163,7 +163,7 @@ function drawCurves() {
 
 const table = (columns, rows) => h('div', {className: 'scroll'}, h('table', {}, columns.some(Boolean) && h('tr', {},
   ...columns.map((c, i) => h('th', {className: rows[0]?.children[i]?.className || ''}, c))), ...rows));
-const cells = texts => texts.map(text => h('td', {className: /^[-−$\d.,% ±]+$/.test(text) ? 'n' : ''}, text));
+const cells = texts => texts.map(text => h('td', {className: texts.length > 2 && /^[-−$\d.,% ±]+$/.test(text) ? 'n' : ''}, text));
 
 function diff(text) {
   const kind = line => /^(---|\+\+\+|@@|…)/.test(line) ? 'at' : line[0] === '+' ? 'plus' : line[0] === '-' ? 'minus' : '';
@@ -220,7 +220,7 @@ function list() {
 // -- the rest ---------------------------------------------------------------------------------------
 
 function rest() {
-  const section = (title, columns, rows, note) => [h('h2', {}, title), table(columns, rows.map(r => h('tr', {}, ...cells(r)))), note && h('p', {className: 'note'}, note)];
+  const section = (title, columns, rows, note) => [h('h2', {}, title), table(columns, rows.map(r => h('tr', {}, ...cells(r)))), ...(note ? [h('p', {className: 'note'}, note)] : [])];
   $('tables').replaceChildren(...data.tables.flatMap(t => section(...t)),
     ...(data.refused.length ? section('Ideas refused before a run', ['idea', 'why', 'from'], data.refused) : []),
     ...section('Costs', ['', ''], data.costs),
@@ -277,7 +277,7 @@ async function start() {
   $('progress').addEventListener('keydown', event => {
     const last = data.experiments.length - 1, to = {ArrowLeft: picked - 1, ArrowRight: picked + 1, Home: 0, End: last}[event.key];
     if (to !== undefined) { event.preventDefault(); pick(Math.max(0, Math.min(last, to))); }
-    if (event.key === 'Enter' && data.experiments[picked]) open_(data.experiments[picked].n);
+    if (event.key === 'Enter' && data.experiments[picked]) { event.preventDefault(); open_(data.experiments[picked].n); }
   });
   $('progress').addEventListener('click', () => matchMedia('(hover: hover)').matches && data.experiments[picked] && open_(data.experiments[picked].n));
   const redraw = () => data && (drawProgress(), drawCurves());

@@ -41,14 +41,17 @@ def test_from_a_file_it_draws_and_opens_an_experiment_and_asks_nobody(browser, t
         assert browser.evaluate(f"{INK}('progress')") > 20
         assert browser.evaluate(f"{INK}('curves')") > 20
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        words = browser.evaluate("document.body.innerText")
+        assert not {"undefined", "NaN", "null", "false"} & set(words.split()), words
         browser.evaluate("document.getElementById('progress').focus()")
         browser.press("Home")
         browser.press("ArrowRight")
         assert browser.evaluate("document.getElementById('picked').innerText").startswith("#1 ")
         browser.press("Enter")
         browser.until("document.getElementById('e1').open")
-        shown = browser.evaluate("document.getElementById('e1').innerText")
-        assert "+CLIP_COEF = 1" in shown and "training seed" in shown and "<script>fetch" in shown
+        browser.until("document.getElementById('e1').textContent.includes('training seed')")
+        shown = browser.evaluate("document.getElementById('e1').textContent")
+        assert "+CLIP_COEF = 1" in shown and "<script>fetch" in shown
         browser.press("Enter")  # the focus is on its line now
         browser.until("!document.getElementById('e1').open")
         assert browser.evaluate("document.querySelectorAll('main img, main script').length") == 0
@@ -90,4 +93,4 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
     finally:
         for process in (served, loop):
             process.kill()
-            process.wait()
+            process.communicate()
