@@ -18,11 +18,7 @@ from autorl.records import Row
 from autorl.report import (
     COLUMNS,
     evidence_tables,
-<<<<<<< HEAD
-=======
     limits,
-    plain,
->>>>>>> page
     progress_png,
     results_tsv,
     status_json,
@@ -324,22 +320,13 @@ def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
 
 
 def test_a_disaster_does_not_flatten_the_picture() -> None:
-<<<<<<< HEAD
-    from autorl.report.plot import limits
-
-=======
->>>>>>> page
     rows = [
         row(0, 100.0, "keep", stderr=5.0),
         *(row(n, 100.0 + n) for n in range(1, 20)),
         row(20, -1e6),
     ]
     low, high = limits(rows) or (0.0, 0.0)
-<<<<<<< HEAD
-    assert high == 119.0 and 0 < low < 100
-=======
     assert limits([row(0)]) is None and high == 119.0 and 0 < low < 100
->>>>>>> page
 
 
 # -- status and page -------------------------------------------------------------------------------
