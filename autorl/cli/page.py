@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from autorl import report
-from autorl.cli import watch
 from autorl.errors import UserError
 from autorl.judge import read_progress
 from autorl.records import RunRecord, from_json, to_json
@@ -118,6 +117,8 @@ def replay_html(root: Path, state: SessionState) -> str | None:
     """A page that plays the median episodes of the baseline and the best version, for a frame in
     report.html; None where there is nothing to see.
     """
+    from autorl.cli import watch  # the player and its scenes are imported when they are shown
+
     best = state.incumbent()
     try:
         shown = watch.recorded(root, state, best.n if best else 0)

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from autorl import report
-from autorl.cli import page
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.records import to_json
@@ -139,6 +138,8 @@ def write_report(
         with_csv: curves.csv too.
         tensorboard: its runs as runs of TensorBoard too.
     """
+    from autorl.cli import page  # only a report needs it and what it imports
+
     folder, state = newest(root, tag)
     rows, env_id = state.rows(), state.about.env_id
     goal = solved_at(state)
