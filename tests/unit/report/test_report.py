@@ -366,7 +366,7 @@ def test_the_words_claim_nothing_unless_confirm_did() -> None:
     rows = [row(0, 1.0, "keep"), row(1, 3.0, "keep", description="b\x1b[31mold")]
     words = " ".join(summary_words(rows, "E", 12.0, 50))
     assert "1 idea was tried, 1 kept" in words and "nothing is claimed until `confirm`" in words
-    assert "went from 1.00 to 3.00 with experiment 1, “b [31mold”" in words
+    assert "went from 1.00 to 3.00 with experiment 1, “bold”" in words
     claimed = " ".join(summary_words(rows, "E", 12.0, 50, "shown: 1.2 to 3.4 better"))
     assert claimed.endswith("shown: 1.2 to 3.4 better") and "nothing is claimed" not in claimed
     assert "no change has been found" in " ".join(summary_words(rows[:1], "E", 12.0, 50))
