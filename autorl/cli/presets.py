@@ -51,6 +51,13 @@ def demo_source() -> str:
     return (folder / "examples" / "demo" / "train.py").read_text(encoding="utf-8")
 
 
+def _short(claim: dict[str, Any]) -> str:
+    """What a claim says first, and its interval."""
+    found = claim["claim"]
+    said, low, high = found["sentence"].partition(";")[0], found["low"], found["high"]
+    return said if low is None else f"{said} ({low:,.0f} to {high:,.0f} with 95 % confidence)"
+
+
 def demo_ending(root: Path, tag: str) -> str:
     """What was found, the claim, what to type next, and last the path of the picture."""
     path = find_session(root, tag)
@@ -62,7 +69,7 @@ def demo_ending(root: Path, tag: str) -> str:
     lines = {
         "planted": f"{PLANTED} = {before[PLANTED].text} in a train.py of its own, not in yours",
         "found": found or "nothing that is likely a gain",
-        "claim": state.claim["claim"]["sentence"] if state.claim else "none; run it once more",
+        "claim": _short(state.claim) if state.claim else "none; run it once more",
         "next": f"{start} report --tag {tag}: this session on one page; then",
         "": f"{start} run: research on your train.py, until you stop it",
         "picture": str((path.parent / "progress.png").relative_to(root)),

@@ -15,7 +15,7 @@ from autorl.decision.rules import TOLERANCE
 from autorl.errors import Paused
 from autorl.interfaces import Console, Runner
 from autorl.loop.budget import SpendLimit
-from autorl.loop.quiet import QuietWait, disturbed, unusual, usual
+from autorl.loop.quiet import SHORTEST, QuietWait, disturbed, unusual, usual
 from autorl.records import Job, Progress, RunRecord, from_json
 from autorl.session import Run, Session
 from autorl.session.events import ControlEnded, Note, RunEnded, RunHandle, RunStarted
@@ -52,7 +52,8 @@ class ActiveRuns:
         self.active: dict[int, ActiveRun] = {}
         self.before = len(session.state.runs)  # runs of earlier processes
         measured_here = runner.owns_cores and not runner.invents_scores
-        self.wait = QuietWait(session.settings.time_budget) if measured_here else None
+        seconds = session.settings.time_budget
+        self.wait = QuietWait(seconds) if measured_here and seconds >= SHORTEST else None
 
     def __len__(self) -> int:
         return len(self.active)

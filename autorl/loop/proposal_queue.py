@@ -187,7 +187,7 @@ class ProposalQueue:
     def _refuse(
         self, proposal: Proposal, reason: str, retry_of: tuple[int, ...] = (), ticket: str = ""
     ) -> None:
-        title, first = proposal.title, reason.splitlines()[0]
+        title, first = proposal.title, reason.splitlines()[0].partition(" The nearest")[0]
         self.session.record(
             Refused(
                 title=title,

@@ -17,6 +17,7 @@ from autorl.records import MachineShare
 PEERS = 7  # newest runs whose median share is the usual
 MAX_GAP = 30.0  # seconds without a sample: the judge itself was stopped
 MOST = 600.0  # seconds that a run is waited for, and never more than it takes
+SHORTEST = 60.0  # seconds of a run that is waited for: a look at less tells nothing
 WINDOW = 5.0  # seconds over which the share is read, and at most a hundredth of a run
 
 

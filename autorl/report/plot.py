@@ -60,7 +60,7 @@ def progress_png(
     FigureCanvasAgg(figure)
     title, fresh = f"{one_line(env_id, 90)}\n{headline(summarize(rows))}", _fresh_runs(claim)
     if claim and any(fresh.values()):
-        title += f"\n{one_line(claim['claim']['sentence'], 150)}"
+        title += f"\n{one_line(claim['claim']['sentence'].partition(';')[0], 150)}"
         axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
         _draw_fresh_runs(beside, fresh)
     else:
