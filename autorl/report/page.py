@@ -132,8 +132,13 @@ def summary_words(
 
 
 def data_json(data: Mapping[str, Any]) -> bytes:
-    """The page's data; every text without control characters, NaN and infinity as null."""
-    return msgspec.json.encode(_harmless(data))
+    """The page's data; every text without control characters, NaN and infinity as null.
+
+    `replay` goes as it is: a page that escaped its texts itself.
+    """
+    replay = {name: value for name, value in data.items() if name == "replay"}
+    texts = {name: value for name, value in data.items() if name != "replay"}
+    return msgspec.json.encode(_harmless(texts) | replay)
 
 
 def report_html(data: Mapping[str, Any] | None) -> str:

@@ -20,7 +20,7 @@ from autorl.cli import page
 from autorl.cli.status import write_report
 from autorl.errors import UserError
 from autorl.records import Progress
-from autorl.report import curves, report_html
+from autorl.report import curves, data_json, report_html
 from autorl.report.progress import BARS, Dashboard, Standing, describe, resample, sparkline
 from autorl.session import SessionState, read_state
 
@@ -235,3 +235,10 @@ def test_in_a_pipe_a_run_gets_a_plain_line_and_no_picture() -> None:
         "  0:00  run 1: starting",
         "  0:00  claude is thinking",
     ]
+
+
+def test_the_replay_is_framed_as_it_is() -> None:
+    page = "<script>" + "1;" * 5000 + "\n</script>\x1b"
+    data = json.loads(data_json({"replay": page, "title": page}))
+    assert data["replay"] == page
+    assert len(data["title"]) < 2100
