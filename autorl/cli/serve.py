@@ -75,7 +75,7 @@ class Answer(BaseHTTPRequestHandler):
         if found is None or host not in (HOST, "localhost"):
             self.send_error(404)
             return
-        kind, body = found[0], found[1]()  # type: ignore[no-untyped-call]
+        kind, body = found[0], found[1]()
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
