@@ -147,7 +147,7 @@ def test_the_page_plays_in_a_browser_and_asks_for_nothing(env_id: str, tmp_path:
     assert (frame(document), console) == (4, "")
     if env_id == "Hopper-v5":
         document, console, _ = browse(page, tmp_path, 1.0, "--disable-3d-apis")
-        assert (document.count("This browser shows no WebGL"), console) == (2, "")
+        assert (document.count(">This browser shows no WebGL"), console) == (2, "")
 
 
 @pytest.mark.long
