@@ -99,7 +99,8 @@ class Recorder:
             }
             for row, scenery in enumerate(self._scenery):
                 arrays |= {f"{name}{row}": points for name, points in scenery.items()}
-            np.savez(path, about=np.array(json.dumps(self._about)), **arrays)  # type: ignore[arg-type]
+            about = np.array(json.dumps(self._about))
+            np.savez(path, about=about, **arrays)  # type: ignore[arg-type]
 
 
 def _state(env: Any) -> Callable[[], bytes]:

@@ -152,7 +152,8 @@ import json, sys
 import mujoco, numpy as np
 task = json.loads(sys.stdin.readline())
 if not task:
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+    ball = "<mujoco><worldbody><geom size='1'/></worldbody></mujoco>"
+    model = mujoco.MjModel.from_xml_string(ball)
     with mujoco.Renderer(model, 8, 8) as renderer:
         renderer.update_scene(mujoco.MjData(model))
         renderer.render()
@@ -166,7 +167,8 @@ for texture in model.mat_texid[floors[floors >= 0]].ravel():
         pixels = model.tex_data[model.tex_adr[texture] :][:size]
         pixels[:] = 160 + pixels // 4
 data, camera = mujoco.MjData(model), mujoco.MjvCamera()
-camera.azimuth, camera.elevation, camera.distance = task["azimuth"], task["elevation"], task["distance"]
+camera.azimuth, camera.elevation = task["azimuth"], task["elevation"]
+camera.distance = task["distance"]
 states, last = np.load(task["states"]), -1
 with mujoco.Renderer(model, height, width) as renderer:
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
@@ -178,7 +180,7 @@ with mujoco.Renderer(model, height, width) as renderer:
             renderer.update_scene(data, camera)
             picture = renderer.render().tobytes()
         sys.stdout.buffer.write(picture)
-"""  # noqa: E501
+"""
 
 
 def _environment(backend: str) -> dict[str, str]:
