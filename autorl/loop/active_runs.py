@@ -276,8 +276,9 @@ class ActiveRuns:
             r for r in self.session.state.runs.values() if r.attempt == run.attempt and r.record
         ]
         if record.status == "ok" and (why := disturbed(record.machine)):
-            reason = f"It does not count: {why}."
-            return replace(record, status="interrupted", rule="disturbed", reason=reason), ""
+            # what does not count has no score
+            record = replace(record, status="interrupted", rule="disturbed", avg_return=None)
+            return replace(record, reason=f"It does not count: {why}."), ""
         if record.rule == "late" and share is not None and share < TOLERANCE * usual(shares):
             rules = [r.record.rule for r in earlier[-MAX_STARVED:] if r.record]
             reason = f"{record.reason} It got {percent(share)} of its cores."

@@ -14,7 +14,9 @@ from autorl.records import Job, MachineShare, RunRecord
 from autorl.runners.base import Runs
 from autorl.session import Bounds, SessionState, Settings, open_session
 
-Answer = Callable[[str, int], tuple[float | None, float]]  # (file, its run) -> score or late, share
+Answer = Callable[
+    [str, int], tuple[float | None, float]
+]  # (file, its run) -> score or late, share; below 0: the machine slept
 
 
 class Shared(Runs):
@@ -41,7 +43,8 @@ class Shared(Runs):
         else:
             self.count[file] += 1
             score, share = self.answer(file, self.count[file])
-        machine = MachineShare(cpu_share=share)
+        slept = 7200.0 if share < 0 else 0.0
+        machine = MachineShare(cpu_share=abs(share), suspended_seconds=slept)
         if score is None:
             return RunRecord("crash", "late", "Not done in time.", machine=machine)
         told |= {"avg_return": score, "returns": (score,) * EPISODES, "machine": machine}
@@ -87,6 +90,18 @@ def test_late_on_a_starved_machine_is_no_crash_until_the_third_time(tmp_path: Pa
     ends = [(r.attempt, r.record.rule) for r in state.runs.values() if r.record and r.record.rule]
     assert ends == [(0, "starved"), (1, "starved"), (1, "starved"), (1, "late")]
     assert "30 % of its cores" in state.row(state.attempts[1]).reason
+
+
+def test_a_run_during_which_the_machine_slept_has_no_score_and_is_repeated(tmp_path: Path) -> None:
+    def answer(file: str, k: int) -> tuple[float | None, float]:
+        return 100.0 + 3 * (k % 3), -1.0 if file == "1" and k == 1 else 1.0
+
+    state, _ = researched(tmp_path, answer)
+    slept, again = [r for r in state.runs.values() if r.attempt == 1][:2]
+    assert slept.record is not None
+    assert again.record is not None
+    assert (slept.record.status, slept.record.avg_return) == ("interrupted", None)
+    assert (again.seed, again.record.status) == (slept.seed, "ok")
 
 
 def test_every_run_of_the_search_counts_and_the_incumbent_is_run_beside(tmp_path: Path) -> None:
