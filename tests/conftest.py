@@ -14,6 +14,7 @@ from plain_git import NOBODY
 from researching import Spending
 
 from autorl.git.plumbing import drop_git_variables
+from autorl.judge import sandbox
 from autorl.system.bytecode import compile_packages
 
 HERE = Path(__file__).resolve().parent
@@ -94,6 +95,17 @@ def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "a project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def box() -> sandbox.Sandbox:
+    """The sandbox of this machine; a test without one fails where CI requires it."""
+    found = sandbox.probe("auto")
+    if not found.confined:
+        if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
+            pytest.fail(f"a sandbox is required here: {found.why}")
+        pytest.skip(found.why)
+    return found
 
 
 @pytest.fixture

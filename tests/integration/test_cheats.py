@@ -13,7 +13,6 @@ person can tell; the file passes, and that is said. A file that prints THROUGH s
 found what it must not find.
 """
 
-import os
 import queue
 import sys
 import threading
@@ -74,17 +73,8 @@ class Corpus:
         return found
 
 
-def sandbox_or_skip() -> None:
-    box = sandbox.probe("auto")
-    if not box.confined:
-        if os.environ.get("AUTORL_REQUIRE_SANDBOX") == "1":
-            pytest.fail(f"a sandbox is required here: {box.why}")
-        pytest.skip(box.why)
-
-
 @pytest.fixture(scope="session")
-def corpus(request: pytest.FixtureRequest):
-    sandbox_or_skip()
+def corpus(request: pytest.FixtureRequest, box: sandbox.Sandbox):
     plan = [
         item.callspec.params["key"]
         for item in request.session.items

@@ -379,11 +379,11 @@ os.close(fd)
 """
 
 
-def test_a_run_that_fills_a_small_disk_is_a_crash_and_is_recorded(tmp_path: Path) -> None:
+def test_a_run_that_fills_a_small_disk_is_a_crash_and_is_recorded(
+    tmp_path: Path, box: sandbox.Sandbox
+) -> None:
     """Within its limit of 1 GiB, on a disk of 300 MiB: a judge that dies would measure it again."""
-    box, small = sandbox.probe("auto"), tmp_path / "small"
-    if not box.confined:
-        pytest.skip(box.why)
+    small = tmp_path / "small"
     small.mkdir()
     code = f"""
 import os, sys, time
@@ -458,10 +458,8 @@ print(record.status, record.rule, flush=True)
     assert [p for p in run_dir.runs_folder().glob("run-*") if run_dir.is_dead(p)] == []
 
 
-def test_a_sandbox_that_outlived_its_judge_is_swept(tmp_path: Path) -> None:
-    box, path = sandbox.probe("auto"), tmp_path / "runs" / "run-left"
-    if not box.confined:
-        pytest.skip(box.why)
+def test_a_sandbox_that_outlived_its_judge_is_swept(tmp_path: Path, box: sandbox.Sandbox) -> None:
+    path = tmp_path / "runs" / "run-left"
     (path / "run").mkdir(parents=True)
     os.utime(path, (0, 0))  # long ago, and nobody holds its lock
     mark = f"3600.{os.getpid()}"
