@@ -6,6 +6,7 @@ only when a browser asks.
 """
 
 import threading
+import zlib
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ class Watched:
         self.goal = solved_at(state)
         self.follower, self.state = Follower(self.folder / "journal.jsonl"), SessionState()
         self.events, self.known = 0, dict[int, tuple[Any, dict[str, Any]]]()
+        self.replay = ""  # a page of its own: asked for only when it is another
         self.mutex = threading.Lock()
 
     def now(self) -> dict[str, Any]:
@@ -53,7 +55,9 @@ class Watched:
         """The page's data as of the last `now`."""
         with self.mutex:
             data = page_data(self.root, self.folder, self.state, self.goal, self.known)
-            return data | {"version": self.events}
+            self.replay = data.pop("replay") or ""
+            at = f"replay.html?{zlib.crc32(self.replay.encode())}" if self.replay else None
+            return data | {"version": self.events, "replay_at": at}
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -64,9 +68,10 @@ class Answer(BaseHTTPRequestHandler):
         super().__init__(*about)
 
     def do_GET(self) -> None:
-        watched, json = self.watched, "application/json"
+        watched, json, html = self.watched, "application/json", "text/html; charset=utf-8"
         answers: dict[str, tuple[str, Callable[[], bytes]]] = {
-            "/": ("text/html; charset=utf-8", lambda: report.report_html(None).encode()),
+            "/": (html, lambda: report.report_html(None).encode()),
+            "/replay.html": (html, lambda: watched.replay.encode()),
             "/data.json": (json, lambda: report.data_json(watched.data())),
             "/now.json": (json, lambda: report.data_json(watched.now())),
         }

@@ -13,7 +13,6 @@ What this file does not do: draw (autorl/report), or replay by seed, which would
 
 import contextlib
 import json
-import struct
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,9 +32,9 @@ TEXT_BYTES = 200_000  # of all episodes together; Modal brings back files of 256
 MANY = 16  # episodes of an environment with a small state: a grid of 4 x 4
 # What the environment calls `state` is all there is to see of these.
 STATE_ENVS = ("CartPole-", "Pendulum-", "MountainCar", "Acrobot-", "autorl/")
-NUMBER = struct.Struct("d")
 
 Points = NDArray[np.float64]
+Look = Callable[[Sequence[int]], Points]  # rows that are running -> (N, D)
 
 
 class Recorder:
@@ -46,9 +45,12 @@ class Recorder:
     """
 
     def __init__(self, envs: Sequence[Any]):
-        self._frames = [bytearray() for _ in envs]  # of a row: float64 (F, D + 1)
-        self._read: list[Callable[[], bytes]] = []
-        self._every, self._width = 0, 0
+        self._look: Look | None = None
+        self._every = 0
+        self._frames: list[Points] = []  # of each moment: (N, D), what has ended being left over
+        self._returns: list[list[float]] = []  # so far, of each moment and row
+        self._counts = [0] * len(envs)  # moments at which a row was running
+        self._last: dict[int, Points] = {}  # (D + 1,) of a row that ended between two moments
         self._about: dict[str, Any] = {"kind": ""}
         self._scenery: list[dict[str, Points]] = []
         with contextlib.suppress(Exception):
@@ -59,19 +61,18 @@ class Recorder:
             return
         env, env_id = envs[0], envs[0].spec.id
         if hasattr(env, "model") and isinstance(getattr(env.data, "qpos", None), np.ndarray):
-            kind, self._read = "mujoco", [env.data.qpos.tobytes for env in envs]
+            kind, self._look = "mujoco", _positions(envs)
         elif hasattr(env, "drawlist"):
-            kind, self._read = "box2d", [_transforms(env) for env in envs]
+            kind, self._look = "box2d", _transforms(envs)
             self._about["shapes"] = [_shapes(body) for body in _moving(env)]
             self._scenery = [_scenery(env) for env in envs]
         elif env_id.startswith(STATE_ENVS):
-            kind, self._read = "state", [_state(env) for env in envs]
+            kind, self._look = "state", _states(envs)
         else:
             return
         seconds = float(getattr(env, "dt", 0.0) or 1 / env.metadata["render_fps"])
         self._every = max(1, round(1 / FRAMES_A_SECOND / seconds))
         self._about |= {"kind": kind, "seconds_per_frame": self._every * seconds}
-        self._width = len(self._read[0]()) + NUMBER.size  # bytes of a frame
         self.take(0, range(len(envs)), (), [0.0] * len(envs))
 
     def take(
@@ -79,50 +80,64 @@ class Recorder:
     ) -> None:
         """Keep a frame of each row that is due: all that are running now and then, else those whose
         episode ends with this step."""
-        if not self._every:
+        if self._look is None:
             return
         try:
-            for row in ended if step % self._every else running:
-                if len(self._frames[row]) < MAX_FRAMES * self._width:
-                    self._frames[row] += self._read[row]() + NUMBER.pack(returns[row])
+            if due := step % self._every == 0 and len(self._frames) < MAX_FRAMES:
+                self._frames.append(self._look(running))
+                self._returns.append(list(returns))
+            for row in ended:
+                self._counts[row] = len(self._frames)
+                if not due:
+                    self._last[row] = np.append(self._look([row])[row], returns[row])
         except Exception:
-            self._every = 0
+            self._look = None
 
     def save(self, path: Path) -> None:
         """Write all rows, unless there is nothing to see."""
-        if not self._every:
+        if self._look is None:
             return
         with contextlib.suppress(Exception):
-            arrays = {
-                f"row{row}": np.frombuffer(frames).reshape(-1, self._width // NUMBER.size)
-                for row, frames in enumerate(self._frames)
-            }
-            for row, scenery in enumerate(self._scenery):
-                arrays |= {f"{name}{row}": points for name, points in scenery.items()}
+            # (N, F, D + 1)
+            seen = np.dstack([np.array(self._frames), np.array(self._returns)]).swapaxes(0, 1)
+            arrays = {}
+            for row, count in enumerate(self._counts):
+                last = [self._last[row]] if row in self._last else []
+                arrays[f"row{row}"] = np.vstack([seen[row, :count], *last])
+                if self._scenery:
+                    arrays |= {f"{name}{row}": xy for name, xy in self._scenery[row].items()}
             about = np.array(json.dumps(self._about))
             np.savez(path, about=about, **arrays)  # type: ignore[arg-type]
 
 
-def _state(env: Any) -> Callable[[], bytes]:
-    return lambda: np.asarray(env.state, np.float64).tobytes()
+def _positions(envs: Sequence[Any]) -> Look:
+    live = [env.data.qpos for env in envs]
+    return lambda rows: np.concatenate(live).reshape(len(live), -1)
+
+
+def _states(envs: Sequence[Any]) -> Look:
+    return lambda rows: np.array([env.state for env in envs], np.float64)
+
+
+def _transforms(envs: Sequence[Any]) -> Look:
+    bodies = [_moving(env) for env in envs]
+
+    def look(rows: Sequence[int]) -> Points:
+        seen = np.zeros((len(envs), 3 * len(bodies[0])))
+        for row in rows:
+            numbers = array("d")
+            for body in bodies[row]:
+                place = body.position
+                numbers.extend((place.x, place.y, body.angle))
+            seen[row] = numbers
+        return seen
+
+    return look
 
 
 def _moving(env: Any) -> list[Any]:
     """The bodies that Box2D moves, in the order in which they are drawn."""
     return [body for body in env.drawlist if body.type == 2]
-
-
-def _transforms(env: Any) -> Callable[[], bytes]:
-    bodies = _moving(env)
-
-    def read() -> bytes:
-        numbers = array("d")
-        for body in bodies:
-            place = body.position
-            numbers.extend((place.x, place.y, body.angle))
-        return numbers.tobytes()
-
-    return read
 
 
 def _shapes(body: Any) -> dict[str, Any]:

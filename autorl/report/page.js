@@ -2,7 +2,7 @@
 'use strict';
 const $ = id => document.getElementById(id);
 const POINTS = 200;
-let data, shown, live = {running: []}, charts = {};
+let data, shown, live = {running: []}, charts = {}, replayed = null;
 let arms = new Map();       // label -> {curves, on}
 let chosen = new Set();     // experiments added to the learning curves
 let filter = 'all', metric = 'episode_return', picked = null;
@@ -228,8 +228,10 @@ function rest() {
   const there = new Set(data.experiments.map(look));
   $('key').replaceChildren(...[['keep', 'kept', ''], ['discard', 'discarded', ''], ['back', 'kept, later taken back', 'hollow'], ['crash', 'crashed, no score', 'cross'],
     ['keep', 'best so far', 'stroke']].filter(([c]) => there.has(c)).map(([c, text, kind]) => h('li', {}, h('i', {className: kind, style: `--c: var(--${c})`}, kind === 'cross' ? '×' : ''), text)));
-  if (data.replay && !$('replay').lastChild.firstChild) {  // the place of the replay: a framed page of its own
-    $('replay').lastChild.append(h('iframe', {title: 'replay', loading: 'lazy', sandbox: 'allow-scripts', srcdoc: data.replay}));
+  const replay = data.replay_at || data.replay;  // a framed page of its own; served, it has an address and travels once
+  if (replay && replay !== replayed) {
+    replayed = replay;
+    $('replay').lastChild.replaceChildren(h('iframe', {title: 'replay', loading: 'lazy', sandbox: 'allow-scripts', [data.replay_at ? 'src' : 'srcdoc']: replay}));
     $('replay').hidden = false;
   }
 }

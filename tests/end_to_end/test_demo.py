@@ -37,7 +37,7 @@ def test_only_a_demonstration_goes_on_with_one(repo: Path) -> None:
     assert git(repo, "status", "--porcelain", "--untracked-files=no") == ""
 
 
-@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_a_demonstration_ends_with_a_gain_that_is_shown(repo: Path, autorl) -> None:
     shutil.copytree(PROJECT / "examples", repo / "examples")

@@ -441,3 +441,14 @@ def test_two_minutes_of_random_faults_break_nothing():
     print(report)
     assert not breaks, report
     assert sum(fault.injected for fault in faults.values()) >= 15
+
+
+def test_a_pause_is_told_to_the_command_of_notify(forge, tmp_path):
+    site = Site.new(tmp_path, [{"title": f"bad {n}", "source": f"def {n}("} for n in range(10)])
+    command = "sh -c 'echo $AUTORL_EVENT > heard; cat >> heard'"
+    code, _, err = forge.run(site.repo, site.argv("--notify", command), site.env)
+    assert code == 3, err
+    heard = (site.repo / "heard").read_text().splitlines()
+    assert heard[:2] == ["pause", f"autoRL pause: t on {ENV_ID}"]
+    assert heard[2].startswith("10 proposals in a row could not be used")
+    assert heard[-1].endswith("status --tag t")

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -12,7 +15,9 @@ import pytest
 from browser import Browser, chromium
 from ground import Site, script
 from made_session import make_session
+from recorded import record, session
 
+from autorl.cli.serve import HOST, Answer, Watched
 from autorl.cli.status import write_report
 
 pytestmark = [
@@ -94,3 +99,31 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
         for process in (served, loop):
             process.kill()
             process.communicate()
+
+
+def test_the_replay_plays_inside_the_page_from_a_file_and_served(browser, tmp_path) -> None:
+    session(tmp_path, "CartPole-v1", {0: [1.0], 1: [2.0]})
+    for run in range(2):
+        record("CartPole-v1", tmp_path / "runs" / str(run), steps=200)
+    path = tmp_path / write_report(tmp_path, None)[-1]
+
+    def plays(url: str) -> None:
+        browser.open(url)
+        browser.until("document.querySelector('#replay iframe') !== null")
+        browser.evaluate("document.querySelector('#replay iframe').scrollIntoView()")
+        end, pictures = time.monotonic() + 30, set[bytes]()
+        while len(pictures) < 4:  # nothing else on the page moves
+            assert time.monotonic() < end, len(pictures)
+            browser.screenshot(tmp_path / "now.png")
+            pictures.add((tmp_path / "now.png").read_bytes())
+        assert browser.errors == []
+
+    plays(path.as_uri())
+    watched = Watched(tmp_path, None)
+    with ThreadingHTTPServer((HOST, 0), partial(Answer, watched)) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://{HOST}:{http.server_port}/"
+        plays(url)
+        data = browser.evaluate("fetch('data.json').then(answer => answer.text())")
+        assert len(data) < 100_000 and '"replay_at":"replay.html?' in data
+        http.shutdown()
