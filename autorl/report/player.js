@@ -392,7 +392,7 @@ const autorlReplay = (() => {
       theme.version += 1;
       dirty = true;
     });
-    new IntersectionObserver(([entry]) => (visible = entry.isIntersecting)).observe(root);
+    new IntersectionObserver((seen) => (visible = seen.at(-1).isIntersecting)).observe(root);
     new ResizeObserver(() => {
       for (const v of views)
         v.resize(v.figure.clientWidth, v.figure.clientHeight, Math.min(devicePixelRatio, 2));
