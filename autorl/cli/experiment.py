@@ -165,6 +165,9 @@ class Watch:
         if attempt is not None:
             answer |= {"state": "running"} | _figures(state, attempt)
             if _is_settled(state, attempt):
+                from autorl.cli.show import diagnosis  # it and what it imports: once, at the end
+
+                answer |= diagnosis(self.root, state, attempt.n)
                 return answer | _decision(state, attempt, folder.name), 0
             if pending := state.pending():
                 answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"

@@ -27,12 +27,42 @@ from autorl.system.locks import holder, holder_pid
 MANY = 10_000_000  # files: more are not counted
 
 
-def newest(root: Path, tag: str | None) -> tuple[Path, SessionState]:
-    """The folder of the session that is meant, the newest without a tag, and what it knows."""
+def newest(root: Path, tag: str | None, what: str = "") -> tuple[Path, SessionState]:
+    """The folder of the session that is meant, and what it knows.
+
+    Without a tag it is the one in which `try` printed the id `what`, else the newest.
+    """
     path = find_session(root, tag, unfinished=False)
+    if tag is None and what.startswith("t"):
+        known = (p for p in journals(root) if _with_ticket(read_state(p), what) is not None)
+        path = next(known, path)
     if (state := read_state(path)).created is None:
         raise UserError(f"{path} holds no whole line: restore it from a copy, or start anew.")
     return path.parent, state
+
+
+def _with_ticket(state: SessionState, ticket: str) -> int | None:
+    """The newest experiment with this id; a superseded one is measured again."""
+    found = (a.n for a in reversed(state.attempts.values()) if a.ticket == ticket != "")
+    return next(found, None)
+
+
+def numbered(state: SessionState, what: str, tag: str) -> int:
+    """The number of the experiment that is meant by best, baseline, a number, or an id of `try`.
+
+    Raises:
+        UserError: there is none.
+    """
+    best = state.incumbent()
+    named = {"baseline": 0, "best": best.n if best else 0}
+    n = int(what) if what.isdecimal() else named.get(what, _with_ticket(state, what))
+    if n is None or n not in state.attempts:
+        raise UserError(
+            f"There is no experiment {what!r} in {tag!r}: say best, baseline, a number up to "
+            f"{max(state.attempts, default=0)}, or the id that `try` printed (`wait` says what "
+            "became of one that was not measured yet)."
+        )
+    return n
 
 
 def _console() -> Console:
@@ -64,12 +94,19 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
     }
 
 
+def status_data(root: Path, tag: str | None) -> dict[str, Any]:
+    """Where a session stands, as JSON data: `rows` has every experiment."""
+    folder, state = newest(root, tag)
+    rows, spent = state.rows(decided_only=False), state.spent()
+    return report.status_json(rows, spent_usd=spent, **_facts(folder, state))
+
+
 def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     """A table for a person or JSON for a program."""
+    if as_json:
+        return _print_json(status_data(root, tag))
     folder, state = newest(root, tag)
     facts, rows, spent = _facts(folder, state), state.rows(decided_only=False), state.spent()
-    if as_json:
-        return _print_json(report.status_json(rows, spent_usd=spent, **facts))
     console = _console()
     title = f"{facts['tag']} on {facts['env_id']}: {facts['state']}"
     console.print(report.status_table(rows, title=title, spent_usd=spent, width=console.width))
