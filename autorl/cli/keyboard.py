@@ -12,11 +12,37 @@ import click
 
 from autorl.cli import options
 from autorl.cli.options import Number
+from autorl.errors import UserError
+
+
+def block(answer: dict[str, Any]) -> str:
+    """After `---` a `name: value` a line; what has several lines is indented under its name."""
+    lines, width = ["---"], 2 + max(map(len, answer))
+    for name, value in answer.items():
+        if isinstance(value, dict):
+            pairs = (" | ".join(map(_text, pair)) for pair in value.values())
+            lines += [f"{name}:", *(f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))]
+        elif isinstance(value, str) and "\n" in value:
+            lines += [f"{name}:", *(f"  {line}" for line in value.splitlines())]
+        else:
+            lines.append(f"{name + ':':<{width}}{_text(value)}".rstrip())
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join("-" if v is None else f"{v:.4g}" for v in value)
+    return "" if value is None else str(value)
+
+
+def _print(answer: dict[str, Any], as_json: bool) -> None:
+    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else block(answer))
 
 
 @click.command("try")
+@click.option("-m", "--message", help="what was changed and why; the first line is the title")
 @click.option(
-    "-m", "--message", required=True, help="what was changed and why; the first line is the title"
+    "--check", "only_check", is_flag=True, help="only see, in seconds, that the file runs at all"
 )
 @click.option("--tag", help="which session  [default: the newest unfinished one, else a new one]")
 @click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
@@ -39,16 +65,23 @@ from autorl.cli.options import Number
 )
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
-def try_(root: Path, /, as_json: bool, **o: Any) -> None:
-    """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
+def try_(root: Path, /, as_json: bool, only_check: bool, **o: Any) -> None:
+    """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`.
+
+    With --check two updates, the hand-over and two episodes, now, of no session: exit code 0 when
+    they work, 1 when something breaks.
+    """
+    if only_check:
+        from autorl.cli.check import check
+
+        seen = check(root, o)
+        _print(seen, as_json)
+        sys.exit(0 if seen["state"] == "fine" else 1)
+    if not o["message"]:
+        raise UserError('`try` needs -m "title: what and why", or --check.')
     from autorl.cli.experiment import submit
 
-    answer = submit(root, o)
-    click.echo(
-        json.dumps(answer)
-        if as_json
-        else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())])
-    )
+    _print(submit(root, o), as_json)
 
 
 @click.command()
@@ -66,14 +99,38 @@ def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
     from autorl.cli.experiment import wait_for
 
     answer, code = wait_for(root, id_, timeout)
-    click.echo(
-        json.dumps(answer)
-        if as_json
-        else "\n".join(
-            ["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())]
-        )
-    )
+    _print(answer, as_json)
     sys.exit(code)
 
 
-COMMANDS = (try_, wait)
+@click.command()
+@click.argument("what", default="best", metavar="[N|ID|best|baseline]")
+@click.argument("beside", required=False, metavar="[M]")
+@click.option("--tag", help="which session  [default: the newest]")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.pass_obj
+def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bool) -> None:
+    """An experiment in full, in at most 12 kB, beside the incumbent or M.
+
+    Its runs, what train.py logged at 25, 50, 75 and 100 % of the budget, the line where it broke,
+    the end of the log, the diff against its parent.
+    """
+    from autorl.cli.show import look_up, show_data, show_text
+
+    seen = look_up(root, what, beside, tag)
+    click.echo(json.dumps(show_data(seen), ensure_ascii=False) if as_json else show_text(seen))
+
+
+@click.command("mcp")
+@click.option(
+    "--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True
+)
+@click.pass_obj
+def mcp_(root: Path, runner: str | None) -> None:
+    """The same commands as tools for an MCP client, on standard input and output."""
+    from autorl.cli.mcp import serve
+
+    serve(root, runner)
+
+
+COMMANDS = (try_, wait, show, mcp_)
