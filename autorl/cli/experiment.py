@@ -37,11 +37,47 @@ from autorl.system.text import last_line, plain
 LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
 
 
+def begin(root: Path, o: dict[str, Any]) -> dict[str, Any]:
+    """Make a session with its settings and calibrate it in the background; one that exists goes on.
+
+    Args:
+        o: the flags of `begin` by name: tag, env_id, time_budget, num_eval_episodes, env_kwargs,
+            budget_steps, sandbox, runner, cores ("0,1"), slots; None or absent: as usual.
+
+    Returns:
+        id ("0", the baseline), session, env_id, state, takes, next (a command to type).
+
+    Raises:
+        UserError: the session or its settings cannot be used; one sentence says why.
+    """
+    raise NotImplementedError
+
+
+def cancel(root: Path, id: str, tag: str | None = None) -> dict[str, Any]:
+    """Take an experiment back before its verdict: a queued one, or one whose runs are under way.
+
+    Args:
+        id: what `try` printed, or an experiment's number.
+        tag: of the session, where two of them have that number.
+
+    Returns:
+        id, session, state ("cancelled"), reason, next (a command to type).
+
+    Raises:
+        UserError: there is none, it is the baseline, or it is decided.
+    """
+    raise NotImplementedError
+
+
 def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it.
 
     Args:
-        o: the flags of `try`.
+        o: the flags of `begin` by name, and message: its first line is the title.
+
+    Returns:
+        id, session, state, takes, next (a command to type); of a file that is the baseline's still,
+        what `begin` answers.
 
     Raises:
         UserError: the session, its settings or train.py cannot be used; one sentence says why.
