@@ -1,6 +1,6 @@
 """`try --check`: does ./train.py run at all? The judge trains it for two updates and lets it play.
 
-Takes seconds, in the sandbox like a run, below everything else in priority. What it does not do:
+Takes seconds, in the sandbox like a run, at a lower priority than a run. What it does not do:
 make or need a session, score, or keep anything.
 """
 
@@ -25,6 +25,7 @@ from autorl.system.text import plain
 
 UPDATES, EPISODES = 2, 2
 LOG_CHARS = 1_500
+FEW = "It logged {} of 2 updates: log_metrics is wanted after each, control runs count them."
 
 
 def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
@@ -61,9 +62,7 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "first_update": record.first_update_seconds,
         "updates": updates,
         "returns": [float(f"{value:.6g}") for value in record.returns],
-        "reason": f"It called log_metrics {updates} times: control runs want a call per update."
-        if few
-        else record.reason,
+        "reason": FEW.format(updates) if few else record.reason,
         "line": None if fine else crash.line,
         "code": None if fine else plain(crash.code)[:200],
         "log": None if fine else plain(record.log_tail)[-LOG_CHARS:],
@@ -92,7 +91,7 @@ def _run(root: Path, source: str, settings: Settings) -> tuple[RunRecord, int]:
         judge = runner.runs[handle].process
         try:
             if judge is not None:  # a run that is being measured goes first
-                os.setpriority(os.PRIO_PROCESS, judge.pid, 19)
+                os.setpriority(os.PRIO_PROCESS, judge.pid, 5)
             while (record := runner.poll(handle)) is None:
                 time.sleep(0.1)
         finally:
