@@ -19,7 +19,7 @@ def block(answer: dict[str, Any]) -> str:
     """After `---` a `name: value` a line; what has several lines is indented under its name."""
     lines, width = ["---"], 2 + max(map(len, answer))
     for name, value in answer.items():
-        if isinstance(value, dict):
+        if value and isinstance(value, dict):
             pairs = (" | ".join(map(_text, pair)) for pair in value.values())
             lines += [f"{name}:", *(f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))]
         elif isinstance(value, str) and "\n" in value:
@@ -32,7 +32,7 @@ def block(answer: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return " ".join("-" if v is None else f"{v:.4g}" for v in value)
-    return "" if value is None else str(value)
+    return "" if value in (None, {}) else str(value)
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:

@@ -58,7 +58,8 @@ def show_data(seen: Seen) -> dict[str, Any]:
     row, crash, other = found.row, found.crash, found.beside
     runs = [run_data(run) for run in state.every_run_of(row.n)[-MAX_RUNS:]]
     for run in runs:
-        run["why"] = one_line(run["why"] or run.pop("reason"), 120)
+        reason = run.pop("reason")
+        run["why"] = one_line(run["why"] or reason, 120)
     data: dict[str, Any] = {
         "session": tag,
         "env_id": state.about.env_id,
