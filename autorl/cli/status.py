@@ -17,10 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from autorl import report
+from autorl.cli.background import how_it_ended
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.records import to_json
-from autorl.session import SessionState, find_session, journals, program, read_state
+from autorl.session import (
+    SessionState,
+    find_session,
+    journals,
+    program,
+    read_state,
+    show_to_git,
+)
+from autorl.session.inbox import Inbox
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
 
@@ -46,6 +55,8 @@ def _print_json(data: dict[str, Any]) -> None:
 def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
     who = holder(folder / "session.lock")
     stands = f"finished: {state.finished}" if state.finished else "not running"
+    if not (who or state.finished):
+        stands += f": {how_it_ended(state)}"
     best = state.incumbent()
     return {
         "tag": folder.name,
@@ -57,6 +68,8 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
             {"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed}
             for r in (state.pending() if who else ())
         ],
+        "waits": (state.waits if who else "") or None,
+        "queued": [{"id": i, "title": p.title} for i, p in Inbox(folder / "inbox").waiting()],
         "branch": f"autoresearch/{folder.name}",
         "incumbent": best.n if best else None,
         "disk_bytes": disk_usage(folder, MANY)[0],
@@ -78,6 +91,10 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    for each in facts["queued"]:
+        console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)
+    if facts["waits"]:
+        console.print(f"waits: {facts['waits']}", markup=False, soft_wrap=True)
     if facts["claim"]:
         console.print(f"{facts['claim'].get('sentence', '')} (evidence.json)", soft_wrap=True)
 
@@ -152,6 +169,7 @@ def write_report(
         views["curves.csv"] = "".join(page.curves_csv(root, state)).encode()
     for name, data in views.items():
         atomic_write(folder / name, data)
+    show_to_git(folder, shown=True)
     paths = [folder / name for name in views]
     if tensorboard:
         paths.append(page.write_tensorboard(root, folder, state))
@@ -173,7 +191,7 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     pid = holder_pid(lock)
     if pid is None:
         raise UserError(f"No loop is working on {name!r}; there is nothing to stop.")
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)  # SIGTERM may be anybody's: `wait` starts the loop again
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
