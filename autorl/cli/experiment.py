@@ -55,12 +55,10 @@ def begin(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the session or its settings cannot be used; one sentence says why.
     """
-    return _begun(root, *_session(root, o, Repository(root)))
+    return _begun(root, *_session(root, o))
 
 
-def _session(
-    root: Path, o: dict[str, Any], repository: Repository
-) -> tuple[Path, SessionState, Settings]:
+def _session(root: Path, o: dict[str, Any]) -> tuple[Path, SessionState, Settings]:
     """The session that the flags mean: by tag, else the newest unfinished one; else it is made."""
     typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
     if "cores" in typed:
@@ -70,9 +68,13 @@ def _session(
     tag, settings, exists = resolve_settings(root, typed, tag)
     if exists:
         path = find_session(root, tag)
-        return path, read_state(path), settings
-    if why := look(repository.head_source()).why:
-        raise UserError(f"The train.py at HEAD cannot be a baseline: {why}")
+        state = read_state(path)
+        if settings != from_json(Settings, state.about.settings):
+            raise UserError(
+                f"The session {tag!r} was begun with another --cores or --sandbox: leave the flag "
+                "out to continue it, or start another with --tag NAME."
+            )
+        return path, state, settings
     Cores(settings)
     check_env(settings.env_id, settings.env_kwargs)
     try_env(settings.env_id, settings.sandbox, settings.env_kwargs)
@@ -111,11 +113,10 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the session, its settings or train.py cannot be used; one sentence says why.
     """
-    repository = Repository(root)
-    source = repository.working_source()
+    source = Repository(root).working_source()
     if why := (found := look(source)).why:
         raise UserError(f"./train.py was not taken: {why}")
-    path, state, settings = _session(root, o, repository)
+    path, state, settings = _session(root, o)
     base, inbox = state.attempts.get(0), Inbox(path.parent / "inbox")
     if found.key == state.about.baseline.key and not (base and base.verdict):
         return _begun(root, path, state, settings)

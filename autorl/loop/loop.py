@@ -156,6 +156,7 @@ class Loop:
             if who != told:
                 told = who
                 self.session.record(Note(event="waiting", detail=who))
+            self._cancel()
             self.console.progress([], told)
             time.sleep(10 * POLL_SECONDS)
         return bool(self.stopping)
