@@ -20,7 +20,6 @@ from autorl.session import SessionState, Settings, program
 from autorl.system.locks import holder_pid
 from autorl.system.text import last_line
 
-STOPPED = "Ctrl-C or `stop`"  # why a loop ended that a person ended: only a person starts it again
 REVIVALS = 3  # of a loop that ends without a verdict or a refusal
 EVALUATION = 1.05  # of the budget, what a run takes with its evaluation, until one has shown it
 RULES = Rules()

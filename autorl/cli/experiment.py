@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autorl.cli import options
-from autorl.cli.background import STOPPED, how_it_ended, revive, takes
+from autorl.cli.background import how_it_ended, revive, takes
 from autorl.cli.cores import Cores
 from autorl.decision.explain import named
 from autorl.environments import check_env
@@ -30,6 +30,7 @@ from autorl.session import (
     resolve_settings,
 )
 from autorl.session.event_log import Follower
+from autorl.session.events import STOPPED
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
 from autorl.session.trial import try_env
@@ -94,7 +95,7 @@ def _begun(root: Path, path: Path, state: SessionState, settings: Settings) -> d
     revive(root, path.parent, state)
     return answer | {
         "state": "running" if base else "queued",
-        "baseline": f"train.py of commit {commit}, which is what HEAD was",
+        "baseline": f"train.py of commit {commit}, HEAD as the session began",
         "takes": takes(state, settings),
         "next": f"{program(root)} wait 0 --tag {tag} --timeout 540",
     }
@@ -144,7 +145,7 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
 def _refuse_known(key: str, state: SessionState, waiting: list[tuple[str, Proposal]]) -> None:
     """One program is measured once: say which experiment it is."""
     same = (a for a in state.attempts.values() if a.key == key and not a.cancelled)
-    which = next((f"{named(a.n)} ({state.row(a).status}, {a.title})" for a in same), "")
+    which = next((named(a.n) + (f" ({a.title})" if a.n else "") for a in same), "")
     queued = (t for t, p in waiting if p.source and look(p.source).key == key)
     if which := which or next((f"{ticket}, which is queued" for ticket in queued), ""):
         raise UserError(

@@ -120,7 +120,7 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
     again: list[str] = []  # what a person has to type again to go on as before
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if name in typed.keys() - {"tag", "new", "seed", "inbox_only"}:
+        if name in typed.keys() - {"tag", "new", "seed"}:
             flag, value = max(parameter.opts, key=len), typed[name]
             value = json.dumps(value) if isinstance(value, dict) else value
             values = value if isinstance(value, tuple) else (value,)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from autorl.cli import options as flags
-from autorl.cli.background import STOPPED, start_loop
+from autorl.cli.background import start_loop
 from autorl.cli.console import Notifier, Standings
 from autorl.cli.cores import Cores
 from autorl.cli.presets import DEMO, FIRST_LINE, QUICK, Preset, demo_ending, demo_source
@@ -38,6 +38,7 @@ from autorl.session import (
     resolve_settings,
     show_to_git,
 )
+from autorl.session.events import STOPPED
 from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
 

@@ -195,7 +195,8 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
-            return f"Stopped {name}; resume with: {program(root)} run --tag {name}"
+            again = f"{program(root)} run --tag {name}"
+            return f"Stopped {name}; resume with: {again}; or with `try`, where the ideas are yours"
         time.sleep(0.1)
     raise AutoRLError(
         f"The loop (pid {pid}) has not ended within {patience:.0f} s; "

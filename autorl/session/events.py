@@ -13,6 +13,9 @@ from autorl.decision import ControlKind
 from autorl.records import Edit, RunRecord, Verdict
 
 
+STOPPED = "Ctrl-C or `stop`"  # why a process ended that a person ended
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     """One line of the journal."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from autorl.records import Edit, Outcome, Row, RunRecord, Verdict
 from autorl.session.events import (
+    STOPPED,
     Attempted,
     BaselineScores,
     BranchMoved,
@@ -257,7 +258,7 @@ class SessionState:
     @apply.register
     def _(self, event: Closed) -> None:
         self.finished, self.ended = event.finished, event.why
-        self.starts = self.starts if event.early else 0
+        self.starts = self.starts if event.early and event.why != STOPPED else 0
 
     # -- questions ---------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autorl.cli.background import STOPPED, revive, takes
+from autorl.cli.background import revive, takes
 from autorl.errors import UserError
 from autorl.records import RunRecord, Verdict
 from autorl.session import SessionState, Settings
@@ -54,7 +54,7 @@ def test_a_loop_that_ends_early_again_and_again_is_not_started_a_fourth_time(tmp
     assert after(START, *ends, e.Opened(pid=1), e.Closed(why="all is decided")).starts == 0
     killed = after(START, *ends, e.Opened(pid=1))
     assert (killed.starts, killed.ended) == (5, "")
-    assert after(START, e.Opened(pid=1), e.Closed(why=STOPPED, early=True)).ended == STOPPED
+    assert after(START, *ends, e.Opened(pid=1), e.Closed(why=e.STOPPED, early=True)).starts == 0
 
 
 def test_a_baseline_without_a_score_is_told_at_once(tmp_path: Path):
