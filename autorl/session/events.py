@@ -12,7 +12,6 @@ import msgspec
 from autorl.decision import ControlKind
 from autorl.records import Edit, RunRecord, Verdict
 
-
 STOPPED = "Ctrl-C or `stop`"  # why a process ended that a person ended
 
 
