@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from autorl.cli import options
 from autorl.environments import check_env
 from autorl.errors import AutoRLError
 from autorl.git import Repository
@@ -40,6 +41,8 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """
     source = Repository(root).working_source()
     typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
+    if "cores" in typed:
+        typed["cores"] = options.cores(typed["cores"])
     tag = o.get("tag")
     if tag is None and (going_on := newest_unfinished(root, o.get("env_id"))):
         tag = going_on.parent.name

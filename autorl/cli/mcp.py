@@ -102,11 +102,13 @@ class Tools:
         flags = {"message": message, "tag": tag, "env_id": None, "runner": self._runner}
         return (check if check_only else submit)(self._root, flags)
 
-    def wait(self, id: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+    def wait(
+        self, id: str, seconds: float = WAIT_SECONDS, tag: str | None = None
+    ) -> dict[str, Any]:
         """What became of an experiment; waits for at most 50 seconds. Call it again until `state`
         is decided or refused: that takes minutes to hours. `next` says what to do.
         """
-        return wait_for(self._root, id, min(max(seconds, 0.0), WAIT_SECONDS))[0]
+        return wait_for(self._root, id, min(max(seconds, 0.0), WAIT_SECONDS), tag)[0]
 
     def show(
         self, experiment: str = "best", beside: str | None = None, tag: str | None = None

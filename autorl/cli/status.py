@@ -17,10 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from autorl import report
+from autorl.cli.background import how_it_ended
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.records import to_json
-from autorl.session import SessionState, find_session, journals, program, read_state
+from autorl.session import (
+    SessionState,
+    find_session,
+    journals,
+    program,
+    read_state,
+    show_to_git,
+)
+from autorl.session.inbox import Inbox
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
 
@@ -34,17 +43,11 @@ def newest(root: Path, tag: str | None, what: str = "") -> tuple[Path, SessionSt
     """
     path = find_session(root, tag, unfinished=False)
     if tag is None and what.startswith("t"):
-        known = (p for p in journals(root) if _with_ticket(read_state(p), what) is not None)
+        known = (p for p in journals(root) if read_state(p).named(what))
         path = next(known, path)
     if (state := read_state(path)).created is None:
         raise UserError(f"{path} holds no whole line: restore it from a copy, or start anew.")
     return path.parent, state
-
-
-def _with_ticket(state: SessionState, ticket: str) -> int | None:
-    """The newest experiment with this id; a superseded one is measured again."""
-    found = (a.n for a in reversed(state.attempts.values()) if a.ticket == ticket != "")
-    return next(found, None)
 
 
 def numbered(state: SessionState, what: str, tag: str) -> int:
@@ -54,15 +57,14 @@ def numbered(state: SessionState, what: str, tag: str) -> int:
         UserError: there is none.
     """
     best = state.incumbent()
-    named = {"baseline": 0, "best": best.n if best else 0}
-    n = int(what) if what.isdecimal() else named.get(what, _with_ticket(state, what))
-    if n is None or n not in state.attempts:
+    number = {"baseline": "0", "best": str(best.n if best else 0)}.get(what, what)
+    if (found := state.named(number)) is None:
         raise UserError(
             f"There is no experiment {what!r} in {tag!r}: say best, baseline, a number up to "
             f"{max(state.attempts, default=0)}, or the id that `try` printed (`wait` says what "
             "became of one that was not measured yet)."
         )
-    return n
+    return found.n
 
 
 def _console() -> Console:
@@ -76,6 +78,8 @@ def _print_json(data: dict[str, Any]) -> None:
 def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
     who = holder(folder / "session.lock")
     stands = f"finished: {state.finished}" if state.finished else "not running"
+    if not (who or state.finished):
+        stands += f": {how_it_ended(state)}"
     best = state.incumbent()
     return {
         "tag": folder.name,
@@ -87,6 +91,8 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
             {"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed}
             for r in (state.pending() if who else ())
         ],
+        "waits": (state.waits if who else "") or None,
+        "queued": [{"id": i, "title": p.title} for i, p in Inbox(folder / "inbox").waiting()],
         "branch": f"autoresearch/{folder.name}",
         "incumbent": best.n if best else None,
         "disk_bytes": disk_usage(folder, MANY)[0],
@@ -115,6 +121,10 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    for each in facts["queued"]:
+        console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)
+    if facts["waits"]:
+        console.print(f"waits: {facts['waits']}", markup=False, soft_wrap=True)
     if facts["claim"]:
         console.print(f"{facts['claim'].get('sentence', '')} (evidence.json)", soft_wrap=True)
 
@@ -189,6 +199,7 @@ def write_report(
         views["curves.csv"] = "".join(page.curves_csv(root, state)).encode()
     for name, data in views.items():
         atomic_write(folder / name, data)
+    show_to_git(folder, shown=True)
     paths = [folder / name for name in views]
     if tensorboard:
         paths.append(page.write_tensorboard(root, folder, state))
@@ -210,11 +221,12 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     pid = holder_pid(lock)
     if pid is None:
         raise UserError(f"No loop is working on {name!r}; there is nothing to stop.")
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)  # SIGTERM may be anybody's: `wait` starts the loop again
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
-            return f"Stopped {name}; resume with: {program(root)} run --tag {name}"
+            again = f"{program(root)} run --tag {name}"
+            return f"Stopped {name}; resume with: {again}; or with `try`, where the ideas are yours"
         time.sleep(0.1)
     raise AutoRLError(
         f"The loop (pid {pid}) has not ended within {patience:.0f} s; "

@@ -29,6 +29,7 @@ from autorl.decision.rules import VERSION, Rules
 from autorl.decision.state import (
     CONTROLS,
     AttemptFact,
+    CancelFact,
     ClaimFact,
     Control,
     ControlFact,
@@ -48,6 +49,7 @@ __all__ = [
     "CONTROLS",
     "VERSION",
     "AttemptFact",
+    "CancelFact",
     "ClaimFact",
     "Control",
     "ControlFact",
