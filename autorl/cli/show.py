@@ -10,7 +10,7 @@ from typing import Any
 
 from autorl.cli.page import run_data
 from autorl.cli.status import newest, numbered
-from autorl.proposers.prompt import MAX_BYTES, MAX_LOG, experiment_text, shown_names
+from autorl.proposers.prompt import MAX_BYTES, MAX_LOG, experiment_text, row_line, shown_names
 from autorl.records import Experiment
 from autorl.session import SessionState
 from autorl.session.experiment import experiment
@@ -18,6 +18,7 @@ from autorl.system.text import one_line, plain
 
 MAX_RUNS = 6  # of the JSON answer, the newest
 FEW = 8  # metrics of an answer of `wait`
+METRICS_AT = [0.25, 0.5, 0.75, 1.0]  # shares of the budget: own values, then those beside
 
 Seen = tuple[str, SessionState, Experiment]
 
@@ -45,6 +46,8 @@ def show_text(seen: Seen) -> str:
     lines = [
         f"session {tag} on {state.about.env_id}; incumbent: experiment {best.n if best else 0}"
     ]
+    if found.beside is not None:
+        lines.append(f"beside: {row_line(state.row(state.attempts[found.beside]), why=False)}")
     if found.row.commit:
         lines.append(f"its train.py: git show {found.row.commit}:./train.py")
     if under_way := [r.run for r in state.every_run_of(n) if r.record is None]:
@@ -77,7 +80,7 @@ def show_data(seen: Seen) -> dict[str, Any]:
         "runs": runs,
         "beside": other,
         "beside_return": None if other is None else state.row(state.attempts[other]).avg_return,
-        "metrics_at": [0.25, 0.5, 0.75, 1.0],  # of the budget: own values, then beside's
+        "metrics_at": METRICS_AT,
         "metrics": metrics_data(found),
         "crash": crash and {"line": crash.line, "code": one_line(crash.code, 200)},
         "log": plain(found.log_tail)[-MAX_LOG:],
@@ -110,5 +113,6 @@ def diagnosis(root: Path, state: SessionState, n: int) -> dict[str, Any]:
         "cpu_share": last and last.machine.cpu_share,
         "line": found.crash and found.crash.line,
         "beside": found.beside,
+        "metrics_at": METRICS_AT,
         "metrics": metrics_data(found, FEW),
     }

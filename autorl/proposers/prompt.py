@@ -22,14 +22,14 @@ RECENT = 5  # at least so many stay out of the blocks and are shown in full
 FOLD = 50  # experiments folded into the digest at once
 UNFOLDED = 40  # frozen experiments that stay as one line each
 
-MAX_BYTES = 12_000  # of one experiment in full
+MAX_BYTES = 11_400  # of one experiment in full; `show` says up to 600 before it
 MAX_LOG, MAX_RUNS, MAX_NAMES = 1_500, 4, 24  # bytes, runs, metrics of it
 
 # Shown first, in this order, where train.py reports them.
 DIAGNOSTICS = (
-    "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_loss", "value_loss",
-    "grad_norm", "policy_mu", "policy_sigma", "sps", "episode_return", "episode_length",
-    "learning_rate", "num_updates",
+    "episode_return", "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_sigma",
+    "policy_mu", "value_loss", "policy_loss", "grad_norm", "learning_rate", "sps", "num_updates",
+    "episode_length",
 )  # fmt: skip
 
 
