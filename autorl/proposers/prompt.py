@@ -211,7 +211,7 @@ def diagnostics_line(record: RunRecord, in_full: bool = True) -> str:
     if reported:
         parts.append("training says: " + " ".join(reported))
     if record.reason:
-        parts.append("reason: " + one_line(record.reason, 300))
+        parts.append("reason: " + one_line(record.reason, 200))
     return quoted("; ".join(parts), 1_500, keep="start")
 
 
