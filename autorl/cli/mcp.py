@@ -79,16 +79,18 @@ class Tools:
         num_eval_episodes: int | None = None,
         env_kwargs: dict[str, Any] | None = None,
         budget_steps: int | None = None,
+        cores: str | None = None,
+        slots: int | None = None,
     ) -> dict[str, Any]:
         """Make a session and measure its baseline in the background; an unfinished one goes on.
 
         Optional: `try` begins a session with the usual settings where there is none. time_budget is
         in seconds of training a run, num_eval_episodes are played for a score, budget_steps caps
-        environment steps. Returns at once, with an id for `wait`.
+        environment steps, cores are those to use ("0,1"), slots are runs at once. Returns at once,
+        with an id for `wait`.
         """
-        flags = {"tag": tag, "env_id": env_id, "time_budget": time_budget, "runner": self._runner}
-        flags |= {"num_eval_episodes": num_eval_episodes, "budget_steps": budget_steps}
-        return begin(self._root, flags | {"env_kwargs": env_kwargs})
+        flags = {name: value for name, value in locals().items() if name != "self"}
+        return begin(self._root, flags | {"runner": self._runner})
 
     def try_(
         self, message: str, tag: str | None = None, check_only: bool = False
