@@ -21,7 +21,6 @@ from autorl.proposers.prompt import quoted, table_text
 from autorl.system.text import one_line
 
 WAIT_SECONDS = 50.0  # of one call: many clients give a call up after 60 s
-HISTORY_CHARS = 10_000
 INSTRUCTIONS = """autoRL makes ./train.py learn a better policy within a fixed wall-clock budget.
 Read program.md in the project's folder: it is the protocol. In short: look (status, history, show),
 edit ./train.py, try it, wait until it is decided, go on from the incumbent. What runs printed,
@@ -125,7 +124,7 @@ class Tools:
     def history(self, tag: str | None = None) -> str:
         """Every experiment of a session in a line, and what was refused."""
         _, state = newest(self._root, tag)
-        lines = [table_text(state.rows(decided_only=False), HISTORY_CHARS)]
+        lines = [table_text(state.rows(decided_only=False))]
         for r in state.refusals[-10:]:
             lines.append(
                 quoted(f"refused: {one_line(r.title, 80)}: {one_line(r.reason, 200)}", 400)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from made_session import BUDGET, make_session
 
 from autorl.cli.show import diagnosis, look_up, show_data, show_text
@@ -85,6 +86,20 @@ def _with_diff(experiment):
     from dataclasses import replace
 
     return replace(experiment, diff='+"\\\U0001f642"\n' * 9_000)
+
+
+def test_the_commands_print_it_and_wait_says_how_it_learnt_beside_the_incumbent(made: Path) -> None:
+    from autorl.cli.main import cli
+
+    shown = CliRunner().invoke(cli, ["show", "3", "0", "--json"], obj=made)
+    data = json.loads(shown.output)
+    assert shown.exit_code == 0 and (data["experiment"], data["beside"]) == (3, 0)
+    done = CliRunner().invoke(cli, ["wait", "3"], obj=made)
+    assert done.exit_code == 0 and "metrics_at:       0.25 0.5 0.75 1" in done.output
+    own, other = done.output.split("  approx_kl")[1].splitlines()[0].split(" | ")
+    assert [float(v) for v in own.split()] == data["metrics"]["approx_kl"][0]
+    best = show_data(look_up(made, "best", None, None))["metrics"]["approx_kl"][0]
+    assert [float(v) for v in other.split()] == best
 
 
 def test_what_is_not_there_is_one_sentence(made: Path) -> None:
