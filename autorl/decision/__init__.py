@@ -29,7 +29,6 @@ from autorl.decision.rules import VERSION, Rules
 from autorl.decision.state import (
     CONTROLS,
     AttemptFact,
-    CancelFact,
     ClaimFact,
     Control,
     ControlFact,
@@ -49,7 +48,6 @@ __all__ = [
     "CONTROLS",
     "VERSION",
     "AttemptFact",
-    "CancelFact",
     "ClaimFact",
     "Control",
     "ControlFact",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from autorl import __version__
 from autorl import decision as rules
+from autorl.decision.state import CancelFact
 from autorl.environments import harness_sha256
 from autorl.errors import Paused, UserError
 from autorl.git import Repository
@@ -118,7 +119,7 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
         case ControlEnded():
             return rules.ControlFact(event.attempt, event.kind, event.passed, event.reason)
         case Cancelled():
-            return rules.CancelFact(event.n)
+            return CancelFact(event.n)
         case Claimed() if why := event.claim.get("back"):
             return rules.ClaimFact(why)
         case RunEnded() if (

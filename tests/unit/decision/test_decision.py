@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 from hand_fed import Session, climbed
 
-from autorl.decision import (
-    CancelFact,
-    Measure,
-    Propose,
-    ResumedFact,
-    champion,
-    posterior,
-    wants,
-)
+from autorl.decision import Measure, Propose, ResumedFact, champion, posterior, wants
+from autorl.decision.state import CancelFact
 
 # -- calibration -----------------------------------------------------------------------------------
 
