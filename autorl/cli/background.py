@@ -17,6 +17,7 @@ from autorl.decision import Rules
 from autorl.errors import UserError
 from autorl.report import duration
 from autorl.session import SessionState, Settings, program
+from autorl.session.inbox import Inbox
 from autorl.system.locks import holder_pid
 from autorl.system.text import last_line
 
@@ -34,7 +35,7 @@ def takes(state: SessionState, settings: Settings, ahead: int = 0) -> str:
     ended = [r.record for r in state.runs.values() if r.record and r.kind == "measure"]
     took = [r.total_seconds for r in ended if r.status == "ok" and r.total_seconds]
     one = statistics.median(took) if took else EVALUATION * settings.time_budget
-    each = f"about {duration(one)} a run, at most {RULES.max_runs}"
+    each = f"about {duration(one)} a run, 1 to {RULES.max_runs} runs"
     if ahead:
         each += f", after {ahead} other experiment{'s' if ahead > 1 else ''}"
     left = 0
@@ -69,11 +70,12 @@ def revive(root: Path, folder: Path, state: SessionState) -> None:
             f"The baseline of {tag!r} has no score ({why}): fix train.py, commit it and begin "
             f"another session with --tag NAME, or run this one again with: {again}"
         )
-    if state.starts > REVIVALS:
+    # what was cancelled may have been the cause
+    if state.starts > REVIVALS and not Inbox(folder / "inbox").cancelled():
         raise UserError(
             f"The loop of {tag!r} has ended {state.starts} times in a row without a verdict, the "
-            f"last time: {why}. See to that ({folder.relative_to(root)}/loop.log tells more), then "
-            f"type: {again}"
+            f"last time: {why}. See to that ({folder.relative_to(root)}/loop.log tells more) and "
+            f"type: {again}; or take the experiment back with `cancel`."
         )
     start_loop(root, folder)
 

@@ -33,16 +33,16 @@ def after(*events: e.Event) -> SessionState:
 
 def test_the_time_follows_from_the_budget_the_places_and_then_from_the_runs():
     assert takes(SessionState(), BUDGET) == (
-        "4 runs of the baseline first: about 50 min; then about 13 min a run, at most 4"
+        "4 runs of the baseline first: about 50 min; then about 13 min a run, 1 to 4 runs"
     )
     one_run = START, *run(1, SLOW)
     two_places = Settings(time_budget=720.0, slots=2)
     assert takes(after(*one_run), two_places, ahead=1) == (
-        "3 runs of the baseline first, 2 at once: about 30 min; then about 15 min a run, at most "
-        "4, after 1 other experiment"
+        "3 runs of the baseline first, 2 at once: about 30 min; then about 15 min a run, 1 to "
+        "4 runs, after 1 other experiment"
     )
     done = e.Decided(verdict=Verdict(0, "baseline", "measured"))
-    assert takes(after(*one_run, done), two_places) == "about 15 min a run, at most 4"
+    assert takes(after(*one_run, done), two_places) == "about 15 min a run, 1 to 4 runs"
 
 
 def test_a_loop_that_ends_early_again_and_again_is_not_started_a_fourth_time(tmp_path: Path):
