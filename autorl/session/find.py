@@ -70,7 +70,7 @@ def find_session(root: Path, tag: str | None, unfinished: bool = True) -> Path:
         what, flag = (f"with the tag {tag!r} ", f" --tag {tag}") if tag else ("", "")
         raise UserError(
             f"There is no session {what}under results/; start one with: {program(root)} begin{flag}"
-            " where the ideas are yours, or run where they are autoRL's."
+            " (the ideas are yours), or with run (they are autoRL's)."
         )
     return (newest_unfinished(root) if tag is None and unfinished else None) or paths[0]
 

@@ -145,6 +145,7 @@ def test_an_unchanged_first_try_begins_a_session_and_a_second_one_is_refused(
     assert "the program of the baseline" in done.stderr
 
 
+@pytest.mark.long
 def test_a_killed_loop_starts_again_and_git_sees_a_session_once_it_is_shown(
     repo: Path, autorl
 ) -> None:
@@ -154,7 +155,7 @@ def test_a_killed_loop_starts_again_and_git_sees_a_session_once_it_is_shown(
     assert begun.returncode == 0, begun.stderr
     assert "wait 0 --tag mine" in json.loads(begun.stdout)["next"]
     assert wait(autorl, "0")[0]["state"] == "decided"
-    edit(repo, 20.0, seconds=4.0)
+    edit(repo, 20.0, seconds=2.0)
     left = leave(autorl, "twice as good")
     assert len(left["id"]) <= 9
     lock = repo / "results/Pendulum-v1/mine/session.lock"
@@ -178,6 +179,7 @@ def test_a_killed_loop_starts_again_and_git_sees_a_session_once_it_is_shown(
     assert set(added.split()) == names
 
 
+@pytest.mark.long
 def test_what_is_cancelled_stops_and_may_be_tried_again(repo: Path, autorl) -> None:
     edit(repo, 20.0, seconds=60.0)
     slow = leave(autorl, "slow")
