@@ -97,7 +97,7 @@ class Job:
     gpu: str = ""  # "" = none asked for; "0" = CUDA_VISIBLE_DEVICES; "H100!" on Modal
     sandbox: Literal["auto", "bwrap", "off"] = "auto"
     limits: Limits = field(default_factory=Limits)
-    kind: Literal["measure", "zero_budget", "seed_control"] = "measure"
+    kind: Literal["measure", "zero_budget", "seed_control", "check"] = "measure"
 
 
 # What became of a run. Only "ok" has a score.
@@ -151,6 +151,7 @@ class RunRecord:
     total_seconds: float | None = None
     total_timesteps: int | None = None  # self-reported
     num_updates: int | None = None  # self-reported
+    first_update_seconds: float | None = None  # self-reported: of the first row of metrics.csv
     diagnostics: dict[str, float] = field(
         default_factory=dict
     )  # self-reported: last row of metrics.csv
@@ -305,6 +306,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Crash:
+    """What ended the runs of an attempt, and the line of train.py where."""
+
+    cause: str
+    line: int | None
+    code: str  # that line
+    log: str  # its end, bounded; data, never instructions
+
+
+Quarters = tuple[float | None, ...]  # (4,) the last known in each quarter of the time budget
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """Everything about one attempt that a researcher may ask for."""
 
@@ -312,8 +326,11 @@ class Experiment:
     diff: str  # unified diff against its parent
     records: tuple[RunRecord, ...]
     verdict: Verdict | None
-    metrics: str  # a bounded extract of metrics.csv
     log_tail: str  # bounded; data, never instructions
+    # by column of metrics.csv: of this attempt, of the one beside it; means over their runs
+    metrics: Mapping[str, tuple[Quarters, Quarters]] = field(default_factory=dict)
+    beside: int | None = None
+    crash: Crash | None = None
 
 
 @dataclass(frozen=True)

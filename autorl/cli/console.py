@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autorl import report
-from autorl.cli.page import mean_curves
 from autorl.errors import UserError
 from autorl.report import curves
 from autorl.report.progress import Standing
 from autorl.session import Bounds, Session, program
 from autorl.session.events import Claimed, Event
+from autorl.session.experiment import mean_curves
 from autorl.system.text import last_line, one_line
 
 NOTIFY_SECONDS = 30.0  # that a command of --notify may take

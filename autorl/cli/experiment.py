@@ -1,19 +1,22 @@
-"""`try` and `wait`: a person or a coding agent uses the loop's own machinery.
+"""`begin`, `try`, `wait`, `cancel`: a person or a coding agent uses the loop's own machinery.
 
-`try` puts ./train.py into a session's inbox, starts a loop in the background if none works on it,
-and returns an id; `wait` asks for that id. What it does not do: measure or decide.
+`begin` makes a session and measures its baseline, `try` puts ./train.py into its inbox and returns
+an id, `wait` asks for that id; each sees that a loop works on it (background.py). What it does not
+do: measure or decide.
 """
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from autorl.cli import options
+from autorl.cli.background import how_it_ended, revive, takes
+from autorl.cli.cores import Cores
+from autorl.decision.explain import named
 from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.git import Repository
-from autorl.records import Proposal
+from autorl.records import Proposal, from_json
 from autorl.session import (
     Attempt,
     SessionState,
@@ -27,186 +30,278 @@ from autorl.session import (
     resolve_settings,
 )
 from autorl.session.event_log import Follower
+from autorl.session.events import STOPPED
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
 from autorl.session.trial import try_env
 from autorl.source.checks import look
-from autorl.system.locks import holder, holder_pid
-from autorl.system.text import last_line, plain
+from autorl.system.locks import holder
+from autorl.system.text import plain
 
-LOOP_START_SECONDS = 15.0  # a loop needs less to start, even on a busy machine
+# seconds that `wait` gives a loop that ends as an experiment arrives: it starts another by itself
+ALONE_SECONDS = 3.0
+CANCEL_SECONDS = 15.0  # that a loop at work may take to stop a run
+
+
+def begin(root: Path, o: dict[str, Any]) -> dict[str, Any]:
+    """Make a session with its settings and calibrate it in the background; one that exists goes on.
+
+    Args:
+        o: the flags of `begin` by name: tag, env_id, time_budget, num_eval_episodes, env_kwargs,
+            budget_steps, sandbox, runner, cores ("0,1"), slots; None or absent: as usual.
+
+    Returns:
+        id ("0", the baseline), session, env_id, state, takes, next (a command to type).
+
+    Raises:
+        UserError: the session or its settings cannot be used; one sentence says why.
+    """
+    return _begun(root, *_session(root, o))
+
+
+def _session(root: Path, o: dict[str, Any]) -> tuple[Path, SessionState, Settings]:
+    """The session that the flags mean: by tag, else the newest unfinished one; else it is made."""
+    typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
+    if "cores" in typed:
+        typed["cores"] = options.cores(typed["cores"])
+    going_on = None if o.get("tag") else newest_unfinished(root, o.get("env_id"))
+    tag = going_on.parent.name if going_on else o.get("tag")
+    tag, settings, exists = resolve_settings(root, typed, tag)
+    if exists:
+        path = find_session(root, tag)
+        state = read_state(path)
+        if settings != from_json(Settings, state.about.settings):
+            raise UserError(
+                f"The session {tag!r} was begun with another --cores or --sandbox: leave the flag "
+                "out to continue it, or start another with --tag NAME."
+            )
+        return path, state, settings
+    Cores(settings)
+    check_env(settings.env_id, settings.env_kwargs)
+    try_env(settings.env_id, settings.sandbox, settings.env_kwargs)
+    session = open_session(root, tag, settings)
+    session.close()
+    return session.log.path, session.state, settings
+
+
+def _begun(root: Path, path: Path, state: SessionState, settings: Settings) -> dict[str, Any]:
+    """The baseline's standing, and a loop at work on it while it has no verdict."""
+    tag, commit = path.parent.name, state.about.base[:10]
+    answer = {"id": "0", "session": tag, "env_id": settings.env_id}
+    if (base := state.attempts.get(0)) and base.verdict and base.outcome != "crash":
+        best = state.incumbent() or base
+        figures = {"incumbent": best.n, "incumbent_return": _six_digits(state.row(best).avg_return)}
+        return answer | {"state": "decided"} | figures | {"next": _try(root, tag)}
+    revive(root, path.parent, state)
+    return answer | {
+        "state": "running" if base else "queued",
+        "baseline": f"train.py of commit {commit}, HEAD as the session began",
+        "takes": takes(state, settings),
+        "next": f"{program(root)} wait 0 --tag {tag} --timeout 540",
+    }
 
 
 def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     """Put ./train.py into a session's inbox and see that a loop works on it.
 
     Args:
-        o: the flags of `try`.
+        o: the flags of `begin` by name, and message: its first line is the title.
+
+    Returns:
+        id, session, state, takes, next (a command to type); of a file that is the baseline's still,
+        what `begin` answers.
 
     Raises:
         UserError: the session, its settings or train.py cannot be used; one sentence says why.
     """
-    repository = Repository(root)
-    source = repository.working_source()
-    typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
-    going_on = None if o["tag"] else newest_unfinished(root, o["env_id"])
-    tag = going_on.parent.name if going_on else o["tag"]
-    tag, settings, exists = resolve_settings(root, typed, tag)
-    if exists:
-        path = find_session(root, tag)
-        state = read_state(path)
-    else:
-        check_env(settings.env_id, settings.env_kwargs)
-        try_env(settings.env_id, settings.sandbox, settings.env_kwargs)
-        _look(source, {look(repository.head_source()).key})
-        session = open_session(root, tag, settings)
-        session.close()
-        path, state = session.log.path, session.state
-    inbox = Inbox(path.parent / "inbox")
-    known = {a.key for a in state.attempts.values()} or {state.about.baseline.key}
-    _look(source, known | {look(p.source).key for _, p in inbox.waiting() if p.source})
+    source = Repository(root).working_source()
+    if why := (found := look(source)).why:
+        raise UserError(f"./train.py was not taken: {why}")
+    path, state, settings = _session(root, o)
+    base, inbox = state.attempts.get(0), Inbox(path.parent / "inbox")
+    if found.key == state.about.baseline.key and not (base and base.verdict):
+        return _begun(root, path, state, settings)
+    waiting = inbox.waiting()
+    _refuse_known(found.key, state, waiting)
     title, _, rest = plain(o["message"]).strip().partition("\n")
     ticket = inbox.leave(
         Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
     )
     try:
-        if holder_pid(path.parent / "session.lock") is None:
-            start_loop(root, path.parent)
+        revive(root, path.parent, state)
     except UserError:
         inbox.drop(ticket)  # refused is refused: nothing is measured later
         raise
-    takes = f"about {settings.time_budget * 1.05 / 60:.0f} minutes a run"
-    if sum(r.counted for r in state.runs.values()) < 4:
-        takes += "; the first experiment of a session waits for 4 runs of the baseline"
-    else:
-        takes += ", up to 4 runs"
+    ahead = sum(a.n > 0 and a.outcome == "running" for a in state.attempts.values())
     return {
         "id": ticket,
-        "session": tag,
+        "session": path.parent.name,
         "state": "queued",
-        "takes": takes,
+        "takes": takes(state, settings, ahead + len(waiting)),
         "next": f"{program(root)} wait {ticket} --timeout 540",
     }
 
 
-def _look(source: str, known: set[str]) -> None:
-    if why := look(source, known).why:
-        raise UserError(f"./train.py was not taken: {why}")
+def _refuse_known(key: str, state: SessionState, waiting: list[tuple[str, Proposal]]) -> None:
+    """One program is measured once: say which experiment it is."""
+    same = (a for a in state.attempts.values() if a.key == key and not a.cancelled)
+    which = next((named(a.n) + (f" ({a.title})" if a.n else "") for a in same), "")
+    queued = (t for t, p in waiting if p.source and look(p.source).key == key)
+    if which := which or next((f"{ticket}, which is queued" for ticket in queued), ""):
+        raise UserError(
+            f"./train.py was not taken: it is the program of {which}, but perhaps for comments, "
+            "docstrings, layout and names: change what it does, then try again."
+        )
 
 
-def start_loop(root: Path, folder: Path, patience: float = 30.0) -> None:
-    """Start a loop in the background on a session's inbox, and wait until it holds the session.
+def cancel(root: Path, id: str, tag: str | None = None) -> dict[str, Any]:
+    """Take an experiment back before its verdict: a queued one, or one whose runs are under way.
+
+    Args:
+        id: what `try` printed, or an experiment's number.
+        tag: of the session, where two of them have that number.
+
+    Returns:
+        id, session, state ("cancelled"), reason, next (a command to type).
 
     Raises:
-        UserError: it ended at once; its last line says why.
+        UserError: there is none, it is the baseline, or it is decided.
     """
-    script = root / "agent_loop.py"
-    main = [str(script)] if script.is_file() else ["-c", "from autorl.cli import main; main()"]
-    with open(folder / "loop.log", "ab") as log:
-        loop = subprocess.Popen(
-            [sys.executable, *main, "run", "--tag", folder.name, "--inbox-only"],
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+    watch = Watch(root, id, tag)
+    answer, _ = watch.look()
+    if watch.ticket == "0":
+        raise UserError(
+            "The baseline cannot be cancelled, every experiment is compared with it: end the "
+            f"session with: {program(root)} stop --tag {answer['session']}"
         )
-    end = time.monotonic() + patience
-    while time.monotonic() < end and holder_pid(folder / "session.lock") is None:
-        if (code := loop.poll()) is not None:
-            if code not in (0, 130) and holder_pid(folder / "session.lock") is None:
-                text = (folder / "loop.log").read_text(encoding="utf-8", errors="replace")
-                why = last_line(text).removeprefix("autorl: ")
-                raise UserError(f"The loop for {folder.name!r} could not start: {why}")
-            return
+    if answer["state"] in ("decided", "refused"):
+        raise UserError(f"{id} is {answer['state']} ({answer['reason']}): there is nothing to do.")
+    folder = find_session(root, answer["session"]).parent
+    Inbox(folder / "inbox").cancel(watch.ticket)
+    end = time.monotonic() + CANCEL_SECONDS
+    while holder(folder / "session.lock") and time.monotonic() < end:
+        if watch.ticket not in Inbox(folder / "inbox").cancelled():
+            break
         time.sleep(0.05)
+    return watch.look()[0]
 
 
 class Watch:
     """What is known of an experiment; each look reads only what is new in the journals.
 
     Args:
-        ticket: the id that `try` printed, or an experiment's number.
+        ticket: the id that `try` printed, an experiment's number, or "baseline".
+        tag: of the session; None: the one that changed last of those that know the id.
 
     Raises:
         UserError: there is no id.
     """
 
-    def __init__(self, root: Path, ticket: str):
+    def __init__(self, root: Path, ticket: str, tag: str | None = None):
         if not ticket.strip():
             raise UserError("`wait` needs the id that `try` printed.")
-        self.root, self.ticket = root, ticket
+        self.root, self.tag = root, tag
+        self.ticket = "0" if ticket == "baseline" else ticket
         self._known: dict[Path, tuple[Follower, SessionState]] = {}
 
     def look(self) -> tuple[dict[str, Any], int]:
-        """(answer, code): 0 decided or refused, 4 under way, 1 nobody works on it.
+        """(answer, code): 0 decided, refused or cancelled, 4 under way, 1 nobody works on it.
 
         Raises:
             UserError: no session knows this id.
         """
         for path in journals(self.root):
+            if self.tag not in (None, path.parent.name):
+                continue
             follower, state = self._known.setdefault(path, (Follower(path), SessionState()))
             fold(follower.new(), state)
             if (found := self._look(path, state)) is not None:
+                self.tag = path.parent.name  # a number means one session while it is watched
                 return found
         raise UserError(
             f"No session knows the id {self.ticket}; `{program(self.root)} history` lists what "
             "there is."
         )
 
+    def revive(self) -> None:
+        """See that a loop works on the session that was looked at.
+
+        Raises:
+            UserError: a person stopped it, or see background.revive.
+        """
+        path = find_session(self.root, self.tag)
+        state = self._known[path][1]
+        if state.ended == STOPPED:
+            raise UserError(f"A person stopped this session ({STOPPED}), so it was left so.")
+        revive(self.root, path.parent, state)
+
     def _look(self, path: Path, state: SessionState) -> tuple[dict[str, Any], int] | None:
         """The answer of one session, None where it does not know the id."""
-        ticket, folder = self.ticket, path.parent
-        attempt = _by_ticket(state, ticket)
+        ticket, folder, inbox = self.ticket, path.parent, Inbox(path.parent / "inbox")
+        attempt, name = state.named(ticket), f"--tag {path.parent.name}"
         answer: dict[str, Any] = {"id": ticket, "session": folder.name}
         if refused := next((r for r in state.refusals if r.ticket == ticket), None):
             what_next = "fix ./train.py and try again"
             return answer | {"state": "refused", "reason": refused.reason, "next": what_next}, 0
+        if attempt is not None and _is_settled(state, attempt) and not attempt.cancelled:
+            from autorl.cli.show import diagnosis  # it and what it imports: once, at the end
+
+            answer |= {"state": "decided"} | _figures(state, attempt)
+            answer |= diagnosis(self.root, state, attempt.n)
+            return answer | _decision(self.root, state, attempt, folder.name), 0
+        if (attempt and attempt.cancelled) or {ticket} & {*inbox.cancelled(), *state.cancelled}:
+            reason = "Cancelled before its verdict; its code may be tried again."
+            again = _try(self.root, folder.name)
+            return answer | {"state": "cancelled", "reason": reason, "next": again}, 0
+        queued = [id_ for id_, _ in inbox.waiting()]
+        ahead = queued.index(ticket) if ticket in queued else 0
         if attempt is not None:
             answer |= {"state": "running"} | _figures(state, attempt)
-            if _is_settled(state, attempt):
-                return answer | _decision(state, attempt, folder.name), 0
-            if pending := state.pending():
-                answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
-        elif (folder / "inbox" / f"{ticket}.json").is_file():
+        elif ticket in queued or (ticket == "0" and state.created and not state.attempts):
             answer["state"] = "queued"
         else:
             return None
-        if holder(folder / "session.lock"):
-            again = f"{program(self.root)} wait {ticket} --timeout 540"
-            return answer | {"next": again}, 4
-        ended = f": {state.ended}" if state.ended else ""
-        return answer | {
-            "state": "waiting for a loop",
-            "reason": f"no loop works on this session{ended}",
-            "next": f"{program(self.root)} run --tag {folder.name} --inbox-only",
-        }, 1
+        if not holder(folder / "session.lock"):
+            return answer | {
+                "state": "waiting for a loop",
+                "reason": f"no loop works on this session: {how_it_ended(state)}",
+                "next": f"{program(self.root)} run {name} --inbox-only",
+            }, 1
+        if pending := state.pending():
+            answer["measuring"] = f"experiment {pending[-1].attempt} ({pending[-1].purpose})"
+        elif state.waits:
+            answer["waits"] = state.waits
+        settings: Settings = from_json(Settings, state.about.settings)
+        answer["takes"] = takes(state, settings, ahead)
+        which = "" if ticket.startswith("t") else f" {name}"
+        again = f"{program(self.root)} wait {ticket}{which} --timeout 540"
+        return answer | {"next": again}, 4
 
 
-def wait_for(root: Path, ticket: str, timeout: float) -> tuple[dict[str, Any], int]:
-    """Look about once a second, until it is decided, nobody works on it, or time is up."""
-    watch, end = Watch(root, ticket), time.monotonic() + timeout
-    # seconds without a loop at work; one that ends as an experiment arrives starts again, which
-    # takes a moment
-    alone = 0.0
+def wait_for(
+    root: Path, ticket: str, timeout: float, tag: str | None = None
+) -> tuple[dict[str, Any], int]:
+    """Look about once a second, until it is decided, time is up, or nobody works on it and a loop
+    cannot be started again, or a person stopped it.
+    """
+    watch, end, alone = Watch(root, ticket, tag), time.monotonic() + timeout, 0.0
     while True:
         answer, code = watch.look()
-        if code == 0 or time.monotonic() >= end or alone > LOOP_START_SECONDS:
+        if code == 0 or time.monotonic() >= end:
             return answer, code
+        if alone > ALONE_SECONDS:
+            try:
+                watch.revive()
+            except UserError as cause:
+                return answer | {"reason": str(cause)}, code
+            alone = 0.0
         pause = min(1.0, max(0.0, end - time.monotonic()))
         alone = alone + pause if code == 1 else 0.0
         time.sleep(pause)
 
 
-def _by_ticket(state: SessionState, ticket: str) -> Attempt | None:
-    """The newest attempt with this id or number; a superseded one is measured again."""
-    found = [
-        a
-        for a in state.attempts.values()
-        if a.ticket == ticket or (ticket.isdecimal() and a.n == int(ticket))
-    ]
-    live = [a for a in found if a.outcome != "superseded"]
-    return (live or found)[-1] if found else None
+def _try(root: Path, tag: str) -> str:
+    return f'{program(root)} try --tag {tag} -m "title: what and why"'
 
 
 def _figures(state: SessionState, attempt: Attempt) -> dict[str, Any]:
@@ -240,16 +335,19 @@ def _is_settled(state: SessionState, attempt: Attempt) -> bool:
     return attempt.commit == state.tip or attempt is not _newest_keep(state)
 
 
-def _decision(state: SessionState, attempt: Attempt, tag: str) -> dict[str, Any]:
+def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> dict[str, Any]:
     row = state.row(attempt)
     what_next = "kept: go on from this ./train.py"
-    if attempt is not _newest_keep(state):
+    if not attempt.n:
+        what_next = _try(root, tag)
+        if attempt.outcome == "crash":
+            what_next = f"fix train.py, commit it, then: {program(root)} begin --tag NAME"
+    elif attempt is not _newest_keep(state):
         fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
         fetch += " && mv train.py.best train.py"
         what_next = f"the best one is another: {fetch}; then the next idea"
     return {
-        "state": "decided",
-        "outcome": row.status,
+        "outcome": "baseline" if attempt.outcome == "baseline" else row.status,
         "seconds": row.seconds,
         "reason": row.reason,
         "next": what_next,

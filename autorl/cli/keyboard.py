@@ -12,68 +12,145 @@ import click
 
 from autorl.cli import options
 from autorl.cli.options import Number
+from autorl.errors import UserError
 
 
-@click.command("try")
-@click.option(
-    "-m", "--message", required=True, help="what was changed and why; the first line is the title"
-)
-@click.option("--tag", help="which session  [default: the newest unfinished one, else a new one]")
-@click.option("--env-id", help="environment of a new session  [default: ENV_ID of evaluate.py]")
-@click.option(
-    "--budget", "time_budget", type=float, help="seconds of training per run, for a new session"
-)
-@click.option(
-    "--episodes",
-    "num_eval_episodes",
-    type=int,
-    help="evaluation episodes per run, for a new session",
-)
-@options.env_kwargs
-@options.budget_steps
-@click.option(
-    "--sandbox", type=click.Choice(["auto", "bwrap", "off"]), default=None, help="for a new session"
-)
-@click.option(
-    "--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True
-)
-@click.option("--json", "as_json", is_flag=True, help="machine-readable")
-@click.pass_obj
-def try_(root: Path, /, as_json: bool, **o: Any) -> None:
-    """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`."""
-    from autorl.cli.experiment import submit
+def print_answer(answer: dict[str, Any], as_json: bool) -> None:
+    """A block after `---`, a `name: value` on each line, several lines indented; or JSON."""
+    if as_json:
+        return click.echo(json.dumps(answer, ensure_ascii=False))
+    lines, width = ["---"], 2 + max(map(len, answer))
+    for name, value in answer.items():
+        if value and isinstance(value, dict):
+            pairs = (" | ".join(map(_text, pair)) for pair in value.values())
+            lines += [f"{name}:", *(f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))]
+        elif isinstance(value, str) and "\n" in value:
+            lines += [f"{name}:", *(f"  {line}" for line in value.splitlines())]
+        else:
+            lines.append(f"{name + ':':<{width}}{_text(value)}".rstrip())
+    click.echo("\n".join(lines))
 
-    answer = submit(root, o)
-    click.echo(
-        json.dumps(answer)
-        if as_json
-        else "\n".join(["---", *(f"{k + ':':<10}{v}" for k, v in answer.items())])
-    )
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join("-" if v is None else f"{v:.4g}" for v in value)
+    return "" if value in (None, {}) else str(value)
+
+
+SETTINGS = options.together(
+    click.option("--tag", help="which session  [default: the newest unfinished, else a new one]"),
+    *options.SESSION,
+    *options.MACHINE,
+    click.option("--runner", type=click.Choice(["local", "modal", "scripted"]), hidden=True),
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="machine-readable")
+ID = click.argument("id_", metavar="ID")
+OF_SESSION = click.option("--tag", help="of the session, where several have that number")
 
 
 @click.command()
-@click.argument("id_")
+@SETTINGS
+@AS_JSON
+@click.pass_obj
+def begin(root: Path, /, as_json: bool, **o: Any) -> None:
+    """Make a session with its settings and measure its baseline, in the background.
+
+    The ideas are yours: see `try`. A session that exists goes on.
+    """
+    from autorl.cli.experiment import begin
+
+    print_answer(begin(root, o), as_json)
+
+
+@click.command("try")
+@click.option("-m", "--message", help="what was changed and why; the first line is the title")
+@click.option(
+    "--check", "only_check", is_flag=True, help="only see, in seconds, that the file runs at all"
+)
+@SETTINGS
+@AS_JSON
+@click.pass_obj
+def try_(root: Path, /, as_json: bool, only_check: bool, **o: Any) -> None:
+    """Measure and decide ./train.py as it now stands. Returns at once with an id for `wait`.
+
+    Without a session it makes one, with the settings given.
+
+    With --check two updates, the hand-over and two episodes, now, of no session: exit code 0 when
+    they work, 1 when something breaks.
+    """
+    if only_check:
+        from autorl.cli.check import check
+
+        seen = check(root, o)
+        print_answer(seen, as_json)
+        sys.exit(0 if seen["state"] == "fine" else 1)
+    if not o["message"]:
+        raise UserError('`try` needs -m "title: what and why", or --check.')
+    from autorl.cli.experiment import submit
+
+    print_answer(submit(root, o), as_json)
+
+
+@click.command()
+@ID
+@OF_SESSION
 @click.option(
     "--timeout", type=Number(0.0), default=540.0, show_default=True, help="seconds to wait"
 )
-@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@AS_JSON
 @click.pass_obj
-def wait(root: Path, id_: str, timeout: float, as_json: bool) -> None:
-    """Wait for an experiment.
+def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -> None:
+    """Wait for an experiment: an id that `try` printed, a number, or baseline.
 
     Exit code 0: decided; 4: still running; 1: nobody is working on it.
     """
     from autorl.cli.experiment import wait_for
 
-    answer, code = wait_for(root, id_, timeout)
-    click.echo(
-        json.dumps(answer)
-        if as_json
-        else "\n".join(
-            ["---", *(f"{k + ':':<18}{'' if v is None else v}".rstrip() for k, v in answer.items())]
-        )
-    )
+    answer, code = wait_for(root, id_, timeout, tag)
+    print_answer(answer, as_json)
     sys.exit(code)
 
 
-COMMANDS = (try_, wait)
+@click.command()
+@ID
+@OF_SESSION
+@AS_JSON
+@click.pass_obj
+def cancel(root: Path, id_: str, tag: str | None, as_json: bool) -> None:
+    """Take an experiment back that has no verdict yet: its runs stop, the next one begins."""
+    from autorl.cli.experiment import cancel
+
+    print_answer(cancel(root, id_, tag), as_json)
+
+
+@click.command()
+@click.argument("what", default="best", metavar="[N|ID|best|baseline]")
+@click.argument("beside", required=False, metavar="[M]")
+@click.option("--tag", help="which session  [default: the newest]")
+@AS_JSON
+@click.pass_obj
+def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bool) -> None:
+    """An experiment in full, in at most 12 kB, beside the incumbent or M.
+
+    Its runs, what train.py logged at 25, 50, 75 and 100 % of the budget, the line where it broke,
+    the end of the log, the diff against its parent.
+    """
+    from autorl.cli.show import look_up, show_data, show_text
+
+    seen = look_up(root, what, beside, tag)
+    click.echo(json.dumps(show_data(seen), ensure_ascii=False) if as_json else show_text(seen))
+
+
+@click.command("mcp")
+@click.option(
+    "--runner", type=click.Choice(["local", "modal", "scripted"]), default=None, hidden=True
+)
+@click.pass_obj
+def mcp_(root: Path, runner: str | None) -> None:
+    """The same commands as tools for an MCP client, on standard input and output."""
+    from autorl.cli.mcp import serve
+
+    serve(root, runner)
+
+
+COMMANDS = (begin, try_, wait, cancel, show, mcp_)

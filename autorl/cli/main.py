@@ -78,21 +78,7 @@ def cli() -> None:
     is_flag=True,
     help="a short session on ./train.py: 5 minutes of InvertedDoublePendulum-v5, 12 s a run",
 )
-@click.option(
-    "--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]"
-)
-@click.option(
-    "--budget",
-    "time_budget",
-    type=float,
-    help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]",
-)
-@click.option(
-    "--episodes", "num_eval_episodes", type=int, help="evaluation episodes per run  [default: 100]"
-)
-@options.env_kwargs
-@options.budget_steps
-@options.researcher
+@options.together(*options.SESSION, *options.RESEARCHER)
 @click.option(
     "--experiments",
     "--max-experiments",
@@ -114,22 +100,8 @@ def cli() -> None:
     show_default=True,
     help="where runs happen; scripted invents scores, for tests",
 )
-@click.option(
-    "--slots",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="runs at once, on disjoint cores",
-)
-@click.option("--cores", help="CPU cores to use, e.g. 0,1  [default: all]")
+@options.together(*options.MACHINE)
 @click.option("--gpu", default="", help="CUDA device (local) or GPU name (modal)")
-@click.option(
-    "--sandbox",
-    type=click.Choice(["auto", "bwrap", "off"]),
-    default="auto",
-    show_default=True,
-    help="how train.py is confined",
-)
 @click.option(
     "--seed",
     type=int,
@@ -148,7 +120,7 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
     again: list[str] = []  # what a person has to type again to go on as before
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if name in typed.keys() - {"tag", "new", "seed", "inbox_only"}:
+        if name in typed.keys() - {"tag", "new", "seed"}:
             flag, value = max(parameter.opts, key=len), typed[name]
             value = json.dumps(value) if isinstance(value, dict) else value
             values = value if isinstance(value, tuple) else (value,)

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from autorl.errors import UserError
+from autorl.system.hardware import affinity
+
 
 class Number(click.FloatRange):
     """A finite number in a range; nan is in none."""
@@ -31,18 +34,45 @@ class JsonObject(click.ParamType[dict[str, Any]]):
             self.fail(f"""{value} is not a JSON object, such as '{{"hardcore": true}}'.""")
 
 
-env_kwargs = click.option(
-    "--env-kwargs",
-    type=JsonObject(),
-    help="""arguments of the environment, such as '{"hardcore": true}'""",
+SESSION = (
+    click.option(
+        "--env-id", help="Gymnasium id, or my_module:MyEnv-v0  [default: ENV_ID of evaluate.py]"
+    ),
+    click.option(
+        "--budget",
+        "time_budget",
+        type=float,
+        help="seconds of training per run  [default: TIME_BUDGET of evaluate.py, 720]",
+    ),
+    click.option(
+        "--episodes",
+        "num_eval_episodes",
+        type=int,
+        help="evaluation episodes per run  [default: 100]",
+    ),
+    click.option(
+        "--env-kwargs",
+        type=JsonObject(),
+        help="""arguments of the environment, such as '{"hardcore": true}'""",
+    ),
+    click.option(
+        "--budget-steps",
+        type=click.IntRange(1),
+        metavar="N",
+        help="environment steps per run, as make_vec_env counts them; --budget stays the cap",
+    ),
 )
-budget_steps = click.option(
-    "--budget-steps",
-    type=click.IntRange(1),
-    metavar="N",
-    help="environment steps per run, as make_vec_env counts them; --budget stays the cap",
+MACHINE = (
+    click.option(
+        "--slots", type=click.IntRange(1), help="runs at once, on disjoint cores  [default: 1]"
+    ),
+    click.option("--cores", help="CPU cores to use, e.g. 0,1  [default: all]"),
+    click.option(
+        "--sandbox",
+        type=click.Choice(["auto", "bwrap", "off"]),
+        help="how train.py is confined  [default: auto]",
+    ),
 )
-
 
 RESEARCHER = (
     click.option(
@@ -79,6 +109,26 @@ RESEARCHER = (
 )
 
 
-def researcher(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags of `run` that say who has the ideas."""
-    return reduce(lambda made, option: option(made), reversed(RESEARCHER), command)
+Command = Callable[..., Any]
+
+
+def together(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Flags that belong together, as one decorator."""
+    return lambda command: reduce(lambda made, flag: flag(made), reversed(flags), command)
+
+
+def cores(text: str) -> tuple[int, ...]:
+    """The numbers of --cores.
+
+    Raises:
+        UserError: it is no list of cores that this process may use.
+    """
+    here = affinity()
+    try:
+        chosen = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UserError(f"--cores {text} is not a list of core numbers; write it as 0,1.") from None
+    if missing := [c for c in chosen if c not in here]:
+        has = ",".join(map(str, sorted(here)))
+        raise UserError(f"This process may not use core {missing[0]}; it has {has}.")
+    return chosen

@@ -6,7 +6,6 @@ page looks like (report/).
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,10 @@ from autorl.judge import read_progress
 from autorl.records import RunRecord, from_json, to_json
 from autorl.report import curves
 from autorl.session import Attempt, Run, SessionState, Settings
-from autorl.session.experiment import diff_of
-from autorl.system.files import read_text
+from autorl.session.experiment import crash_of, diff_of, mean_curves, metrics_of
 from autorl.system.text import one_line
 
-METRICS_BYTES = 1 << 22
 FULL = 100  # newest experiments whose diagnostics are on the page, beside the kept ones
-CURVED = 4  # runs of an experiment that its curves are the mean of
 DIFF_CHARS, ALL_DIFFS_CHARS = 30_000, 3_000_000  # of one experiment, of the whole page
 NO_RECORD = RunRecord(status="interrupted", reason="It is under way, or was when the loop ended.")
 
@@ -145,23 +141,13 @@ def running(root: Path, state: SessionState) -> list[dict[str, Any]]:
     return found
 
 
-def mean_curves(
-    root: Path, runs: list[Run], budget: float, only: tuple[str, ...] = ()
-) -> dict[str, curves.Curve]:
-    """The mean learning curves of the newest runs that counted, by column of metrics.csv."""
-    counted = [r for r in runs if r.for_decision and r.counted][-CURVED:]
-    each = [curves.read_curves(_metrics(root, r), budget, only) for r in counted]
-    names = dict.fromkeys(name for one in each for name in one)
-    return {name: curves.mean_curve([one[name] for one in each if name in one]) for name in names}
-
-
 def curves_csv(root: Path, state: SessionState) -> Iterator[str]:
     """Every run's curves in one table: a line for each 1/200 of the budget and run; the header
     first.
     """
     budget, names = settings_of(state).time_budget, dict[str, None]()
     for run in state.runs.values():
-        names |= dict.fromkeys(_metrics(root, run, 4096).partition("\n")[0].split(","))
+        names |= dict.fromkeys(metrics_of(root, run, 4096).partition("\n")[0].split(","))
     columns = [n for n in list(names)[: curves.COLUMNS] if n and n != "seconds"]
     fixed = ("experiment", "run", "purpose", "seed", "status", "counted", "seconds")
     yield _csv_line(*fixed, *(report.cell(n) for n in columns))
@@ -221,11 +207,11 @@ def _in_full(
         "beat": verdict.incumbent if verdict else None,
         "chance": verdict.chance if verdict else None,
         "diff": diff,
-        "measured": [_run(run) for run in runs],
+        "measured": [run_data(run) for run in runs],
         "controls": [
             [c.kind, c.passed, c.reason] for c in state.controls if c.attempt == attempt.n
         ],
-        "crash": _crash(attempt, runs) if attempt.outcome == "crash" else None,
+        "crash": to_json(crash_of(state, attempt.n)),
         "curves": {
             name: curves.short(curve)
             for name, curve in mean_curves(root, runs, budget, only).items()
@@ -233,7 +219,8 @@ def _in_full(
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def run_data(run: Run) -> dict[str, Any]:
+    """One run in a few numbers, and why it does not count where it does not."""
     record = run.record or NO_RECORD
     why = "" if run.for_decision and run.counted else record.reason
     if run.kind != "measure":
@@ -252,30 +239,17 @@ def _run(run: Run) -> dict[str, Any]:
         "counted": run.for_decision and run.counted,
         "why": why,
         "seconds": record.total_seconds,
+        "first_update": record.first_update_seconds,
+        "updates": record.num_updates,
         "share": record.machine.cpu_share,
         "flags": record.flags,
     }
 
 
-def _crash(attempt: Attempt, runs: list[Run]) -> dict[str, Any]:
-    """What ended it, and the line of train.py where."""
-    failed = [r.record for r in runs if r.counted and r.record and not r.record.scored]
-    log = failed[-1].log_tail if failed else ""
-    found = re.findall(r'train\.py", line (\d{1,6})', log)
-    line, lines = int(found[-1]) if found else 0, attempt.source.split("\n")
-    code = lines[line - 1].strip() if 0 < line <= len(lines) else ""
-    cause = failed[-1].reason if failed else ""
-    return {"cause": cause, "line": line or None, "code": code, "log": log[-1500:]}
-
-
-def _metrics(root: Path, run: Run, at_most: int = METRICS_BYTES) -> str:
-    return read_text(root / run.folder / "metrics.csv", at_most)
-
-
 def _every_curve(root: Path, state: SessionState) -> Iterator[tuple[Run, dict[str, curves.Curve]]]:
     budget = settings_of(state).time_budget
     for run in state.runs.values():
-        yield run, curves.read_curves(_metrics(root, run), budget)
+        yield run, curves.read_curves(metrics_of(root, run), budget)
 
 
 def _csv_line(*cells: object) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 
 import click
 
+from autorl.cli import options as flags
+from autorl.cli.background import start_loop
 from autorl.cli.console import Notifier, Standings
-from autorl.cli.experiment import start_loop
+from autorl.cli.cores import Cores
 from autorl.cli.presets import DEMO, FIRST_LINE, QUICK, Preset, demo_ending, demo_source
 from autorl.cli.status import print_evidence, print_status
 from autorl.environments import check_env
@@ -34,11 +36,11 @@ from autorl.session import (
     open_session,
     pick_demo,
     resolve_settings,
+    show_to_git,
 )
+from autorl.session.events import STOPPED
 from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
-from autorl.system.hardware import affinity, gpus, partition
-from autorl.system.locks import CoreSlots, HeldSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
         resume: what to type to go on, after the program's name and the tag.
     """
     if "cores" in typed:
-        typed = typed | {"cores": _cores(typed["cores"])}
+        typed = typed | {"cores": flags.cores(typed["cores"])}
     for name, flag in (("hours", "--hours"), ("max_usd", "--max-usd")):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise UserError(f"{flag} must be more than 0, not {value:g}.")
@@ -96,7 +98,8 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
         return make_proposer(name, options, session) if name else None
 
     notifier = Notifier(options.notify)
-    work = Work(root, tag, settings, bounds_of(options, settings), exists, notifier)
+    bounds, queues = bounds_of(options, settings), options.inbox_only
+    work = Work(root, tag, settings, bounds, exists, notifier, queues)
     if not options.demo:
         again = f"run --tag {tag} {resume}".strip()
         return work.run(proposer, options.new, options.seed, resume=again)
@@ -127,18 +130,6 @@ def bounds_of(options: RunOptions, settings: Settings) -> Bounds:
         usual = max(2, min(usual, int(hours * 3600 / 3 / pair)))
     runs = usual if options.confirm_runs is None else options.confirm_runs
     return Bounds(experiments, hours, options.max_usd, runs)
-
-
-def _cores(text: str) -> tuple[int, ...]:
-    here = affinity()
-    try:
-        cores = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise UserError(f"--cores {text} is not a list of core numbers; write it as 0,1.") from None
-    if missing := [c for c in cores if c not in here]:
-        has = ",".join(map(str, sorted(here)))
-        raise UserError(f"This process may not use core {missing[0]}; it has {has}.")
-    return cores
 
 
 # ---------------------------------------------------------------------------
@@ -243,28 +234,6 @@ def modal_app(root: Path) -> ModuleType:
     return module
 
 
-def _reserve_cores(settings: Settings) -> HeldSlots | None:
-    """The cores of local runs, held against other loops on this machine."""
-    if settings.runner != "local":
-        return None
-    sandbox.probe(settings.sandbox)
-    if settings.gpu and not gpus():
-        raise UserError(f"--gpu {settings.gpu}: this machine has no CUDA device; leave it out.")
-    (cores,) = partition(settings.cores, 1)
-    if settings.slots > len(cores):
-        raise UserError(
-            f"--slots {settings.slots} needs as many cores for runs that do not disturb each "
-            f"other; there are {len(cores)}."
-        )
-    shared = CoreSlots()
-    if (slots := shared.acquire(cores)) is None:
-        raise UserError(
-            f"Another loop is measuring on this machine ({shared.blocker}): wait for it, stop it, "
-            "or give --cores others."
-        )
-    return slots
-
-
 # ---------------------------------------------------------------------------
 # At work
 # ---------------------------------------------------------------------------
@@ -280,6 +249,7 @@ class Work:
     bounds: Bounds
     exists: bool
     notifier: Notifier = field(default_factory=Notifier)
+    queues: bool = False  # waits while another loop measures here; else that is refused
 
     def run(
         self,
@@ -299,18 +269,25 @@ class Work:
         solved_at = check_env(self.settings.env_id, self.settings.env_kwargs)
         if not self.exists:
             try_env(self.settings.env_id, self.settings.sandbox, self.settings.env_kwargs)
-        slots = _reserve_cores(self.settings)
+        cores = Cores(self.settings)
+        if not self.queues and (who := cores.others()):
+            raise UserError(
+                f"Another loop is measuring on this machine ({who}): wait for it, stop it, or give "
+                "--cores others."
+            )
         try:
             session = open_session(self.root, self.tag, self.settings, new, seed, source)
             session.solved_at = solved_at
             before = len(session.state.claims)
             try:
-                loop, code = self._loop(session, proposer_of, confirm_only, resume)
+                loop, code = self._loop(session, proposer_of, confirm_only, resume, cores.others)
             finally:
+                # between two ideas of a person the session goes on, if nobody stopped it
+                if not self.queues or session.state.ended == STOPPED:
+                    show_to_git(session.folder, shown=True)
                 session.close()
         finally:
-            if slots:
-                slots.release()
+            cores.release()
         print_status(self.root, self.tag, False)
         claimed = len(session.state.claims) > before
         if claimed and not session.state.demo:  # its ending says it shorter
@@ -326,6 +303,7 @@ class Work:
         proposer_of: Callable[[Session], Proposer | None],
         confirm_only: bool,
         resume: str,
+        others: Callable[[], str],
     ) -> tuple[Loop, int]:
         if confirm_only and all(v.outcome != "keep" for v in session.state.verdicts):
             raise UserError(
@@ -336,7 +314,8 @@ class Work:
         runner = make_runner(session.settings, self.root)
         try:
             with Dashboard() as console:
-                loop = Loop(session, proposer, runner, self.bounds, console, confirm_only, resume)
+                options = self.bounds, console, confirm_only, resume, others
+                loop = Loop(session, proposer, runner, *options)
                 _obey_signals(loop)
                 s, by = (
                     session.settings,
@@ -377,7 +356,7 @@ def _obey_signals(loop: Loop) -> None:
         elif loop.stopping:
             raise SystemExit(130)  # every child dies with this process
         else:
-            loop.stop("Ctrl-C" if number == signal.SIGINT else "told to stop")
+            loop.stop(STOPPED if number == signal.SIGINT else "told to stop")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup holds

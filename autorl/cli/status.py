@@ -17,22 +17,54 @@ from rich.console import Console
 from rich.table import Table
 
 from autorl import report
+from autorl.cli.background import how_it_ended
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.records import to_json
-from autorl.session import SessionState, find_session, journals, program, read_state
+from autorl.session import (
+    SessionState,
+    find_session,
+    journals,
+    program,
+    read_state,
+    show_to_git,
+)
+from autorl.session.inbox import Inbox
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
 
 MANY = 10_000_000  # files: more are not counted
 
 
-def newest(root: Path, tag: str | None) -> tuple[Path, SessionState]:
-    """The folder of the session that is meant, the newest without a tag, and what it knows."""
+def newest(root: Path, tag: str | None, what: str = "") -> tuple[Path, SessionState]:
+    """The folder of the session that is meant, and what it knows.
+
+    Without a tag it is the one in which `try` printed the id `what`, else the newest.
+    """
     path = find_session(root, tag, unfinished=False)
+    if tag is None and what.startswith("t"):
+        known = (p for p in journals(root) if read_state(p).named(what))
+        path = next(known, path)
     if (state := read_state(path)).created is None:
         raise UserError(f"{path} holds no whole line: restore it from a copy, or start anew.")
     return path.parent, state
+
+
+def numbered(state: SessionState, what: str, tag: str) -> int:
+    """The number of the experiment that is meant by best, baseline, a number, or an id of `try`.
+
+    Raises:
+        UserError: there is none.
+    """
+    best = state.incumbent()
+    number = {"baseline": "0", "best": str(best.n if best else 0)}.get(what, what)
+    if (found := state.named(number)) is None:
+        raise UserError(
+            f"There is no experiment {what!r} in {tag!r}: say best, baseline, a number up to "
+            f"{max(state.attempts, default=0)}, or the id that `try` printed (`wait` says what "
+            "became of one that was not measured yet)."
+        )
+    return found.n
 
 
 def _console() -> Console:
@@ -46,6 +78,8 @@ def _print_json(data: dict[str, Any]) -> None:
 def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
     who = holder(folder / "session.lock")
     stands = f"finished: {state.finished}" if state.finished else "not running"
+    if not (who or state.finished):
+        stands += f": {how_it_ended(state)}"
     best = state.incumbent()
     return {
         "tag": folder.name,
@@ -57,6 +91,8 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
             {"run": r.run, "experiment": r.attempt, "purpose": r.purpose, "seed": r.seed}
             for r in (state.pending() if who else ())
         ],
+        "waits": (state.waits if who else "") or None,
+        "queued": [{"id": i, "title": p.title} for i, p in Inbox(folder / "inbox").waiting()],
         "branch": f"autoresearch/{folder.name}",
         "incumbent": best.n if best else None,
         "disk_bytes": disk_usage(folder, MANY)[0],
@@ -64,12 +100,19 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
     }
 
 
+def status_data(root: Path, tag: str | None) -> dict[str, Any]:
+    """Where a session stands, as JSON data: `rows` has every experiment."""
+    folder, state = newest(root, tag)
+    rows, spent = state.rows(decided_only=False), state.spent()
+    return report.status_json(rows, spent_usd=spent, **_facts(folder, state))
+
+
 def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     """A table for a person or JSON for a program."""
+    if as_json:
+        return _print_json(status_data(root, tag))
     folder, state = newest(root, tag)
     facts, rows, spent = _facts(folder, state), state.rows(decided_only=False), state.spent()
-    if as_json:
-        return _print_json(report.status_json(rows, spent_usd=spent, **facts))
     console = _console()
     title = f"{facts['tag']} on {facts['env_id']}: {facts['state']}"
     console.print(report.status_table(rows, title=title, spent_usd=spent, width=console.width))
@@ -78,6 +121,10 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    for each in facts["queued"]:
+        console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)
+    if facts["waits"]:
+        console.print(f"waits: {facts['waits']}", markup=False, soft_wrap=True)
     if facts["claim"]:
         console.print(f"{facts['claim'].get('sentence', '')} (evidence.json)", soft_wrap=True)
 
@@ -152,6 +199,7 @@ def write_report(
         views["curves.csv"] = "".join(page.curves_csv(root, state)).encode()
     for name, data in views.items():
         atomic_write(folder / name, data)
+    show_to_git(folder, shown=True)
     paths = [folder / name for name in views]
     if tensorboard:
         paths.append(page.write_tensorboard(root, folder, state))
@@ -173,11 +221,12 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     pid = holder_pid(lock)
     if pid is None:
         raise UserError(f"No loop is working on {name!r}; there is nothing to stop.")
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)  # SIGTERM may be anybody's: `wait` starts the loop again
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
-            return f"Stopped {name}; resume with: {program(root)} run --tag {name}"
+            again = f"{program(root)} run --tag {name}"
+            return f"Stopped {name}; resume with: {again}; or with `try`, where the ideas are yours"
         time.sleep(0.1)
     raise AutoRLError(
         f"The loop (pid {pid}) has not ended within {patience:.0f} s; "

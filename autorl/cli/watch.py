@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
+from autorl.cli.status import newest, numbered
 from autorl.errors import UserError
 from autorl.records import Recording
 from autorl.report.scenes import episodes_of, scene_of
 from autorl.report.video import write_video
 from autorl.report.viewer import arms, viewer_html
-from autorl.session import SessionState, find_session, read_state
+from autorl.session import SessionState
 from autorl.session.experiment import recording
 from autorl.system.files import atomic_write
 
@@ -26,17 +27,17 @@ def watch(root: Path, tag: str | None, what: str, episode: str, mp4: bool) -> No
     """Write the page or the video, say where it is, open it where there is a screen.
 
     Args:
-        what: best, baseline, or the number of an experiment.
+        what: best, baseline, an experiment's number, or the id that `try` printed.
         episode: worst, median, best or grid.
 
     Raises:
         UserError: there is no such experiment, or no recording of it.
     """
-    path = find_session(root, tag, unfinished=False)
-    state, tag = read_state(path), path.parent.name
-    n = _number(state, what, tag)
+    folder, state = newest(root, tag, what)
+    tag = folder.name
+    n = numbered(state, what, tag)
     shown = recorded(root, state, n, alone=episode == "grid")
-    target = path.with_name(f"watch-{n}-{episode}")
+    target = folder / f"watch-{n}-{episode}"
     title = f"{state.about.env_id}, {tag}, {shown[-1][0].lower()}: {state.attempts[n].title}"
     try:
         target = (
@@ -73,18 +74,6 @@ def page(shown: Shown, episode: str, title: str) -> str:
     """One offline page that plays them side by side; a ValueError if a recording is damaged."""
     sides = [a for label, run, r in shown for a in arms(r, label, episode, f"run {run}")]
     return viewer_html(title, "Recorded by the judge while it scored these runs.", sides)
-
-
-def _number(state: SessionState, what: str, tag: str) -> int:
-    best = state.incumbent()
-    named = {"baseline": 0, "best": best.n if best else 0}
-    n = named.get(what, int(what) if what.isdecimal() else -1)
-    if n not in state.attempts:
-        raise UserError(
-            f"There is no experiment {what!r} in {tag!r}: say best, baseline, or a number up to "
-            f"{max(state.attempts, default=0)}."
-        )
-    return n
 
 
 def _page(target: Path, shown: Shown, episode: str, title: str) -> Path:

@@ -145,6 +145,12 @@ def crashed(arm: Arm, outcome: Decided, fact: RunFact) -> Verdict:
     return _figures(Verdict(arm.n, outcome, f"{_ended(fact)}{after}.", arm.parent), arm)
 
 
+def cancelled(arm: Arm) -> Verdict:
+    """A candidate that a person took back."""
+    after = f" after {_runs(arm, None)}" if arm.runs else " before a run of it was over"
+    return _figures(Verdict(arm.n, "discard", f"Cancelled{after}.", arm.parent), arm)
+
+
 def baseline_crashed(state: State, fact: RunFact) -> Verdict:
     """The baseline's run without a score."""
     cause = "fix train.py before researching it"

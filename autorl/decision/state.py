@@ -57,11 +57,18 @@ class ClaimFact:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelFact:
+    """A person took a candidate back before its verdict; its code may be tried again."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResumedFact:
     """The session was started again: a reason to stop is forgotten."""
 
 
-Fact = AttemptFact | RunFact | ControlFact | ClaimFact | ResumedFact
+Fact = AttemptFact | RunFact | ControlFact | ClaimFact | CancelFact | ResumedFact
 
 
 @dataclass(frozen=True, slots=True)

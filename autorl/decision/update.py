@@ -40,6 +40,7 @@ from autorl.decision.rules import GAINS, TOLERANCE, Rules
 from autorl.decision.state import (
     Arm,
     AttemptFact,
+    CancelFact,
     ClaimFact,
     ControlFact,
     Decided,
@@ -71,6 +72,8 @@ def observe(state: State, fact: Fact) -> Settled:
     if isinstance(fact, ClaimFact):
         kept = state.incumbent != state.path[0]
         return _take_back(state, state.path[0], fact.reason) if kept else (state, ())
+    if isinstance(fact, CancelFact):
+        return _cancel(state, fact.attempt)
     if isinstance(fact, ResumedFact):
         state = replace(state, stop="", broken=False, crashed_in_a_row=0, recheck=False)
         return replace(state, equal_in_a_row=0), ()
@@ -115,6 +118,13 @@ def _control(state: State, fact: ControlFact) -> Settled:
     if arm.n not in state.lineage() or arm.parent is None:
         return state, ()
     return _take_back(state, arm.parent, explain.failed_control(fact))
+
+
+def _cancel(state: State, n: int) -> Settled:
+    if n not in state.open:
+        return state, ()
+    keys = {key: m for key, m in state.keys.items() if m != n}
+    return replace(closed(state, n, "discard"), keys=keys), (explain.cancelled(state.arms[n]),)
 
 
 def _run(state: State, fact: RunFact) -> Settled:

@@ -32,6 +32,8 @@ def clock(job: Job) -> Clock:
         return Clock(5.0, 120.0, min(job.num_eval_episodes, 20), updates=1)
     if job.kind == "seed_control":
         return Clock(20.0, 120.0, min(job.num_eval_episodes, 5), updates=2)
+    if job.kind == "check":
+        return Clock(10.0, 90.0, min(job.num_eval_episodes, 2), updates=2)
     slack = max(0.02 * job.time_budget, 3.0)
     return Clock(job.time_budget, job.time_budget + slack, job.num_eval_episodes)
 

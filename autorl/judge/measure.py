@@ -152,6 +152,7 @@ class _Run:
         if metrics:
             (self.folder / "metrics.csv").write_bytes(metrics)
         last, job = self._last_metrics(), self.job
+        first = last_row(b"\n".join([*metrics.split(b"\n", 2)[:2], b""]), metrics[:4096])
         if not fault:
             self.known |= score(played.returns, played.lengths)
             if job.kind != "measure":
@@ -172,6 +173,7 @@ class _Run:
             total_seconds=time.monotonic() - self.started,
             total_timesteps=count(last.get("step")),
             num_updates=count(last.get("num_updates")),
+            first_update_seconds=first.get("seconds"),
             diagnostics=last,
             peak_memory_bytes=max((c.peak_memory_bytes for c in self.children), default=0) or None,
             cpu_seconds=round(sum(c.cpu_seconds for c in self.children), 2),

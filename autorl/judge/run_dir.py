@@ -31,6 +31,8 @@ def private_directory(root: Path = PROJECT, what: str = "runs") -> Iterator[Path
     """A fresh directory of one of the KINDS, locked until the block ends and removed then."""
     home = runs_folder(root).with_name(what)
     home.mkdir(parents=True, exist_ok=True)
+    if home.parent.name == ".autorl" and not (ignore := home.with_name(".gitignore")).exists():
+        ignore.write_text("*\n", encoding="utf-8")  # git sees nothing of it
     path = Path(tempfile.mkdtemp(prefix="run-", dir=home))
     lock = FileLock(path / "lock")
     try:

@@ -26,7 +26,8 @@ from autorl.system.files import atomic_write
 from autorl.system.hardware import gpus, partition
 
 MAX_REPEATS = 3  # of one interrupted run, in a row
-MAX_STARVED = 2  # late runs of an attempt in a row that are repeated; the next is its crash
+MAX_STARVED = 2  # late runs of a candidate in a row that are repeated; the next is its crash
+MAX_BUSY = 6  # of the baseline, or of what was kept; then the machine is too busy
 LOST, STOPPED = "lost", "stopped"  # rules of interrupted runs that say nothing about the machine
 
 
@@ -170,16 +171,18 @@ class ActiveRuns:
                 )
             self._end(active.run, record)
 
-    def cancel_all(self, why: str, keep_remote: bool) -> None:
-        """Stop every run and record it as interrupted; remote ones may go on."""
+    def cancel(self, why: str, keep_remote: bool = False, only: int | None = None) -> None:
+        """Stop every run, or those of one attempt, and record it as interrupted; remote ones may
+        go on.
+        """
         ended: list[tuple[Run, RunRecord]] = []
-        for active in list(self.active.values()):
+        for active in [a for a in self.active.values() if only in (None, a.run.attempt)]:
+            del self.active[active.run.run]
             record = self.runner.poll(active.handle)
             if record is None and self.runner.survives_restart and keep_remote:
                 continue  # goes on without us and is fetched by its handle on resume
             self.runner.cancel(active.handle)
             ended.append((active.run, record or _interrupted(STOPPED, f"Stopped: {why}.")))
-        self.active.clear()
         for run, record in ended:  # after the last is cancelled: the disk may refuse the first
             self._end(run, record)
 
@@ -220,6 +223,15 @@ class ActiveRuns:
         if len(ends) == MAX_REPEATS and all(
             e.status == "interrupted" and e.rule not in (LOST, STOPPED) for e in ends
         ):
+            late = [e.rule == "starved" for e in here[-MAX_BUSY:]]
+            if len(late) == MAX_BUSY and all(late):
+                raise Paused(
+                    f"The machine is too busy to measure on: {MAX_BUSY} runs of {named(n)} in a "
+                    f"row were late. The last: {ends[-1].reason} Stop the other work, or leave it "
+                    "cores of its own (--cores, fewer --slots), then run the same command."
+                )
+            if all(late[-MAX_REPEATS:]):
+                return
             raise Paused(
                 f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside "
                 "of it"
@@ -269,7 +281,8 @@ class ActiveRuns:
 
         In the search every score counts. In a claim a run with another share than the others is
         repeated, but for one that is itself a repetition. Late runs of a starved machine are
-        repeated; the third in a row is the file's crash.
+        repeated; the third in a row is a candidate's crash. A file that was in time before, and the
+        baseline, are not blamed: the next run waits for quiet.
         """
         shares, share = self._shares(), record.machine.cpu_share
         earlier = [
@@ -283,7 +296,11 @@ class ActiveRuns:
             rules = [r.record.rule for r in earlier[-MAX_STARVED:] if r.record]
             reason = f"{record.reason} It got {percent(share)} of its cores."
             record = replace(record, reason=reason)
-            if rules != ["starved"] * MAX_STARVED:
+            attempt = self.session.state.attempts[run.attempt]
+            blameless = attempt.n == 0 or attempt.kept
+            if blameless and self.runner.owns_cores and not self.runner.invents_scores:
+                self.wait = self.wait or QuietWait(SHORTEST)
+            if blameless or rules != ["starved"] * MAX_STARVED:
                 record = replace(record, status="interrupted", rule="starved")
         repetition = bool(earlier) and not earlier[-1].steady
         if record.status != "ok" or run.for_decision or run.kind != "measure" or repetition:

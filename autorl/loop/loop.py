@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from autorl import report
@@ -29,6 +30,7 @@ from autorl.session.events import (
     Attempted,
     BaselineScores,
     BranchMoved,
+    Cancelled,
     Claimed,
     Closed,
     Decided,
@@ -68,6 +70,7 @@ class Loop:
         proposer: None: only what `try` left in the inbox is measured.
         confirm_only: no search: the claim, even if there is one already.
         resume: what a person types to go on, after the program's name.
+        others: who has the cores; "" once they are ours. Nothing is run before.
     """
 
     def __init__(
@@ -79,9 +82,10 @@ class Loop:
         console: Console,
         confirm_only: bool = False,
         resume: str = "",
+        others: Callable[[], str] = str,
     ):
         self.session, self.runner, self.bounds, self.console = session, runner, bounds, console
-        self.resume = resume or f"run --tag {session.tag}"
+        self.resume, self.others = resume or f"run --tag {session.tag}", others
         budget = SpendLimit(session, bounds.max_usd)
         self.runs = ActiveRuns(session, runner, budget, console)
         ahead = self.runs.places > 1
@@ -115,6 +119,8 @@ class Loop:
         self.session.record(Opened(pid=os.getpid(), why=self.session.recovered))
         reasons, code = [], 0
         try:
+            if self._wait_for_cores():
+                return self._halt()
             self._recover()
             for driver in self.drivers:
                 if code == 0 or not self.session.decision.broken:
@@ -129,7 +135,7 @@ class Loop:
                     code = code or driver.exit_code
             why = "; ".join(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
             finished = why if self._ends_session else self._finished_before
-            self.session.record(Closed(why=why, finished=finished))
+            self.session.record(Closed(why=why, finished=finished, early=bool(code)))
             self.console.say(why)
         except (Paused, OSError) as trouble:
             if self.stopping and isinstance(trouble, Paused):
@@ -143,11 +149,40 @@ class Loop:
         self._views(final=True)
         return code
 
+    def _wait_for_cores(self) -> bool:
+        """Until no other loop measures on them; True when a signal asks to end."""
+        told = ""
+        while not self.stopping and (who := self.others()):
+            if who != told:
+                told = who
+                self.session.record(Note(event="waiting", detail=who))
+            self._cancel()
+            self.console.progress([], told)
+            time.sleep(10 * POLL_SECONDS)
+        return bool(self.stopping)
+
     def _settled(self) -> bool:
         """Take in what came; True when a signal asks to end."""
         self.runs.collect()
+        self._cancel()
         self._settle()
         return bool(self.stopping)
+
+    def _cancel(self) -> None:
+        """What a person takes back: its runs stop, and it is decided or forgotten."""
+        state, inbox = self.session.state, self.queue.inbox
+        for name in inbox.cancelled():
+            attempt = state.named(name)
+            if attempt and attempt.n and attempt.outcome in ("running", "superseded"):
+                self.runs.cancel("it was cancelled", only=attempt.n)
+                self._settle()  # its last run may have ended this instant
+                if attempt.outcome in ("running", "superseded"):
+                    self.session.record(Cancelled(ticket=attempt.ticket, n=attempt.n))
+                    self.console.say(f"experiment {attempt.n} is cancelled: {attempt.title}")
+            elif attempt is None:
+                self.session.record(Cancelled(ticket=name))
+                inbox.drop(name)
+            inbox.forget(name)
 
     def _waiting(self) -> str:
         thinking = f"{self.queue.thinking} is thinking" if self.queue.thinking else ""
@@ -159,9 +194,9 @@ class Loop:
         self.queue.stop()
 
     def _halt(self) -> int:
-        self.runs.cancel_all(self.stopping, keep_remote=False)
+        self.runs.cancel(self.stopping)
         self._settle()
-        self.session.record(Closed(why=self.stopping))
+        self.session.record(Closed(why=self.stopping, early=True))
         self._views(final=True)
         self.console.say(
             f"Stopped ({self.stopping}); the branch stands at the best commit."
@@ -172,9 +207,9 @@ class Loop:
     def _wind_down(self, why: str) -> None:
         """Write what can still be written; that the same disk refuses this as well is no news."""
         last = (
-            lambda: self.runs.cancel_all("the loop paused", keep_remote=True),
+            lambda: self.runs.cancel("the loop paused", keep_remote=True),
             self._settle,
-            lambda: self.session.record(Closed(why=why)),
+            lambda: self.session.record(Closed(why=why, early=True)),
             lambda: self._views(final=True),
         )
         for step in last:

@@ -64,6 +64,7 @@ class ProposalQueue:
             self._retry(waiting)
             return True
         tickets = {a.ticket for a in state.attempts.values()} | {r.ticket for r in state.refusals}
+        tickets |= state.cancelled
         for ticket, proposal in self.inbox.waiting():
             if ticket not in tickets:
                 self._accept(proposal, ticket=ticket)
@@ -151,8 +152,9 @@ class ProposalQueue:
         """Proposal -> commit, or a refusal with a reason that is fed back."""
         attempts = self.session.state.attempts
         parent = attempts[self.session.decision.incumbent]
-        # its own former self is no duplicate
-        known = {a.key for a in attempts.values() if not retry_of or a.outcome != "superseded"}
+        # neither its own former self nor what was cancelled makes it a duplicate
+        live = (a for a in attempts.values() if not a.cancelled)
+        known = {a.key for a in live if not retry_of or a.outcome != "superseded"}
         try:
             source = proposal.source
             if source is None:
@@ -242,7 +244,9 @@ class ProposalQueue:
             solved_at=session.solved_at,
             experiment=lambda n: experiment(session.root, state, n),
             source_of=lambda n: state.attempts[n].source,
-            vet=lambda source: look(source, {a.key for a in tuple(state.attempts.values())}).why,
+            vet=lambda source: (
+                look(source, {a.key for a in tuple(state.attempts.values()) if not a.cancelled}).why
+            ),
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
             stopped=self._stopped.is_set,

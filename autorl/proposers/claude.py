@@ -57,8 +57,9 @@ TOOLS: list[dict[str, Any]] = [
     },
     {
         "name": "read_experiment",
-        "description": "One experiment in full: its diff, the judge's numbers for every run, "
-        "training diagnostics, best and worst evaluation episodes, the end of its log.",
+        "description": "One experiment in full: the judge's numbers for its runs, best and worst "
+        "evaluation episodes, training diagnostics through the budget beside the incumbent's, the "
+        "end of its log, its diff.",
         "input_schema": _object("n", n=_NUMBER),
     },
     {

@@ -22,13 +22,14 @@ RECENT = 5  # at least so many stay out of the blocks and are shown in full
 FOLD = 50  # experiments folded into the digest at once
 UNFOLDED = 40  # frozen experiments that stay as one line each
 
-MAX_DIFF, MAX_LOG, MAX_METRICS = 8_000, 4_000, 3_000  # characters of one experiment's parts
+MAX_BYTES = 11_400  # of one experiment in full; `show` says up to 600 before it
+MAX_LOG, MAX_RUNS, MAX_NAMES = 1_500, 4, 24  # bytes, runs, metrics of it
 
 # Shown first, in this order, where train.py reports them.
 DIAGNOSTICS = (
-    "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_loss", "value_loss",
-    "grad_norm", "policy_mu", "policy_sigma", "sps", "episode_return", "episode_length",
-    "learning_rate", "num_updates",
+    "episode_return", "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_sigma",
+    "policy_mu", "value_loss", "policy_loss", "grad_norm", "learning_rate", "sps", "num_updates",
+    "episode_length",
 )  # fmt: skip
 
 
@@ -38,12 +39,14 @@ DIAGNOSTICS = (
 
 
 def quoted(text: str, limit: int, keep: str = "end") -> str:
-    """`text` as data: every line begins with "| ". At most about `limit` characters."""
-    text = plain(text)
-    if len(text) > limit:
-        cut = f"[… {len(text) - limit} characters left out]"
-        text = f"{cut}\n{text[-limit:]}" if keep == "end" else f"{text[:limit]}\n{cut}"
-    return "\n".join(f"| {line}" for line in text.splitlines()) or "| (nothing)"
+    """`text` as data: every line begins with "| ". At most `limit` bytes, and a line that says what
+    was left out."""
+    data = "\n".join(f"| {line}" for line in plain(text).splitlines()).encode()
+    if (over := len(data) - max(0, limit)) <= 0:
+        return data.decode() or "| (nothing)"
+    cut = f"| [… {over} bytes left out]"
+    kept = (data[over:] if keep == "end" else data[:-over]).decode(errors="ignore")
+    return f"{cut}\n| {kept}" if keep == "end" else f"{kept}\n{cut}".lstrip("\n")
 
 
 def fenced(source: str) -> str:
@@ -171,8 +174,15 @@ def recent_text(rows: Iterable[Row]) -> str:
 # ---------------------------------------------------------------------------
 
 
-def diagnostics_line(record: RunRecord) -> str:
-    """The judge's numbers of one run and what training said of itself; bounded, quoted."""
+def shown_names(names: Iterable[str]) -> list[str]:
+    """Of the columns that train.py logs those that are shown: known ones first, at most 24."""
+    plain_names = sorted(n for n in names if re.fullmatch(r"[\w./-]{1,32}", n, re.ASCII))
+    known = [name for name in DIAGNOSTICS if name in plain_names]
+    return [*known, *(n for n in plain_names if n not in known and n != "step")][:MAX_NAMES]
+
+
+def diagnostics_line(record: RunRecord, in_full: bool = True) -> str:
+    """The judge's numbers of one run and, `in_full`, what training said last; bounded, quoted."""
     rule = f" ({record.rule})" if record.rule else ""
     parts = [f"status {record.status}{rule}, mean return {number(record.avg_return)}"]
     if record.std_return is not None:
@@ -192,34 +202,56 @@ def diagnostics_line(record: RunRecord) -> str:
         parts.append(f"trained {seconds:.4g} s, {steps} steps, {updates} updates")
         if record.total_timesteps and seconds > 0:
             parts[-1] += f", {record.total_timesteps / seconds:.4g} steps/s"
-    values = record.diagnostics
-    names = [name for name in DIAGNOSTICS if name in values]
-    names += sorted(
-        n for n in values if n not in names and re.fullmatch(r"[\w./-]{1,32}", n, re.ASCII)
-    )
-    reported = [f"{n}={values[n]:.4g}" for n in names[:24] if isinstance(values[n], (int, float))]
+    if record.first_update_seconds is not None:
+        parts.append(f"first update logged after {record.first_update_seconds:.4g} s")
+    if (share := record.machine.cpu_share) is not None:
+        parts.append(f"CPU share {share:.2f}")
+    values = record.diagnostics if in_full else {}
+    reported = [f"{n}={values[n]:.4g}" for n in shown_names(values)]
     if reported:
         parts.append("training says: " + " ".join(reported))
     if record.reason:
-        parts.append("reason: " + one_line(record.reason, 300))
+        parts.append("reason: " + one_line(record.reason, 200))
     return quoted("; ".join(parts), 1_500, keep="start")
 
 
 def experiment_text(experiment: Experiment) -> str:
-    """One experiment as far as it fits: verdict, each run, diff, metrics, end of the log."""
+    """One experiment in at most 12 kB: verdict, each run, metrics beside another's, what made it
+    crash, end of the log, and as much of the diff as there is room for."""
     row, verdict, records = experiment.row, experiment.verdict, experiment.records
-    parts = [row_line(row)]
+    parts = [row_line(row, why=False)]
     if row.hypothesis:
-        parts.append(f"hypothesis: {one_line(row.hypothesis, 1_000)}")
+        parts.append(f"hypothesis: {one_line(row.hypothesis, 300)}")
     if verdict is not None:
         parts.append(quoted("verdict: " + one_line(verdict.reason, 500), 600))
-    for index, record in list(enumerate(records, 1))[-6:]:
-        parts.append(f"run {index}:\n{diagnostics_line(record)}")
-    parts.append(f"diff against its parent:\n{quoted(experiment.diff, MAX_DIFF, keep='start')}")
+    for index, record in list(enumerate(records, 1))[-MAX_RUNS:]:
+        told = record.scored and bool(experiment.metrics)
+        parts.append(f"run {index} of {len(records)}:\n{diagnostics_line(record, not told)}")
     if experiment.metrics:
-        parts.append(f"metrics.csv, an extract:\n{quoted(experiment.metrics, MAX_METRICS)}")
-    parts.append(f"end of the log:\n{quoted(experiment.log_tail, MAX_LOG)}")
+        parts.append(metrics_table(experiment))
+    if (crash := experiment.crash) and crash.line:
+        parts.append(f"it broke in line {crash.line} of train.py:\n{quoted(crash.code, 200)}")
+    parent = "" if row.parent is None else f", experiment {row.parent}"
+    for what, text, most, keep in (
+        ("end of the log", experiment.log_tail, MAX_LOG, "end"),
+        (f"diff against its parent{parent}", experiment.diff, MAX_BYTES, "start"),
+    ):
+        room = MAX_BYTES - len("\n".join(parts).encode()) - 250  # 250: headings, what was left out
+        parts.append(f"{what}:\n{quoted(text, min(most, room), keep)}")
     return "\n".join(parts)
+
+
+def metrics_table(experiment: Experiment) -> str:
+    """What train.py logged at a quarter, half, three quarters and all of the budget; quoted."""
+    other = "" if experiment.beside is None else f" | experiment {experiment.beside}"
+    lines = [f"{'at 25, 50, 75, 100 % of the budget':<36}{other}"]
+    for name in shown_names(experiment.metrics):
+        own, theirs = (
+            " ".join("-" if v is None else f"{v:.4g}" for v in values)
+            for values in experiment.metrics[name]
+        )
+        lines.append(f"{name:<20} {own}" + (f" | {theirs}" if other else ""))
+    return "metrics, self-reported:\n" + quoted("\n".join(lines), 4_000)
 
 
 # ---------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import msgspec
 from autorl.decision import ControlKind
 from autorl.records import Edit, RunRecord, Verdict
 
+STOPPED = "Ctrl-C or `stop`"  # why a process ended that a person ended
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     """One line of the journal."""
@@ -77,6 +79,13 @@ class Refused(Event, frozen=True, tag="refused"):
     proposer: str
     ticket: str = ""
     retry_of: tuple[int, ...] = ()
+
+
+class Cancelled(Event, frozen=True, tag="cancelled"):
+    """A person took an experiment back before its verdict."""
+
+    ticket: str  # "" for an idea of the researcher
+    n: int = 0  # its attempt; 0: it was queued still
 
 
 class RunStarted(Event, frozen=True, tag="started"):
@@ -184,10 +193,11 @@ class Closed(Event, frozen=True, tag="closed"):
 
     why: str
     finished: str = ""  # why the session needs no further work; "" while it does
+    early: bool = False  # by a signal, a pause or a fault: there was work left
 
 
 AnyEvent = (
-    Created | Attempted | Pinned | Refused | RunStarted | RunHandle | RunEnded
+    Created | Attempted | Pinned | Refused | Cancelled | RunStarted | RunHandle | RunEnded
     | ControlEnded | Decided | BranchMoved | EpochBegan | BaselineScores | Money | Note | Claimed
     | Opened | Closed
 )  # fmt: skip

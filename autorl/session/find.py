@@ -69,7 +69,8 @@ def find_session(root: Path, tag: str | None, unfinished: bool = True) -> Path:
     if not paths:
         what, flag = (f"with the tag {tag!r} ", f" --tag {tag}") if tag else ("", "")
         raise UserError(
-            f"There is no session {what}under results/; start one with: {program(root)} run{flag}"
+            f"There is no session {what}under results/; start one with: {program(root)} begin{flag}"
+            " (the ideas are yours), or with run (they are autoRL's)."
         )
     return (newest_unfinished(root) if tag is None and unfinished else None) or paths[0]
 

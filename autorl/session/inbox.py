@@ -2,19 +2,21 @@
 oldest first.
 
 The loop looks here before it asks its researcher, so `try` works whether or not a loop is running.
-A file is removed once the journal holds its ticket. What it does not do: judge a proposal, or start
-anything.
+A file is removed once the journal holds its ticket. An empty file `ID.cancel` beside them asks the
+loop to take an experiment back. What it does not do: judge a proposal, or start anything.
 """
 
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 
 from autorl.records import Proposal, from_json, to_json
 from autorl.system.faults import effect
 from autorl.system.files import atomic_write
+
+EPOCH = 1_767_225_600_000  # 2026 began, in ms: tickets are ms since then, and so sort by age
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Inbox:
@@ -25,16 +27,20 @@ class Inbox:
 
     def leave(self, proposal: Proposal) -> str:
         """Store a proposal, whole and durable; returns its ticket."""
-        ticket = f"t{time.time_ns():x}{secrets.token_hex(1)}"
-        atomic_write(self.folder / f"{ticket}.json", json.dumps(to_json(proposal)).encode())
-        return ticket
+        number = max(0, time.time_ns() // 1_000_000 - EPOCH)
+        while (path := self.folder / f"{_ticket(number)}.json").exists():
+            number += 1
+        atomic_write(path, json.dumps(to_json(proposal)).encode())
+        return path.stem
 
     def waiting(self) -> list[tuple[str, Proposal]]:
-        """(ticket, proposal), oldest first."""
+        """(ticket, proposal), oldest first, without what is cancelled."""
         if not self.folder.is_dir():
             return []
-        found = []
-        for path in sorted(self.folder.glob("t*.json")):
+        found, cancelled = [], self.cancelled()
+        for path in sorted(self.folder.glob("t*.json"), key=lambda p: (len(p.name), p.name)):
+            if path.stem in cancelled:
+                continue
             try:
                 found.append(
                     (path.stem, from_json(Proposal, json.loads(path.read_text(encoding="utf-8"))))
@@ -48,3 +54,24 @@ class Inbox:
     def drop(self, ticket: str) -> None:
         """Forget a proposal that the journal now holds."""
         effect("file write", lambda: (self.folder / f"{ticket}.json").unlink(missing_ok=True))
+
+    def cancel(self, name: str) -> None:
+        """Ask for an experiment, by ticket or number, to be taken back."""
+        atomic_write(self.folder / f"{name}.cancel", b"")
+
+    def cancelled(self) -> list[str]:
+        """What is asked to be taken back, by ticket or number."""
+        return sorted(path.stem for path in self.folder.glob("*.cancel"))
+
+    def forget(self, name: str) -> None:
+        """Forget what was asked, once the journal holds it or there is nothing to take back."""
+        (self.folder / f"{name}.cancel").unlink(missing_ok=True)
+
+
+def _ticket(number: int) -> str:
+    """ "t" and the number to base 36."""
+    digits = ""
+    while number or not digits:
+        number, digit = divmod(number, 36)
+        digits = DIGITS[digit] + digits
+    return f"t{digits}"

@@ -5,6 +5,7 @@
 before the first run, and returns it locked. What it does not do: run anything.
 """
 
+import contextlib
 import os
 import shutil
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from autorl import __version__
 from autorl import decision as rules
+from autorl.decision.state import CancelFact
 from autorl.environments import harness_sha256
 from autorl.errors import Paused, UserError
 from autorl.git import Repository
@@ -23,6 +25,7 @@ from autorl.session.events import (
     AnyEvent,
     Attempted,
     Baseline,
+    Cancelled,
     Claimed,
     ControlEnded,
     Created,
@@ -115,6 +118,8 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
             return rules.ResumedFact()
         case ControlEnded():
             return rules.ControlFact(event.attempt, event.kind, event.passed, event.reason)
+        case Cancelled():
+            return CancelFact(event.n)
         case Claimed() if why := event.claim.get("back"):
             return rules.ClaimFact(why)
         case RunEnded() if (
@@ -129,6 +134,18 @@ def _fact(event: Event, state: SessionState) -> rules.Fact | None:
 def harness_of(root: Path) -> str:
     """Which evaluate.py this is, with the environments that it brings."""
     return harness_sha256(root)[:16]
+
+
+def show_to_git(folder: Path, shown: bool) -> None:
+    """What git sees of a session's folder: what is worth a commit, or, while it may go on, nothing.
+
+    A file in the folder says so, thus `git clean` and `git stash -u` leave an open session alone.
+    """
+    text = "runs/\ninbox/\nwatch-*\n*.lock\n*.log\n"
+    if not shown:
+        text = "# not while it may go on: `report` and the end of a `run` show it to git\n*\n"
+    with contextlib.suppress(OSError):
+        (folder / ".gitignore").write_text(text, encoding="utf-8")
 
 
 def check_disk(folder: Path) -> None:
@@ -186,6 +203,7 @@ def open_session(
         ) from None
     lock = TagLock(path.parent / "session.lock", tag)
     lock.acquire()
+    show_to_git(path.parent, shown=False)
     try:
         repository.open_tag(tag)
         log, events = EventLog.open(path, first)

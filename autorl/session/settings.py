@@ -91,6 +91,6 @@ def resolve_settings(
             raise UserError(
                 f"The session {tag!r} was begun with {name.replace('_', ' ')} {value}, not "
                 f"{typed[name]}: leave the flag"
-                " out to continue it, or start another with --new --tag NAME."
+                " out to continue it, or start another with --tag NAME."
             )
     return tag, replace(kept, **changed), True

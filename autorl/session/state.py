@@ -14,9 +14,11 @@ from typing import Any
 
 from autorl.records import Edit, Outcome, Row, RunRecord, Verdict
 from autorl.session.events import (
+    STOPPED,
     Attempted,
     BaselineScores,
     BranchMoved,
+    Cancelled,
     Claimed,
     Closed,
     ControlEnded,
@@ -75,6 +77,7 @@ class Attempt:
     verdict: Verdict | None = None  # the first word on it: keep, discard, crash, superseded
     sd: float | None = None  # of one run, as believed when it was decided
     outcome: Outcome = "running"
+    cancelled: bool = False  # by a person: its code may be tried again
 
     @property
     def kept(self) -> bool:
@@ -119,6 +122,7 @@ class SessionState:
     verdicts: list[Verdict] = field(default_factory=list)
     controls: list[ControlEnded] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)  # tickets
     money: dict[str, float] = field(default_factory=dict)  # ticket -> dollars, reserved or settled
     claims: list[dict[str, Any]] = field(default_factory=list)  # every look at every pair
     baseline_scores: dict[str, Any] | None = None
@@ -127,7 +131,9 @@ class SessionState:
     hardware: str = ""
     versions: dict[str, str] = field(default_factory=dict)  # of what a score depends on
     finished: str = ""  # why the session ended by itself; "" while it has work left
-    ended: str = ""  # why the last process ended
+    ended: str = ""  # why the last process ended; "" while it works, or where it was killed
+    starts: int = 0  # of processes in a row that ended early without a verdict or a refusal
+    waits: str = ""  # what the next run waits for: other loops, a quiet machine
     sd: float | None = None  # of one run, as last believed
     fresh: int = 0  # seq of the last attempt, or of the last process's start
     _by_attempt: dict[int, list[Run]] = field(
@@ -169,10 +175,18 @@ class SessionState:
     @apply.register
     def _(self, event: Refused) -> None:
         self.refusals.append(event)
+        self.starts = 0
+
+    @apply.register
+    def _(self, event: Cancelled) -> None:
+        self.cancelled.add(event.ticket)
+        self.starts = 0
+        if event.n:
+            self.attempts[event.n].cancelled = True
 
     @apply.register
     def _(self, event: RunStarted) -> None:
-        e = event
+        e, self.waits = event, ""
         run = Run(e.run, e.attempt, e.purpose, e.kind, e.seed_index, e.seed, e.epoch, e.folder)
         self.runs[e.run] = run
         self._by_attempt.setdefault(e.attempt, []).append(run)
@@ -196,6 +210,8 @@ class SessionState:
         verdict = event.verdict
         self.verdicts.append(verdict)
         self.sd = verdict.sd or self.sd
+        if verdict.attempt or verdict.outcome != "crash":  # the baseline may crash at each start
+            self.starts = 0
         attempt = self.attempts.get(verdict.attempt)
         if attempt is not None and verdict.outcome != "taken back":
             attempt.verdict, attempt.outcome, attempt.sd = verdict, verdict.outcome, self.sd
@@ -227,7 +243,8 @@ class SessionState:
 
     @apply.register
     def _(self, event: Note) -> None:
-        pass  # for people: history lists it from the log
+        if event.event in ("waiting", "machine busy"):  # the others are for people
+            self.waits = event.detail
 
     @apply.register
     def _(self, event: Claimed) -> None:
@@ -235,11 +252,13 @@ class SessionState:
 
     @apply.register
     def _(self, event: Opened) -> None:
-        self.finished, self.fresh = "", event.seq
+        self.finished, self.ended, self.waits, self.fresh = "", "", "", event.seq
+        self.starts += 1
 
     @apply.register
     def _(self, event: Closed) -> None:
         self.finished, self.ended = event.finished, event.why
+        self.starts = self.starts if event.early and event.why != STOPPED else 0
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -251,6 +270,16 @@ class SessionState:
     def looks_at(self, champion: int) -> list[dict[str, Any]]:
         """The claims on this attempt, oldest first."""
         return [claim for claim in self.claims if claim.get("champion") == champion]
+
+    def named(self, name: str) -> Attempt | None:
+        """The newest attempt with this ticket or number; a superseded one is measured again."""
+        found = [
+            a
+            for a in self.attempts.values()
+            if a.ticket == name or (name.isdecimal() and a.n == int(name))
+        ]
+        live = [a for a in found if a.outcome != "superseded"]
+        return (live or found)[-1] if found else None
 
     def incumbent(self) -> Attempt | None:
         """The attempt that the research branch stands at."""
@@ -281,7 +310,7 @@ class SessionState:
             together = a.outcome == "crash" and len(a.retry_of) > 1
             (alone if together else taken).update(a.retry_of)
         superseded = (a for a in self.attempts.values() if a.outcome == "superseded")
-        waiting = [a for a in superseded if a.n not in taken]
+        waiting = [a for a in superseded if a.n not in taken and not a.cancelled]
         single = [a for a in waiting if a.ticket or a.n in alone]
         return single[:1] or waiting[:most]
 

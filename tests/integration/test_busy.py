@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ground import ENV_ID, EPISODES, Site
 from unreliable import Quiet
 
+from autorl.errors import Paused
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
 from autorl.records import Job, MachineShare, RunRecord
@@ -90,6 +92,18 @@ def test_late_on_a_starved_machine_is_no_crash_until_the_third_time(tmp_path: Pa
     ends = [(r.attempt, r.record.rule) for r in state.runs.values() if r.record and r.record.rule]
     assert ends == [(0, "starved"), (1, "starved"), (1, "starved"), (1, "late")]
     assert "30 % of its cores" in state.row(state.attempts[1]).reason
+
+
+def test_the_baseline_is_not_blamed_for_a_busy_machine_and_then_it_pauses(tmp_path: Path) -> None:
+    state, _ = researched(
+        tmp_path / "five", lambda file, k: (None, 0.22) if k < 6 and file == "0" else (100.0, 1.0)
+    )
+    assert state.attempts[0].outcome == "baseline"
+    ends = [r.record.rule for r in state.runs.values() if r.record and r.attempt == 0]
+    assert ends[:6] == ["starved"] * 5 + [""]
+    with pytest.raises(Paused, match="too busy to measure on: 6 runs of the baseline") as pause:
+        researched(tmp_path / "always", lambda file, k: (None, 0.22))
+    assert "22 % of its cores" in str(pause.value) and "--cores" in str(pause.value)
 
 
 def test_a_run_during_which_the_machine_slept_has_no_score_and_is_repeated(tmp_path: Path) -> None:

@@ -86,7 +86,6 @@ def history(count: int = 1, **more) -> History:
             "-GAMMA = 0.9\n+GAMMA = 0.99\n",
             (record(),),
             Verdict(n, "discard", "Below the incumbent."),
-            "seconds,step\n1,2\n",
             "log\n",
         )
 

@@ -7,6 +7,7 @@ import pytest
 from hand_fed import Session, climbed
 
 from autorl.decision import Measure, Propose, ResumedFact, champion, posterior, wants
+from autorl.decision.state import CancelFact
 
 # -- calibration -----------------------------------------------------------------------------------
 
@@ -68,6 +69,16 @@ def test_a_crash_in_any_run_discards_however_good_the_others_were() -> None:
     assert verdict.outcome == "crash"
     assert "one crash discards" in verdict.reason
     assert x.state.incumbent == 0
+
+
+def test_what_is_cancelled_is_no_crash_and_no_duplicate_of_itself() -> None:
+    x = Session().calibrated()
+    x.propose(1)
+    (verdict,) = x.tell(CancelFact(1))
+    assert (verdict.outcome, x.state.open, x.state.crashed_in_a_row) == ("discard", (), 0)
+    assert x.tell(CancelFact(1)) == x.tell(CancelFact(0)) == ()
+    assert x.propose(2, key="k1") == ()
+    assert x.state.open == (2,)
 
 
 def test_a_kept_attempt_that_crashes_is_taken_back() -> None:

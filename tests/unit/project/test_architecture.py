@@ -87,7 +87,7 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/cli/console.py",  # --notify
         "autorl/session/trial.py",
         "autorl/source/checks.py",
-        "autorl/cli/experiment.py",
+        "autorl/cli/background.py",
         "autorl/cli/doctor.py",
         "autorl/report/video.py",
         "autorl/system/bytecode.py",

@@ -103,7 +103,7 @@ def test_a_run_of_the_confirmation_a_control_and_an_open_one_say_why_they_do_not
     from autorl.session import Run
 
     def why(purpose: str, kind: str = "measure") -> str:
-        text: str = page._run(Run(1, 0, purpose, kind, 0, 0, 0, "f"))["why"]
+        text: str = page.run_data(Run(1, 0, purpose, kind, 0, 0, 0, "f"))["why"]
         return text
 
     assert "no decision may use it" in why("confirm 0")

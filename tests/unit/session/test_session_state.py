@@ -380,7 +380,7 @@ def test_a_session_keeps_its_settings_but_for_the_sandbox_and_the_cores(tmp_path
         "gpu": "0",
     }.items():
         words = name.replace("_", " ")
-        with pytest.raises(UserError, match=rf"begun with {words} .*, not {value}: .* --new"):
+        with pytest.raises(UserError, match=rf"begun with {words} .*, not {value}: .* another"):
             resolve_settings(root, {name: value}, "kept")
     for name, value in {"env_kwargs": {"hardcore": True}, "budget_steps": 5}.items():
         with pytest.raises(UserError, match=r"begun with (env kwargs \{\}|budget steps 0), not"):

@@ -1,0 +1,104 @@
+"""`try --check`: does ./train.py run at all? The judge trains it for two updates and lets it play.
+
+Takes seconds, in the sandbox like a run, at a lower priority than a run. What it does not do:
+make or need a session, score, or keep anything.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from autorl.cli import options
+from autorl.environments import check_env
+from autorl.errors import AutoRLError
+from autorl.git import Repository
+from autorl.records import Job, RunRecord
+from autorl.runners.local import LocalRunner
+from autorl.session import Settings, program, resolve_settings
+from autorl.session.experiment import crash_in
+from autorl.session.find import newest_unfinished
+from autorl.source.checks import look
+from autorl.system.bytecode import compile_packages
+from autorl.system.files import read_text
+from autorl.system.text import plain
+
+UPDATES, EPISODES = 2, 2
+LOG_CHARS = 1_500
+FEW = "It logged {} of 2 updates: log_metrics is wanted after each, control runs count them."
+
+
+def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
+    """What a smoke run of ./train.py saw, or what broke, with the line.
+
+    Args:
+        o: the flags of `try`; settings are the session's, where there is one.
+
+    Raises:
+        UserError: the settings cannot be used, or there is no train.py.
+        AutoRLError: the judge did not live to the end of the run.
+    """
+    source = Repository(root).working_source()
+    typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
+    if "cores" in typed:
+        typed["cores"] = options.cores(typed["cores"])
+    tag = o.get("tag")
+    if tag is None and (going_on := newest_unfinished(root, o.get("env_id"))):
+        tag = going_on.parent.name
+    _, settings, _ = resolve_settings(root, typed, tag)
+    check_env(settings.env_id, settings.env_kwargs)
+    began = time.monotonic()
+    if why := look(source).why:
+        record, updates = RunRecord("crash", "look", f"It is refused before any run: {why}"), 0
+    else:
+        record, updates = _run(root, source, settings)
+    if record.status == "interrupted":
+        raise AutoRLError(f"The check came to no end: {record.reason}")
+    crash, fine = crash_in(source, record), record.status == "ok"
+    few = fine and updates < UPDATES
+    return {
+        "state": "fine" if fine else "broken",
+        "env_id": settings.env_id,
+        "isolation": record.isolation if record.total_seconds else None,
+        "seconds": round(time.monotonic() - began, 1),
+        "first_update": record.first_update_seconds,
+        "updates": updates,
+        "returns": [float(f"{value:.6g}") for value in record.returns],
+        "reason": FEW.format(updates) if few else record.reason,
+        "line": None if fine else crash.line,
+        "code": None if fine else plain(crash.code)[:200],
+        "log": None if fine else plain(record.log_tail)[-LOG_CHARS:],
+        "next": f'{program(root)} try -m "title: what and why"' if fine else "fix ./train.py",
+    }
+
+
+def _run(root: Path, source: str, settings: Settings) -> tuple[RunRecord, int]:
+    """One run of kind `check`, and how many updates it logged."""
+    compile_packages()
+    with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch:
+        folder, runner = Path(scratch) / "run", LocalRunner(1, root)
+        job = Job(
+            source,
+            settings.env_id,
+            1,
+            settings.time_budget,
+            EPISODES,
+            settings.env_kwargs,
+            cores=settings.cores,
+            gpu=settings.gpu if settings.runner == "local" else "",
+            sandbox=settings.sandbox,
+            kind="check",
+        )
+        handle = runner.start(job, folder)
+        judge = runner.runs[handle].process
+        try:
+            if judge is not None:  # a run that is being measured goes first
+                os.setpriority(os.PRIO_PROCESS, judge.pid, 5)
+            while (record := runner.poll(handle)) is None:
+                time.sleep(0.1)
+        finally:
+            runner.cancel(handle)
+            runner.close()
+        logged = read_text(folder / "metrics.csv", 1 << 20)
+        return record, max(0, logged.count("\n") - 1)

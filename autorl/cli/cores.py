@@ -1,0 +1,45 @@
+"""The cores of this machine, while a session measures on them: held, or waited for.
+
+What it does not do: wait (loop/loop.py asks again and again), or divide them among runs.
+"""
+
+from autorl.errors import UserError
+from autorl.judge import sandbox
+from autorl.session import Settings
+from autorl.system.hardware import gpus, partition
+from autorl.system.locks import CoreSlots, HeldSlots
+
+
+class Cores:
+    """The cores of local runs, held against other loops on this machine.
+
+    Raises:
+        UserError: the machine lacks what the settings ask for.
+    """
+
+    def __init__(self, settings: Settings):
+        self.wanted: tuple[int, ...] = ()
+        self._held: HeldSlots | None = None
+        if settings.runner != "local":
+            return
+        sandbox.probe(settings.sandbox)
+        if settings.gpu and not gpus():
+            raise UserError(f"--gpu {settings.gpu}: this machine has no CUDA device; leave it out.")
+        (self.wanted,) = partition(settings.cores, 1)
+        if settings.slots > len(self.wanted):
+            raise UserError(
+                f"--slots {settings.slots} needs as many cores for runs that do not disturb each "
+                f"other; there are {len(self.wanted)}."
+            )
+
+    def others(self) -> str:
+        """Take them; who has them, "" once they are ours."""
+        shared = CoreSlots()
+        if self.wanted and self._held is None:
+            self._held = shared.acquire(self.wanted)
+        return shared.blocker
+
+    def release(self) -> None:
+        """Let others have them."""
+        if self._held:
+            self._held.release()

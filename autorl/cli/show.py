@@ -1,0 +1,118 @@
+"""`show`: the one place to look an experiment up; and what `wait` says of its diagnostics.
+
+The text is the one that researchers read (proposers/prompt.py). It and the JSON fit into a context
+window, whatever the session. What it does not do: gather (session/experiment.py), or decide.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autorl.cli.page import run_data
+from autorl.cli.status import newest, numbered
+from autorl.proposers.prompt import MAX_BYTES, MAX_LOG, experiment_text, row_line, shown_names
+from autorl.records import Experiment
+from autorl.session import SessionState
+from autorl.session.experiment import experiment
+from autorl.system.text import one_line, plain
+
+MAX_RUNS = 6  # of the JSON answer, the newest
+FEW = 8  # metrics of an answer of `wait`
+METRICS_AT = [0.25, 0.5, 0.75, 1.0]  # shares of the budget: own values, then those beside
+
+Seen = tuple[str, SessionState, Experiment]
+
+
+def look_up(root: Path, what: str, beside: str | None, tag: str | None) -> Seen:
+    """The session's tag, what it knows, and an experiment beside another.
+
+    Args:
+        what: a number, an id that `try` printed, best or baseline.
+        beside: likewise; None: the incumbent, and for the incumbent its parent.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
+    folder, state = newest(root, tag, what)
+    n, m = (w if w is None else numbered(state, w, folder.name) for w in (what, beside))
+    assert n is not None
+    return folder.name, state, experiment(root, state, n, m)
+
+
+def show_text(seen: Seen) -> str:
+    """An experiment as text, at most 12 kB."""
+    tag, state, found = seen
+    best, n = state.incumbent(), found.row.n
+    lines = [
+        f"session {tag} on {state.about.env_id}; incumbent: experiment {best.n if best else 0}"
+    ]
+    if found.beside is not None:
+        lines.append(f"beside: {row_line(state.row(state.attempts[found.beside]), why=False)}")
+    if found.row.commit:
+        lines.append(f"its train.py: git show {found.row.commit}:./train.py")
+    if under_way := [r.run for r in state.every_run_of(n) if r.record is None]:
+        lines.append(f"runs without an end: {len(under_way)}")
+    return "\n".join([*lines, experiment_text(found)])
+
+
+def show_data(seen: Seen) -> dict[str, Any]:
+    """What `show_text` says and more, as JSON data of at most 12 kB."""
+    tag, state, found = seen
+    row, crash, other = found.row, found.crash, found.beside
+    runs = [run_data(run) for run in state.every_run_of(row.n)[-MAX_RUNS:]]
+    for run in runs:
+        reason = run.pop("reason")
+        run["why"] = one_line(run["why"] or reason, 120)
+    data: dict[str, Any] = {
+        "session": tag,
+        "env_id": state.about.env_id,
+        "experiment": row.n,
+        "title": one_line(row.description, 100),
+        "hypothesis": one_line(row.hypothesis, 300),
+        "parent": row.parent,
+        "commit": row.commit,
+        "outcome": row.status,
+        "state": row.state or None,
+        "avg_return": row.avg_return,
+        "stderr": row.stderr,
+        "reason": one_line(row.reason, 300),
+        "incumbent": best.n if (best := state.incumbent()) else None,
+        "runs": runs,
+        "beside": other,
+        "beside_return": None if other is None else state.row(state.attempts[other]).avg_return,
+        "metrics_at": METRICS_AT,
+        "metrics": metrics_data(found),
+        "crash": crash and {"line": crash.line, "code": one_line(crash.code, 200)},
+        "log": plain(found.log_tail)[-MAX_LOG:],
+        "diff": plain(found.diff),
+    }
+    for name in ("diff", "log"):
+        over = len(json.dumps(data, ensure_ascii=False).encode()) - MAX_BYTES
+        if over > 0:  # a character is at least a byte
+            text, kept = data[name], max(0, len(data[name]) - over - 40)
+            cut = f"[… {len(text) - kept} characters left out]"
+            data[name] = (
+                f"{text[:kept]}\n{cut}" if name == "diff" else cut + text[-kept or len(text) :]
+            )
+    return data
+
+
+def metrics_data(found: Experiment, most: int | None = None) -> dict[str, list[list[float | None]]]:
+    """By column of metrics.csv: the values at 25, 50, 75, 100 % of the budget of this experiment,
+    and of the one beside it."""
+    return {n: [list(q) for q in found.metrics[n]] for n in shown_names(found.metrics)[:most]}
+
+
+def diagnosis(root: Path, state: SessionState, n: int) -> dict[str, Any]:
+    """A few lines on experiment `n` beside the incumbent, for `wait`."""
+    found = experiment(root, state, n)
+    last = found.records[-1] if found.records else None
+    return {
+        "first_update": last and last.first_update_seconds,
+        "updates": last and last.num_updates,
+        "cpu_share": last and last.machine.cpu_share,
+        "line": found.crash and found.crash.line,
+        "beside": found.beside,
+        "metrics_at": METRICS_AT,
+        "metrics": metrics_data(found, FEW),
+    }
