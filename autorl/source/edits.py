@@ -6,6 +6,7 @@ Pure: text in, text out.
 import contextlib
 import difflib
 import re
+from collections import Counter
 
 from autorl.errors import EditMiss
 from autorl.records import Edit
@@ -86,6 +87,20 @@ def edits_between(old: str, new: str) -> tuple[Edit, ...]:
         if apply_edits(old, edits) == new:
             return edits
     return (Edit(old, new),)
+
+
+def changed_lines(old: str, new: str) -> str:
+    """The lines that `new` lacks ("-") and those that it adds ("+"), without their indentation."""
+    a, b = (Counter(line.strip() for line in source.splitlines()) for source in (old, new))
+    return "\n".join([f"-{line}" for line in a - b] + [f"+{line}" for line in b - a])
+
+
+def likeness(a: str, b: str) -> float:
+    """How alike two texts are, 0 to 1 (difflib ratio); a quick upper bound where that is below .9,
+    so that many can be compared."""
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+    bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+    return bound if bound < 0.9 else matcher.ratio()
 
 
 def lines_of(source: str) -> list[str]:
