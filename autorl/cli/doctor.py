@@ -192,10 +192,7 @@ def _disk(root: Path) -> Check:
 def _key() -> Check:
     names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
     if there := [name for name in names if os.environ.get(name)]:
-        server = os.environ.get("ANTHROPIC_BASE_URL")
-        means = f"{there[0]} is set: the researcher is Claude" + (
-            f", by {server}" if server else ""
-        )
+        means = f"{there[0]} is set: the researcher is Claude"
     else:
         means = f"neither {' nor '.join(names)} is set: the researcher is the embedded search"
     return Check("anthropic key", bool(there), means, needed=False)

@@ -267,9 +267,12 @@ def _pause_if_hopeless(failure: anthropic.APIStatusError, said: str, model: str)
                 "--model with a larger one, or enlarge it in the server that runs the model, then "
                 "run the same command again."
             )
+        remedy = "choose another --model, check ANTHROPIC_BASE_URL or update autoRL"
+        if "max_tokens" in said:
+            remedy = "give --max-tokens what the model can"
         raise Paused(
-            f"The API refused the request ({status}: {said}); choose another --model, check "
-            "ANTHROPIC_BASE_URL or update autoRL, then run the same command again."
+            f"The API refused the request ({status}: {said}); {remedy}, then run the same command "
+            "again."
         )
 
 
