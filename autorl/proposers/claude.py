@@ -214,9 +214,7 @@ class Talk:
         messages = self.request["messages"]
         if reply.too_long:
             del messages[1:]
-            messages[0]["content"].append({"type": "text", "text": problem})
-            return
-        if reply.content:
+        elif reply.content:
             messages.append({"role": "assistant", "content": reply.content})
         messages.append({"role": "user", "content": answers or [{"type": "text", "text": problem}]})
         self.over = len(self.found) >= self.history.wanted
