@@ -270,7 +270,7 @@ class ProposalQueue:
             session.decision.incumbent,
             session.root / "program.md",
         )
-        keys = set()  # of what waits for a place
+        keys = set[str]()  # of what waits for a place
         for base, idea in self._ready:
             with contextlib.suppress(EditMiss):
                 source = idea.source or apply_edits(state.attempts[base].source, idea.edits)

@@ -187,7 +187,8 @@ class Api:
         if isinstance(failure, anthropic.APIError) or _is_transport(failure):
             cause = failure.__cause__ or failure
             why = f"{type(cause).__name__}: {one_line(str(cause), 120)}"
-            return f"no connection to the API ({why})", None, True
+            # a proxy with a certificate of its own does not go away
+            return f"no connection to the API ({why})", None, "certificate" not in why
         if isinstance(failure, AutoRLError) or not isinstance(failure, Exception):
             raise failure
         if isinstance(failure, ValueError):

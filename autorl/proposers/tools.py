@@ -7,7 +7,7 @@ from typing import Any
 
 from autorl.errors import EditMiss, ProposerError
 from autorl.proposers import prompt
-from autorl.records import History, Proposal
+from autorl.records import Edit, History, Proposal
 from autorl.source.edits import apply_edits, changed_lines, edits_from, likeness
 from autorl.system.text import one_line, plain
 
@@ -117,7 +117,7 @@ def read_proposal(given: dict[str, Any], history: History) -> tuple[Proposal, st
     title, source = given.get("title"), given.get("source")
     if not isinstance(title, str) or not title.strip():
         raise ProposerError("A proposal needs a title.")
-    edits = ()
+    edits: tuple[Edit, ...] = ()
     if given.get("edits") or not isinstance(source, str):
         try:
             edits = edits_from(given.get("edits"))

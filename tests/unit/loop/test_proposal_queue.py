@@ -14,8 +14,6 @@ from autorl.session import Bounds, SessionState, Settings, open_session
 from autorl.session.event_log import Follower
 from autorl.session.events import Lesson
 
-LINES = 40
-
 
 class Thinker:
     """A researcher that takes a while, and then has as many ideas as are wanted, or one."""
@@ -34,7 +32,7 @@ class Thinker:
         ideas = []
         for _ in range(wanted):
             k, self.made = self.made, self.made + 1
-            edit = Edit(f"K{k} = 0\n", f"K{k} = 1\n")
+            edit = Edit('"return": 10.0', f'"return": {k / 100}')  # plainly worse
             ideas.append(Proposal(f"idea {k}", edits=(edit,), proposer=self.name))
         return tuple(ideas) if self.at_once else ideas[0]
 
@@ -44,7 +42,6 @@ class Thinker:
 
 def session_of(folder: Path, thinker: Thinker, places: int, experiments: int) -> SessionState:
     baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.1, "end": "ok"}\n'
-    baseline += "".join(f"K{k} = 0\n" for k in range(LINES))
     site = Site.new(folder, [], baseline)
     settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=places)
     session = open_session(site.repo, site.tag, settings, seed=1)
