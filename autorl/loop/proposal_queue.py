@@ -99,8 +99,8 @@ class ProposalQueue:
         """How many ideas to ask for now."""
         target = free
         if self.places > 1:  # runs end while it thinks, about so many; and one is to be ready
-            during = self.places * self._seconds / self.session.settings.time_budget
-            target += round(during) + 1
+            share = min(1.0, self._seconds / self.session.settings.time_budget)
+            target += round(self.places * share) + 1
         if self.bounds.experiments is not None:
             target = min(target, self.bounds.experiments - self.session.state.tried)
         return min(target - len(self._ready), MAX_IDEAS)
