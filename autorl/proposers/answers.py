@@ -152,8 +152,9 @@ def _problem(reply: Reply, request: dict[str, Any]) -> str:
 def full(request: dict[str, Any]) -> str:
     """What is said where the model's context is full."""
     return (
-        f"The conversation filled the context window of {request['model']}, so it began anew. "
-        "Look at little, and propose one small edit."
+        f"The conversation filled the context window of {request['model']} (where a server runs "
+        "the model, it can be enlarged there), so it began anew. Look at little, and propose one "
+        "small edit."
     )
 
 
