@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
 
 from ground import ENV_ID, EPISODES, Site
 
+from autorl.git.plumbing import drop_git_variables
 from autorl.interfaces import Budget
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
@@ -174,6 +175,7 @@ def main() -> int:
         help="how much longer each further idea of it takes, as a share (default: 0)",
     )
     o = p.parse_args()
+    drop_git_variables()
     many = 4 * (o.runs + o.places) + 200
     baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(
         f"K{k} = 0\n" for k in range(many)
