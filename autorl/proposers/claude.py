@@ -109,8 +109,9 @@ class ClaudeProposer:
         """Drop the model that refused and turn the conversation to the next one."""
         refused = models.pop(0)
         then = f"asking {models[0]}" if models else "no model is left"
+        cost = "no price known" if refused in self.unpriced else f"${reply.usd:.4f}"
         talk.budget.note(
-            "refusal", f"{refused} refused the {what} ({reply.refused}), ${reply.usd:.4f}; {then}"
+            "refusal", f"{refused} refused the {what} ({reply.refused}), {cost}; {then}"
         )
         if models:
             talk.change_model(tuned(models[0], self.effort, self.max_tokens))
@@ -121,7 +122,7 @@ class ClaudeProposer:
         if self.stand_in is None:
             raise ProposerError(f"{refused}.")
         name = self.stand_in.name
-        talk.budget.note("refusal", f"{refused}, ${talk.usd:.4f} in all: {name} steps in")
+        talk.budget.note("refusal", f"{refused}; {name} steps in")
         idea = self.stand_in.propose(talk.history, talk.budget)
         if not isinstance(idea, Proposal):
             raise ProposerError(f"{refused}, and {name} has nothing to propose.")
@@ -233,7 +234,7 @@ class Talk:
         self.budget.note("re-ask", short)
         self._reasks += 1
         if self._reasks > 1:
-            raise ProposerError(f"The researcher gave nothing usable twice; the last time: {short}")
+            raise ProposerError(f"The researcher gave nothing usable twice; it was told: {short}")
 
     def _answer(self, use: dict[str, Any]) -> dict[str, Any]:
         """The answer to one tool call, whatever it calls."""
