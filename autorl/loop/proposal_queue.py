@@ -153,6 +153,7 @@ class ProposalQueue:
 
     def _collect(self) -> bool:
         """Put what was thought of to the ideas that are ready; True when it was unusable."""
+        assert self.proposer is not None
         if self._thought is None or not self._thought.done():
             return False
         if self._ready and isinstance(self._thought.exception(), Paused):
@@ -161,11 +162,9 @@ class ProposalQueue:
         try:
             ideas = thought.result()
         except ProposerError as error:
-            self._refuse(
-                Proposal("", proposer=self.proposer.name if self.proposer else ""), str(error)
-            )
+            self._refuse(Proposal("", proposer=self.proposer.name), str(error))
             return True
-        if ideas is None:
+        if not ideas:
             self._nothing_left = True
             return False
         for idea in (ideas,) if isinstance(ideas, Proposal) else ideas:
