@@ -133,7 +133,7 @@ class ClaudeProposer:
         opening: list[dict[str, Any]] = [
             {"type": "text", "text": text} for text in prompt.opening_texts(history)
         ]
-        system = {"type": "text", "text": prompt.system_text(history)}
+        system: dict[str, Any] = {"type": "text", "text": prompt.system_text(history)}
         request: dict[str, Any] = {
             "tools": tools(history),
             # Current models refuse forced tool use. Several ideas are several calls.

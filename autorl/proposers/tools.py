@@ -3,15 +3,16 @@
 Pure but for what `History` looks up. What this file does not do: talk to a model (claude.py).
 """
 
+from difflib import SequenceMatcher
 from typing import Any
 
 from autorl.errors import EditMiss, ProposerError
 from autorl.proposers import prompt
 from autorl.records import Edit, History, Proposal
-from autorl.source.edits import apply_edits, changed_lines, edits_from, likeness
+from autorl.source.edits import apply_edits, changed_lines, edits_from
 from autorl.system.text import one_line, plain
 
-ALIKE = 0.9  # likeness of two diffs from which the model is asked what differs
+ALIKE = 0.7  # of the lines that two diffs change: from there on the model is asked what differs
 
 
 def _text(description: str) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def tried_before(source: str, history: History) -> str:
         if row.status != "discard" or row.state or row.parent is None:  # superseded: made again
             continue
         theirs = changed_lines(history.source_of(row.parent), history.source_of(row.n))
-        if likeness(mine, theirs) >= ALIKE:
+        if SequenceMatcher(None, mine, theirs, autojunk=False).ratio() >= ALIKE:
             return (
                 f"You tried #{row.n} ({one_line(row.description, 70)}), which was discarded; what "
                 "differs? Call propose_experiment again: the same idea with the answer in its "

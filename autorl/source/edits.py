@@ -89,18 +89,11 @@ def edits_between(old: str, new: str) -> tuple[Edit, ...]:
     return (Edit(old, new),)
 
 
-def changed_lines(old: str, new: str) -> str:
-    """The lines that `new` lacks ("-") and those that it adds ("+"), without their indentation."""
+def changed_lines(old: str, new: str) -> list[str]:
+    """The lines that `new` lacks ("-") and those that it adds ("+"), without their indentation,
+    sorted."""
     a, b = (Counter(line.strip() for line in source.splitlines()) for source in (old, new))
-    return "\n".join([f"-{line}" for line in a - b] + [f"+{line}" for line in b - a])
-
-
-def likeness(a: str, b: str) -> float:
-    """How alike two texts are, 0 to 1 (difflib ratio); a quick upper bound where that is below .9,
-    so that many can be compared."""
-    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-    bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
-    return bound if bound < 0.9 else matcher.ratio()
+    return sorted([f"-{line}" for line in a - b] + [f"+{line}" for line in b - a])
 
 
 def lines_of(source: str) -> list[str]:

@@ -147,15 +147,18 @@ def test_later_prompts_hold_the_lessons():
 
 def test_what_resembles_a_discarded_experiment_is_asked_about_once(server, spending, claude):
     night = (row(0, "keep"), row(1, parent=0), row(2, parent=0, state="superseded"))
-    sources = {0: TRAIN, 1: TRAIN.replace("0.99", "0.95"), 2: TRAIN.replace("0.99", "0.9")}
-    before = history(rows=night, source_of=sources.__getitem__)
-    server.add(call(), call())
+    added = "GAMMA = 0.99\nA = 1\nB = 2\nC = 3\n"
+    tried = TRAIN.replace("GAMMA = 0.99\n", f"{added}D = 4\n")
+    before = history(rows=night, source_of={0: TRAIN, 1: tried, 2: tried}.__getitem__)
+    similar = call(edits=[{"search": "GAMMA = 0.99\n", "replace": f"{added}D = 5\n"}])
+    server.add(similar, similar)
     assert claude(server).propose(before, spending.budget).title == "gamma"
     assert len(server.exchanges) == 2
     said = server.exchanges[1].body["messages"][-1]["content"][0]["content"]
     assert said.startswith("You tried #1 (") and "what differs?" in said
-    server.add(GOOD)
-    assert claude(server).propose(before, spending.budget).title == "lr x3"  # another thing
+    server.add(call())
+    claude(server).propose(before, spending.budget)  # another thing: nothing is asked
+    assert len(server.exchanges) == 3
 
 
 def test_a_whole_file_does_in_place_of_edits_and_is_offered_when_they_miss(
