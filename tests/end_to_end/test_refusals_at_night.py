@@ -68,8 +68,7 @@ def test_the_session_goes_on_and_says_who_refused_what_it_cost_and_who_stepped_i
         assert notes[k].startswith(f"{first} refused") and f"asking {second}" in notes[k]
         assert "(frontier_llm), $0." in notes[k] and notes[k + 1].startswith(f"{second} refused")
         assert notes[k + 2].endswith("; search steps in")
-    said = " ".join(done.stdout.split())  # the terminal breaks lines
-    assert len(notes) == 6 and all(note in said for note in notes)
+    assert len(notes) == 6 and all(f"refusal: {note}" in done.stderr for note in notes)
     billed = [hand_price(e.usage) for e in server.exchanges if e.body["model"] == first]
     spent = {e["ticket"]: e["usd"] for e in journal if e["type"] == "money"}
     assert sum(spent.values()) == pytest.approx(sum(e["cost_usd"] for e in tried))
