@@ -20,7 +20,7 @@ from autorl.proposers import prompt
 from autorl.proposers.answers import Reply
 from autorl.proposers.anthropic_api import Api, ModelUnavailable
 from autorl.proposers.prices import price_of
-from autorl.proposers.tools import error, look, read_proposal, result, tools, tried_before
+from autorl.proposers.tools import TOOLS, error, look, read_proposal, result, tried_before
 from autorl.records import History, Proposal
 from autorl.system.text import one_line
 
@@ -135,7 +135,7 @@ class ClaudeProposer:
         ]
         system: dict[str, Any] = {"type": "text", "text": prompt.system_text(history)}
         request: dict[str, Any] = {
-            "tools": tools(history),
+            "tools": TOOLS,
             # Current models refuse forced tool use. Several ideas are several calls.
             "tool_choice": {"type": "auto"},
             "system": [system],

@@ -32,7 +32,8 @@ _EDIT = _object(
 )
 _PROPOSAL = {
     "lesson": _text(
-        "one line on the last experiment with a verdict: what was expected, what came, and so what"
+        "one line on the last experiment with a verdict: what was expected, what came, and so what;"
+        " empty before there is one"
     ),
     "title": _text("what changes, in under 70 characters"),
     "hypothesis": _text("why it should raise the mean return, from evidence where there is some"),
@@ -41,7 +42,7 @@ _PROPOSAL = {
     "source": _text("in place of edits, where edits missed or for another algorithm: all of it"),
 }
 _STATUS = {"type": "string", "enum": ["keep", "discard", "crash"]}
-_LOOKS: list[dict[str, Any]] = [
+TOOLS: list[dict[str, Any]] = [
     {
         "name": "list_experiments",
         "description": "The ledger, one line an experiment: number, outcome, mean return with "
@@ -60,21 +61,13 @@ _LOOKS: list[dict[str, Any]] = [
         "also in the opening message.",
         "input_schema": _object(n=_NUMBER),
     },
-]
-
-
-def tools(history: History) -> list[dict[str, Any]]:
-    """The tools as the API wants them; the same bytes from the first verdict on."""
-    required = ["title", "hypothesis", "expected_effect"]
-    if prompt.last_decided(history):
-        required.insert(0, "lesson")
-    propose = {
+    {
         "name": "propose_experiment",
         "description": "The one way to act: one idea as exact edits on the incumbent's train.py. "
         "It is committed and measured; the edits apply all or nothing.",
-        "input_schema": _object(*required, **_PROPOSAL),
-    }
-    return [*_LOOKS, propose]
+        "input_schema": _object("lesson", "title", "hypothesis", "expected_effect", **_PROPOSAL),
+    },
+]
 
 
 def look(use: dict[str, Any], history: History) -> dict[str, Any]:

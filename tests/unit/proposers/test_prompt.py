@@ -12,7 +12,7 @@ from researching import GOOD, ROOT, TRAIN, UNUSABLE, Spending, history, record, 
 from autorl.errors import UserError
 from autorl.proposers import prompt
 from autorl.proposers.claude import ClaudeProposer
-from autorl.proposers.tools import tools
+from autorl.proposers.tools import TOOLS
 from autorl.records import Experiment, Verdict
 
 
@@ -194,7 +194,7 @@ def test_without_a_key_it_is_refused_at_the_start(monkeypatch, tmp_path):
 
 
 def test_every_tool_schema_requires_what_it_defines():
-    for given in tools(history(9)):
+    for given in TOOLS:
         schema = given["input_schema"]
         assert set(schema.get("required", [])) <= set(schema["properties"])
 
