@@ -42,8 +42,9 @@ class Proposer(Protocol):
 
     name: str
 
-    def propose(self, history: History, budget: Budget) -> Proposal | None:
-        """The next idea; None when there is nothing left to propose (a replay's end).
+    def propose(self, history: History, budget: Budget) -> Proposal | tuple[Proposal, ...] | None:
+        """The next idea, or up to `history.wanted` independent ones, each on the same incumbent;
+        None when there is nothing left to propose (a replay's end).
 
         Raises:
             ProposerError: nothing usable came, and asking again did not help.

@@ -61,6 +61,8 @@ class Proposal:
     params: tuple[tuple[str, float], ...] = ()  # search: the constants it set, by name
     cost_usd: float = 0.0
     seconds: float = 0.0
+    lesson: str = ""  # what experiment `lesson_of` taught: expected against what came
+    lesson_of: int = 0
 
 
 # ---------------------------------------------------------------------------
@@ -288,6 +290,8 @@ class Row:
     hypothesis: str = ""
     steps_per_second: float | None = None
     sd: float | None = None  # of one run, as believed when the attempt was decided
+    expected_effect: str = ""
+    lesson: str = ""  # what a later proposal's author learnt from it
 
     @property
     def score(self) -> str:
@@ -361,6 +365,8 @@ class History:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     budget_steps: int = 0  # environment steps beside time_budget; 0 = no limit
     seed: int = 0  # for proposers that draw
+    wanted: int = 1  # independent ideas that have a place, each on this incumbent
+    ready: tuple[str, ...] = ()  # titles of ideas that wait for a place
     stopped: Callable[[], bool] = lambda: (
         False
     )  # True once the loop is ending: a long thought may be given up

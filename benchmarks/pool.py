@@ -2,12 +2,15 @@
 
     uv run python benchmarks/pool.py    # 64 places, runs of 30 s, 600 runs: 6 minutes
     uv run python benchmarks/pool.py --seconds 720 --runs 256   # runs as long as real ones: an hour
+    # 8 places, runs of 720 s, a researcher that thinks for 300 s, at 60 times the speed:
+    uv run python benchmarks/pool.py --places 8 --seconds 12 --thinking 5 --runs 80
 
 A run here is a time of day at which it will be over; loop, journal, git, decisions and proposals
-are real. Printed: the CPU time of the loop and of git as a share of wall-clock, and the share of
-the places' time that passed between a run's end and the start of the next one in its place. Times
-when the decision itself asks for fewer runs than there are places (a calibration) are the rule's
-and not the pool's. What it does not do: train, or start processes.
+are real. Printed: the CPU time of the loop and of git as a share of wall-clock, the share of the
+places' time that passed between a run's end and the start of the next one in its place, and the
+share in which places were busy (from two run lengths after the first idea was wanted). Times when
+the decision itself asks for fewer runs than there are places (a calibration) are the rule's and not
+the pool's. What it does not do: train, or start processes.
 """
 
 import argparse
@@ -24,12 +27,38 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
 
 from ground import ENV_ID, EPISODES, Site
 
+from autorl.git.plumbing import drop_git_variables
+from autorl.interfaces import Budget
 from autorl.loop import Loop
 from autorl.proposers.replay import Replay
-from autorl.records import Job, MachineShare, RunRecord
+from autorl.records import History, Job, MachineShare, Proposal, RunRecord
 from autorl.runners.base import Runs
 from autorl.runners.scripted import read_script, scores
 from autorl.session import Bounds, Settings, open_session
+
+
+class Thinker:
+    """A replay that takes its time, and then has as many ideas as are wanted.
+
+    Args:
+        seconds: a conversation with one idea takes; each further one takes `more` of that.
+    """
+
+    name = "thinker"
+
+    def __init__(self, path: Path, seconds: float, more: float):
+        self.replay, self.seconds, self.more = Replay(path), seconds, more
+        self.conversations, self.began = 0, 0.0
+
+    def close(self) -> None:
+        pass
+
+    def propose(self, history: History, budget: Budget) -> tuple[Proposal, ...]:
+        self.began = self.began or time.monotonic()
+        self.conversations += 1
+        time.sleep(self.seconds * (1 + self.more * (history.wanted - 1)))
+        ideas = [self.replay.propose(history, budget) for _ in range(history.wanted)]
+        return tuple(idea for idea in ideas if idea is not None)
 
 
 class Simulated(Runs):
@@ -44,6 +73,7 @@ class Simulated(Runs):
         self.done, self.full_since = 0, 0.0
         self.idle, self.open, self.at = 0.0, 0, time.monotonic()
         self.ends: list[float] = []  # ends of runs whose place is empty
+        self.spans: list[tuple[float, float]] = []  # start and end of every run
 
     def start(self, job: Job, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +81,7 @@ class Simulated(Runs):
         # runs of one age would all end at once: the first ones are spread out
         share = 1.0 if self.full_since else (len(self.jobs) + 1) / self.places
         self.jobs[str(folder)] = job, now + self.seconds * share
+        self.spans.append((now, now + self.seconds * share))
         if self.ends and self.full_since:
             self.idle += now - self.ends.pop(0)
         if len(self.jobs) == self.places and not self.full_since:
@@ -93,20 +124,27 @@ class Until:
 
     loop: Loop | None = None
 
-    def __init__(self, runner: Simulated, runs: int):
-        self.runner, self.runs = runner, runs
+    def __init__(self, runner: Simulated, thinker: Thinker, runs: int):
+        self.runner, self.thinker, self.runs = runner, thinker, runs
         self.figures: dict[str, float] = {}
 
     def say(self, text: str) -> None:
         pass
 
     def progress(self, runs: list[Any], waiting: str) -> None:
-        r = self.runner
-        if self.loop is None or not r.full_since or r.done < self.runs or self.figures:
+        r, now = self.runner, time.monotonic()
+        if self.loop is None or r.done < self.runs or self.figures:
             return
-        wall = time.monotonic() - r.full_since
-        idle = r.idle + sum(time.monotonic() - end for end in r.ends)
+        if not r.full_since:  # it never was
+            r.full_since, r.cpu_then = r.at, 0.0
+        wall = now - r.full_since
+        idle = r.idle + sum(now - end for end in r.ends)
+        since = self.thinker.began + 2 * r.seconds
+        busy = sum(max(0.0, min(end, now) - max(start, since)) for start, end in r.spans)
         self.figures = {
+            "thinking_seconds": self.thinker.seconds,
+            "conversations": self.thinker.conversations,
+            "busy_share_of_places": busy / (r.places * (now - since)),
             "places": r.places,
             "seconds_a_run": r.seconds,
             "runs": r.done,
@@ -127,7 +165,17 @@ def main() -> int:
         default=600,
         help="counted once all places were full (default: %(default)s)",
     )
+    p.add_argument(
+        "--thinking", type=float, default=0.0, help="seconds a conversation takes (default: 0)"
+    )
+    p.add_argument(
+        "--more",
+        type=float,
+        default=0.0,
+        help="how much longer each further idea of it takes, as a share (default: 0)",
+    )
     o = p.parse_args()
+    drop_git_variables()
     many = 4 * (o.runs + o.places) + 200
     baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n' + "".join(
         f"K{k} = 0\n" for k in range(many)
@@ -143,9 +191,10 @@ def main() -> int:
         )
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner = Simulated(o.places, o.seconds)
-        screen = Until(runner, o.runs)
+        thinker = Thinker(site.ideas, o.thinking, o.more)
+        screen = Until(runner, thinker, o.runs)
         try:
-            screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(confirm_runs=0), screen)
+            screen.loop = Loop(session, thinker, runner, Bounds(confirm_runs=0), screen)
             screen.loop.run()
         finally:
             session.close()

@@ -190,11 +190,12 @@ def _disk(root: Path) -> Check:
 
 
 def _key() -> Check:
-    ok = bool(os.environ.get("ANTHROPIC_API_KEY"))
-    means = "is set: the researcher is Claude"
-    if not ok:
-        means = "is not set: the researcher is the embedded search"
-    return Check("anthropic key", ok, f"ANTHROPIC_API_KEY {means}", needed=False)
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    if there := [name for name in names if os.environ.get(name)]:
+        means = f"{there[0]} is set: the researcher is Claude"
+    else:
+        means = f"neither {' nor '.join(names)} is set: the researcher is the embedded search"
+    return Check("anthropic key", bool(there), means, needed=False)
 
 
 def _modal() -> Check:

@@ -105,6 +105,7 @@ def cli() -> None:
 @click.option(
     "--seed",
     type=int,
+    hidden=True,
     help="root of all training seeds, for a repeatable new session  [default: random]",
 )
 @click.option("--notify", metavar="COMMAND", help="run at a claim, pause, end; summary on stdin")

@@ -80,15 +80,28 @@ RESEARCHER = (
         type=click.Choice(["auto", "claude", "search", "command", "replay"]),
         default="auto",
         show_default=True,
-        help="who has the ideas; auto: claude when ANTHROPIC_API_KEY is set, else search",
+        help="who has the ideas; auto: claude when ANTHROPIC_API_KEY or _AUTH_TOKEN is set, else "
+        "search",
     ),
-    click.option("--model", help="model of the claude researcher"),
+    click.option("--model", help="model of the claude researcher; A,B: B where A refuses"),
+    click.option(
+        "--effort",
+        type=click.Choice(["low", "medium", "high", "max"]),
+        default="high",
+        show_default=True,
+        help="how much that model thinks",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(256),
+        help="of one reply  [default: 16000 to 64000, by effort]",
+    ),
     click.option("--command", help="a coding agent's command line, such as 'claude -p'"),
     click.option(
         "--command-timeout",
         type=Number(0.0, min_open=True),
         default=1800.0,
-        show_default=True,
+        hidden=True,
         help="seconds the command may take",
     ),
     click.option(
@@ -98,7 +111,11 @@ RESEARCHER = (
         help="environment variable to hand to --command (repeatable)",
     ),
     click.option(
-        "--replay", "replay_file", type=click.Path(path_type=Path), help="file of proposals"
+        "--replay",
+        "replay_file",
+        type=click.Path(path_type=Path),
+        hidden=True,
+        help="file of proposals",
     ),
     click.option(
         "--hybrid",

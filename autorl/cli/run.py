@@ -53,6 +53,8 @@ class RunOptions:
     demo: bool = False
     proposer: str = "auto"
     model: str | None = None
+    effort: str = "high"
+    max_tokens: int | None = None
     command: str | None = None
     command_timeout: float = 1800.0  # seconds
     pass_env: tuple[str, ...] = ()
@@ -141,7 +143,7 @@ def check_proposer(o: RunOptions) -> str:
     """The researcher that the options ask for; what cannot work is refused at once."""
     name = o.proposer
     if name == "auto":
-        key = os.environ.get("ANTHROPIC_API_KEY")
+        key = os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")
         best = "claude" if key and not o.demo else "search"
         name = "replay" if o.replay_file else "command" if o.command else best
     if name == "replay":
@@ -162,14 +164,13 @@ def check_proposer(o: RunOptions) -> str:
                 " or bound the session with --hours."
             )
     if name == "claude":
-        from autorl.proposers.claude import DEFAULT_MODEL, ClaudeProposer  # a second to import
+        from autorl.proposers.claude import DEFAULT_MODELS, ClaudeProposer  # a second to import
 
-        claude = ClaudeProposer(o.model or DEFAULT_MODEL)
-        if o.max_usd is not None and claude.price is None:
+        claude = ClaudeProposer(o.model or DEFAULT_MODELS, o.effort, o.max_tokens)
+        if o.max_usd is not None and claude.unpriced:
             raise UserError(
-                f"There is no price for the model {claude.model}, so --max-usd cannot be kept: "
-                "choose another --model or leave"
-                " --max-usd out."
+                f"There is no price for the model {claude.unpriced[0]}, so --max-usd cannot be "
+                "kept: choose another --model or leave --max-usd out."
             )
     if o.hybrid is not None and name not in ("claude", "command"):
         raise UserError(
@@ -187,9 +188,9 @@ def make_proposer(name: str, o: RunOptions, session: Session) -> Proposer:
     search = SearchProposer(seed=state.about.root_seed)
     chosen: Proposer = search
     if name == "claude":
-        from autorl.proposers.claude import DEFAULT_MODEL, ClaudeProposer
+        from autorl.proposers.claude import DEFAULT_MODELS, ClaudeProposer
 
-        chosen = ClaudeProposer(o.model or DEFAULT_MODEL)
+        chosen = ClaudeProposer(o.model or DEFAULT_MODELS, o.effort, o.max_tokens, search)
     elif name == "command" and o.command:
         seen = partial(session.repository.checkout_state, but=session.folder)
         chosen = CommandProposer(

@@ -46,7 +46,7 @@ from autorl.system.hardware import machine_name
 POLL_SECONDS = 0.1
 JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False}
 # notes that a person should see
-SHOWN_AT_ONCE = {"checkout changed", "machine busy", "outage", "waiting"}
+SHOWN_AT_ONCE = {"checkout changed", "machine busy", "outage", "refusal", "waiting"}
 PICTURE_SECONDS = 20.0  # progress.png at most this often
 
 
@@ -88,8 +88,7 @@ class Loop:
         self.resume, self.others = resume or f"run --tag {session.tag}", others
         budget = SpendLimit(session, bounds.max_usd)
         self.runs = ActiveRuns(session, runner, budget, console)
-        ahead = self.runs.places > 1
-        self.queue = ProposalQueue(session, proposer, budget, console, bounds.refusals, ahead)
+        self.queue = ProposalQueue(session, proposer, budget, console, bounds, self.runs.places)
         confirmation = Confirmation(session, self.runs, console, bounds, confirm_only)
         self.drivers: list[Driver] = [confirmation]
         if not confirm_only:

@@ -1,24 +1,31 @@
 """Where ideas come in: superseded ones again, a person's from the inbox, the researcher's; accepted
 or refused.
 
-`ProposalQueue.take()` never blocks: the researcher thinks in a thread of its own. Whatever is
-accepted is in the log before its commit exists, and the commit follows from the log. What it does
-not do: decide when an idea is wanted.
+`ProposalQueue.take()` never blocks: the researcher thinks in a thread of its own. With several
+places it is asked for as many ideas at once as are short: those for free places, those for the
+places that fall free while it thinks, and one to be ready. Whatever is accepted is in the log
+before its commit exists, and the commit follows from the log. What it does not do: decide when an
+idea is wanted, or keep ideas that are ready over a restart.
 """
 
+import contextlib
 import threading
+import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 
 from autorl.errors import EditMiss, Paused, ProposerError
 from autorl.interfaces import Budget, Console, Proposer
 from autorl.records import Edit, History, Proposal
-from autorl.session import Attempt, Session
-from autorl.session.events import Attempted, Pinned, Refused
+from autorl.session import Attempt, Bounds, Session
+from autorl.session.events import Attempted, Lesson, Pinned, Refused
 from autorl.session.experiment import experiment
 from autorl.session.inbox import Inbox
 from autorl.source.checks import look
 from autorl.source.edits import apply_edits, edits_between
+
+MAX_IDEAS = 8  # asked of one conversation
 
 
 class ProposalQueue:
@@ -26,8 +33,8 @@ class ProposalQueue:
 
     Args:
         proposer: None: only what `try` left in the inbox counts.
-        refusals: unusable proposals in a row before a pause.
-        ahead: the researcher thinks of the next idea while runs go on.
+        bounds: of it, unusable proposals in a row before a pause, and experiments.
+        places: how many runs go on at once; with one, no idea is thought of before its turn.
     """
 
     def __init__(
@@ -36,15 +43,18 @@ class ProposalQueue:
         proposer: Proposer | None,
         budget: Budget,
         console: Console,
-        refusals: int = 10,
-        ahead: bool = False,
+        bounds: Bounds,
+        places: int = 1,
     ):
         self.session, self.proposer, self.budget, self.console = session, proposer, budget, console
-        self.refusals, self.ahead = refusals, ahead
+        self.bounds, self.places = bounds, places
         self.inbox = Inbox(session.folder / "inbox")
         self.exhausted = ""  # why there is nothing more to come
+        self._ready: deque[tuple[int, Proposal]] = deque()  # ideas, with the incumbent of each
         self._base = 0  # the incumbent that the thought is about
-        self._thought: Future[Proposal | None] | None = None
+        self._thought: Future[Proposal | tuple[Proposal, ...] | None] | None = None
+        self._seconds = 0.0  # that the last thought took
+        self._nothing_left = False  # the researcher said so
         self._stopped = threading.Event()
 
     @property
@@ -57,8 +67,12 @@ class ProposalQueue:
         """Tell the researcher that the loop is ending."""
         self._stopped.set()
 
-    def take(self) -> bool:
-        """Take in one idea if there is one now; True when something was accepted or refused."""
+    def take(self, free: int = 1) -> bool:
+        """Take in one idea if there is one now; True when something was accepted or refused.
+
+        Args:
+            free: places that wait for an idea.
+        """
         state = self.session.state
         if waiting := state.waiting_retries(self.session.decision.rules.merged):
             self._retry(waiting)
@@ -73,9 +87,24 @@ class ProposalQueue:
         if self.proposer is None:
             self.exhausted = "every proposal in the inbox is decided"
             return False
-        if self._thought is None:
-            self._think()
-        return self._take_thought()
+        if self._collect():
+            return True
+        taken = self._accept_ready()
+        if self._nothing_left and not (taken or self._ready):
+            self.exhausted = f"{self.proposer.name} has nothing left to propose"
+        elif self._thought is None and (short := self._short(free - taken)) > 0:
+            self._think(short)
+        return taken
+
+    def _short(self, free: int) -> int:
+        """How many ideas to ask for now."""
+        target = free
+        if self.places > 1:  # runs end while it thinks, about so many; and one is to be ready
+            share = min(1.0, self._seconds / self.session.settings.time_budget)
+            target += round(self.places * share) + 1
+        if self.bounds.experiments is not None:
+            target = min(target, self.bounds.experiments - self.session.state.tried)
+        return min(target - len(self._ready), MAX_IDEAS)
 
     def _retry(self, waiting: list[Attempt]) -> None:
         """Superseded ideas again on top of the incumbent, as many as fit together."""
@@ -105,48 +134,63 @@ class ProposalQueue:
         )
         self._accept(joined, tuple(a.n for a in made), first.ticket)
 
-    def _think(self) -> None:
+    def _think(self, wanted: int) -> None:
         """Let the researcher think, in a thread that does not keep the program from ending."""
         assert self.proposer is not None
-        proposer, thought, history = self.proposer, Future[Proposal | None](), self.history()
+        proposer, began = self.proposer, time.monotonic()
+        thought = Future[Proposal | tuple[Proposal, ...] | None]()
+        history = replace(self.history(), wanted=wanted)
         self._base, self._thought = self.session.decision.incumbent, thought
 
         def think() -> None:
             try:
-                thought.set_result(proposer.propose(history, self.budget))
+                ideas = proposer.propose(history, self.budget)
+                self._seconds = time.monotonic() - began
+                thought.set_result(ideas)
             except BaseException as error:  # whatever it is, the loop raises it
                 thought.set_exception(error)
 
         threading.Thread(target=think, name="researcher", daemon=True).start()
 
-    def _take_thought(self) -> bool:
+    def _collect(self) -> bool:
+        """Put what was thought of to the ideas that are ready; True when it was unusable."""
         assert self.proposer is not None
         if self._thought is None or not self._thought.done():
             return False
+        if self._ready and isinstance(self._thought.exception(), Paused):
+            return False  # what is paid for comes first
         thought, self._thought = self._thought, None
         try:
-            proposal = thought.result()
+            ideas = thought.result()
         except ProposerError as error:
             self._refuse(Proposal("", proposer=self.proposer.name), str(error))
             return True
-        if proposal is None:
-            self.exhausted = f"{self.proposer.name} has nothing left to propose"
+        if not ideas:
+            self._nothing_left = True
             return False
+        for idea in (ideas,) if isinstance(ideas, Proposal) else ideas:
+            if idea.lesson and idea.lesson_of in self.session.state.attempts:
+                self.session.record(Lesson(n=idea.lesson_of, text=idea.lesson))
+            self._ready.append((self._base, idea))
+        return False
+
+    def _accept_ready(self) -> bool:
+        """Accept, or refuse, the oldest idea that is ready; False without one."""
         attempts, incumbent = self.session.state.attempts, self.session.decision.incumbent
-        if self._base != incumbent:  # there was a keep while it was thought of
-            if proposal.source is not None:  # a whole file would take the keep back
-                edits = edits_between(attempts[self._base].source, proposal.source)
-                proposal = replace(proposal, source=None, edits=edits)
-            try:
-                apply_edits(attempts[incumbent].source, proposal.edits)
-            except EditMiss:
-                if not proposal.cost_usd:  # a free idea is thought of anew; a paid one is refused
-                    self._think()
-                    return False
-        self._accept(proposal)
-        if self.ahead:
-            self._think()  # the next idea is ready before a place is free
-        return True
+        while self._ready:
+            base, proposal = self._ready.popleft()
+            if base != incumbent:  # there was a keep since it was thought of
+                if proposal.source is not None:  # a whole file would take the keep back
+                    edits = edits_between(attempts[base].source, proposal.source)
+                    proposal = replace(proposal, source=None, edits=edits)
+                try:
+                    apply_edits(attempts[incumbent].source, proposal.edits)
+                except EditMiss:
+                    if not proposal.cost_usd:  # a free idea is thought of anew; a paid one refused
+                        continue
+            self._accept(proposal)
+            return True
+        return False
 
     def _accept(self, proposal: Proposal, retry_of: tuple[int, ...] = (), ticket: str = "") -> None:
         """Proposal -> commit, or a refusal with a reason that is fed back."""
@@ -200,10 +244,8 @@ class ProposalQueue:
             )
         )
         self.console.say(f"refused before a run: {title or 'a proposal'}: {first}")
-        if len(self.session.state.recent_refusals()) >= self.refusals:
-            raise Paused(
-                f"{self.refusals} proposals in a row could not be used, the last because: {first}"
-            )
+        if len(self.session.state.recent_refusals()) >= (most := self.bounds.refusals):
+            raise Paused(f"{most} proposals in a row could not be used, the last because: {first}")
 
     def pin(self, attempt: Attempt) -> None:
         """The commit that follows from an attempt, reachable for ever; making it twice is once."""
@@ -229,6 +271,11 @@ class ProposalQueue:
             session.decision.incumbent,
             session.root / "program.md",
         )
+        keys = set[str]()  # of what waits for a place
+        for base, idea in self._ready:
+            with contextlib.suppress(EditMiss):
+                source = idea.source or apply_edits(state.attempts[base].source, idea.edits)
+                keys.add(look(source).key)
         return History(
             env_id=s.env_id,
             time_budget=s.time_budget,
@@ -245,9 +292,13 @@ class ProposalQueue:
             experiment=lambda n: experiment(session.root, state, n),
             source_of=lambda n: state.attempts[n].source,
             vet=lambda source: (
-                look(source, {a.key for a in tuple(state.attempts.values()) if not a.cancelled}).why
+                look(
+                    source,
+                    keys | {a.key for a in tuple(state.attempts.values()) if not a.cancelled},
+                ).why
             ),
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
+            ready=tuple(idea.title for _, idea in self._ready),
             stopped=self._stopped.is_set,
         )

@@ -41,11 +41,12 @@ class Research:
 
     def start(self) -> bool:
         """Fill the free places; True when there is more to ask for at once."""
-        for want in self._wants():
-            if isinstance(want, decision.Propose):
-                if self.queue.take():
-                    return True  # something became known: ask again what is wanted
-            elif self.runs.room and (isinstance(want, decision.Control) or self.runs.quiet()):
+        wants = self._wants()
+        for want in wants:
+            if isinstance(want, decision.Propose):  # the last ones, where there are any
+                free = sum(isinstance(other, decision.Propose) for other in wants)
+                return self.queue.take(free)  # something became known: ask again what is wanted
+            if self.runs.room and (isinstance(want, decision.Control) or self.runs.quiet()):
                 self.runs.start_wanted(want)
         return False
 
@@ -65,8 +66,7 @@ class Research:
             return False
         self.why = self.why or self.queue.exhausted
         count = self.bounds.experiments
-        tried = sum(1 for a in state.attempts.values() if a.n and a.outcome != "superseded")
-        if count is not None and tried >= count:
+        if count is not None and state.tried >= count:
             self.why = self.why or f"{count} experiment{' is' if count == 1 else 's are'} done"
         return bool(self.why)
 

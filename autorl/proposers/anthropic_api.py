@@ -3,7 +3,8 @@
 `Api.call(request, budget, what)` returns a whole reply, however long that takes. Each attempt is
 reserved at its worst case, settled from the usage the API sent (or at an upper bound where the
 stream was cut) and noted when it failed. The SDK's own retries are off, so that each attempt is
-counted. This is the only file that talks to a language model.
+counted. Servers and proxies that speak the API more or less answer here too: no field of an answer
+is taken for granted. This is the only file that talks to a language model.
 
 What it does not do: know what is asked or answered (claude.py), or the prices (prices.py).
 """
@@ -18,51 +19,47 @@ import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import anthropic
 
-from autorl.errors import Paused, UserError
+from autorl.errors import AutoRLError, Paused, UserError
 from autorl.interfaces import Budget
-from autorl.proposers.prices import price_of, usage_usd, worst_usd
+from autorl.proposers.answers import Reply, full, gather, unstreamed, words
+from autorl.proposers.prices import Price, price_of, usage_usd, worst_usd
 from autorl.system.faults import effect
 from autorl.system.text import one_line
 
 MINUTES, HOURS = 60.0, 3600.0
-MAX_TOKENS = 32_000  # of one reply, thinking included
+MAX_STRANGE = (
+    10  # answers in a row that are none of the API's, such as the page of a captive portal
+)
 OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above
-
-# The fields of the API's usage that are billed.
-BILLED = (
-    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
-    "cache_creation", "inference_geo",
-)  # fmt: skip
 
 # What only a person can solve, by HTTP status: the API's name for it, what is wrong, what to do.
 HOPELESS = {
     402: ("billing_error", "The account may not spend more", "raise its limit or credit"),
-    401: ("authentication_error", "The API did not accept the key", "check ANTHROPIC_API_KEY"),
+    401: (
+        "authentication_error",
+        "The API did not accept the key",
+        "check ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN",
+    ),
     403: (
         "permission_error",
         "The key may not do this",
         "check its permissions, or choose another --model",
     ),
     404: ("not_found_error", "The API does not know the model {model}", "choose another --model"),
+    407: ("", "A proxy on the way asks for a login", "put it into HTTPS_PROXY"),
 }
+# How servers say that a request is longer than the model's context.
+TOO_LONG = re.compile(
+    "prompt is too long|context (length|window|size|limit)|exceeds? .*context", re.IGNORECASE
+)
 
 
-@dataclass
-class Reply:
-    """One answer of the API, whole or not, and what all attempts at it cost."""
-
-    content: list[dict[str, Any]] = field(default_factory=list)
-    stop_reason: str = ""
-    usage: dict[str, Any] = field(default_factory=dict)
-    opened: bool = False  # the API began to answer, so it may bill
-    problem: str = ""  # why it cannot go into the conversation; its content is empty then
-    usd: float = 0.0
-    seconds: float = 0.0  # waiting for the API, outages not included
+class ModelUnavailable(Paused):
+    """This key may not use this model, or there is none of that name."""
 
 
 class Api:
@@ -82,7 +79,6 @@ class Api:
 
     def __init__(
         self,
-        model: str,
         should_stop: Callable[[], bool],
         *,
         api_key: str | None = None,
@@ -92,8 +88,7 @@ class Api:
         backoff_cap_seconds: float = 30 * MINUTES,
         read_timeout: float = 10 * MINUTES,
     ):
-        self.model, self.should_stop = model, should_stop
-        self.price = price_of(model)
+        self.should_stop = should_stop
         self.max_wait_seconds = max_wait_seconds
         self.backoff_seconds, self.backoff_cap_seconds = backoff_seconds, backoff_cap_seconds
         timeout = anthropic.Timeout(read_timeout, connect=min(30.0, read_timeout))
@@ -106,7 +101,8 @@ class Api:
         except anthropic.AnthropicError as error:
             raise UserError(
                 f"The Anthropic client cannot start ({error}): "
-                "set ANTHROPIC_API_KEY, or choose --proposer search, which needs no key."
+                "set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, or choose --proposer search, "
+                "which needs no key."
             ) from error
 
     def close(self) -> None:
@@ -115,10 +111,12 @@ class Api:
 
     def call(self, request: dict[str, Any], budget: Budget, what: str) -> Reply:
         """A complete reply, however long it takes."""
+        model, price = request["model"], price_of(request["model"])
         # No token is shorter than a byte.
         size = len(json.dumps(request, ensure_ascii=False).encode()) + OVERHEAD_TOKENS
-        worst = worst_usd(self.price, size, MAX_TOKENS) if self.price else 0.0
+        worst = worst_usd(price, size, request["max_tokens"]) if price else 0.0
         total_usd = total_seconds = waited = 0.0
+        strange = 0
         for attempt in itertools.count(1):
             self._check_stop()
             ticket = budget.reserve(worst, what)
@@ -130,18 +128,25 @@ class Api:
                 failure = error
             seconds = time.monotonic() - started
             complete = failure is None and bool(reply.stop_reason)
-            usd, settled = self._price(reply, complete, failure, worst)
-            details = {"model": self.model, "seconds": round(seconds, 3), "settled": settled}
+            usd, settled = _price(price, reply, complete, failure, worst, request["max_tokens"])
+            details = {"model": model, "seconds": round(seconds, 3), "settled": settled}
             budget.settle(ticket, usd, {**reply.usage, **details})
             total_usd, total_seconds = total_usd + usd, total_seconds + seconds
-            if complete:
+            if complete or self._too_long(failure, request, reply):
                 break
-            trouble, asked = self._diagnose(failure)
+            trouble, asked, passing = self._diagnose(failure, model)
+            strange = 0 if passing else strange + 1
             delay = self._delay(attempt, asked)
             if waited + delay > self.max_wait_seconds:
                 raise Paused(
                     f"The API has not answered for {waited / HOURS:.1f} hours ({trouble}); "
                     "run the same command again when it does."
+                )
+            if strange == MAX_STRANGE:
+                raise Paused(
+                    f"{strange} answers in a row were none of the Messages API's ({trouble}); "
+                    f"look at {self._client.base_url} in a browser, or check ANTHROPIC_BASE_URL, "
+                    "then run the same command again."
                 )
             as_asked = "" if asked is None else " (as the API asks)"
             budget.note("outage", f"{trouble}; attempt {attempt}, next in {delay:.1f} s{as_asked}")
@@ -152,119 +157,44 @@ class Api:
 
     def _stream(self, request: dict[str, Any], reply: Reply) -> None:
         """Make the call and gather the streamed answer into `reply`, as far as it comes."""
-        blocks: dict[int, dict[str, Any]] = {}
-        category = None
         with self._client.messages.create(**request, stream=True) as stream:
             reply.opened = True
-            for event in stream:
-                self._check_stop()
-                if event.type == "message_start":
-                    reply.usage.update(_billed(event.message.usage))
-                elif event.type == "content_block_start":
-                    blocks[event.index] = event.content_block.to_dict()
-                elif event.type == "content_block_delta":
-                    block = blocks[event.index]  # whose field of the same name a part continues
-                    for name, part in event.delta.to_dict().items():
-                        if name != "type" and isinstance(part, str):
-                            block[name] = block.get(name, "") + part
-                elif event.type == "message_delta":
-                    reply.stop_reason = event.delta.stop_reason or reply.stop_reason
-                    reply.usage.update(_billed(event.usage))
-                    if event.delta.stop_details is not None:
-                        category = event.delta.stop_details.category
-        for _, block in sorted(blocks.items()):
-            if "partial_json" in block:
-                try:
-                    block["input"] = json.loads(block.pop("partial_json") or "{}")
-                except (ValueError, RecursionError) as error:
-                    block["input"] = error
-            if block["type"] != "text" or block["text"]:
-                reply.content.append(block)
-        reply.problem = self._problem(reply, category)
-        if reply.problem:
-            reply.content = []
+            gather(unstreamed(stream.response) or stream, request, reply, self._check_stop)
 
-    def _problem(self, reply: Reply, category: str | None) -> str:
-        """Why a complete reply cannot go into the conversation; "" when it can."""
-        if reply.stop_reason == "refusal":
-            return (
-                f"Your last reply was withheld by a safety filter ({category or 'no category'}). "
-                "The task is reinforcement learning on a simulated control problem; "
-                "propose an experiment."
-            )
-        if reply.stop_reason in ("max_tokens", "model_context_window_exceeded"):
-            return (
-                f"Your last reply was cut off at its limit of {MAX_TOKENS} tokens. "
-                "Be brief: one small edit."
-            )
-        if not any(block["type"] in ("text", "tool_use") for block in reply.content):
-            return "Your last reply was empty. Call propose_experiment with one idea."
-        for block in reply.content:
-            if block["type"] == "tool_use" and not isinstance(block["input"], dict):
-                why = f" ({block['input']})" if isinstance(block["input"], Exception) else ""
-                what = f"The input of your tool call {one_line(block['name'], 60)}"
-                return f"{what} was not a JSON object{why}. Call it again."
-            try:
-                json.dumps(block, ensure_ascii=False).encode()
-            except (UnicodeEncodeError, RecursionError):
-                return "Your last reply held characters that are no Unicode text. Answer again."
-        return ""
+    def _too_long(self, failure: Any, request: dict[str, Any], reply: Reply) -> bool:
+        """True when the request was refused for a conversation that can be begun anew, shorter."""
+        refused = isinstance(failure, anthropic.APIStatusError) and failure.status_code < 500
+        if refused and len(request["messages"]) > 1 and TOO_LONG.search(failure.message):
+            reply.problem, reply.too_long = full(request), True
+        return reply.too_long
 
-    def _price(
-        self, reply: Reply, complete: bool, failure: BaseException | None, worst: float
-    ) -> tuple[float, str]:
-        """(US dollars, how they were found) for one attempt."""
-        if self.price is None:
-            return 0.0, "no price known"
-        if complete:
-            return usage_usd(self.price, reply.usage), "usage"
-        refused = isinstance(failure, anthropic.APIStatusError)
-        if not reply.opened and (refused or _never_sent(failure)):
-            return 0.0, "not billed"
-        if not reply.usage:
-            return worst, "upper bound"
-        # The prompt is known; the answer may have been billed to its last token.
-        full = {**reply.usage, "output_tokens": MAX_TOKENS}
-        return min(worst, usage_usd(self.price, full)), "upper bound"
-
-    def _diagnose(self, failure: BaseException | None) -> tuple[str, float | None]:
-        """(what went wrong, seconds that the API asks for) when waiting may help.
+    def _diagnose(
+        self, failure: BaseException | None, model: str
+    ) -> tuple[str, float | None, bool]:
+        """(what went wrong, seconds that the API asks for, it was an answer of the API's or none at
+        all) when waiting may help.
 
         Raises:
             Paused: only a person can help.
         """
         if failure is None:
-            return "the answer ended before its end", None
+            return "the answer ended before its end", None, False
         if isinstance(failure, anthropic.APIStatusError):
-            said = one_line(failure.api_message or failure.message, 200)
-            self._pause_if_hopeless(failure, said)
+            said = words(failure.api_message or failure.message)
+            _pause_if_hopeless(failure, said, model)
             status = failure.status_code if failure.status_code >= 400 else failure.type
-            return f"the API said {status}: {said}", _retry_after(failure.response.headers)
+            return f"the API said {status}: {said}", _retry_after(failure.response.headers), True
         if isinstance(failure, anthropic.APIError) or _is_transport(failure):
             cause = failure.__cause__ or failure
             why = f"{type(cause).__name__}: {one_line(str(cause), 120)}"
-            return f"no connection to the API ({why})", None
+            # a proxy with a certificate of its own does not go away
+            return f"no connection to the API ({why})", None, "certificate" not in why
+        if isinstance(failure, AutoRLError) or not isinstance(failure, Exception):
+            raise failure
         if isinstance(failure, ValueError):
-            return f"the answer was garbled ({one_line(str(failure), 120)})", None
-        raise failure
-
-    def _pause_if_hopeless(self, failure: anthropic.APIStatusError, said: str) -> None:
-        """Raise Paused when only a person can help; the error within a stream has status 200."""
-        kind, status = failure.type or "", failure.status_code
-        if re.search("spend_limit|billing|on_hold", failure.error_code or ""):
-            status = 402
-        if "credit balance" in said:
-            status = 402
-        for hopeless, (name, wrong, remedy) in HOPELESS.items():
-            if status == hopeless or kind == name:
-                wrong = wrong.format(model=self.model)
-                raise Paused(f"{wrong} ({said}); {remedy}, then run the same command again.")
-        passing = not 400 <= status < 500 or status in (408, 409, 425, 429)
-        if kind in ("invalid_request_error", "request_too_large") or not passing:
-            raise Paused(
-                f"The API refused the request ({status}: {said}); "
-                "choose another --model or update autoRL, then run the same command again."
-            )
+            return f"the answer could not be read ({one_line(str(failure), 250)})", None, False
+        why = f"{type(failure).__name__}: {one_line(str(failure), 120)}"
+        return f"the answer had an unknown shape ({why})", None, False
 
     def _delay(self, attempt: int, asked: float | None) -> float:
         """Seconds until the next attempt: exponential backoff, or what the API asks for.
@@ -289,9 +219,62 @@ class Api:
             time.sleep(min(0.2, left))
 
 
-def _billed(usage: Any) -> dict[str, Any]:
-    """The usage fields that are billed, where present (later events carry totals)."""
-    return {k: v for k, v in usage.to_dict().items() if k in BILLED and v is not None}
+# ---------------------------------------------------------------------------
+# What an attempt costs, and what its failure means
+# ---------------------------------------------------------------------------
+
+
+def _price(
+    price: Price | None,
+    reply: Reply,
+    complete: bool,
+    failure: BaseException | None,
+    worst: float,
+    max_tokens: int,
+) -> tuple[float, str]:
+    """(US dollars, how they were found) for one attempt."""
+    if price is None:
+        return 0.0, "no price known"
+    prompt_known = any(name.endswith("input_tokens") for name in reply.usage)
+    if complete and prompt_known and "output_tokens" in reply.usage:
+        return usage_usd(price, reply.usage), "usage"
+    refused = isinstance(failure, anthropic.APIStatusError)
+    if not reply.opened and (refused or _never_sent(failure)):
+        return 0.0, "not billed"
+    if not prompt_known:
+        return worst, "upper bound"
+    # The prompt is known; the answer may have been billed to its last token.
+    full = {**reply.usage, "output_tokens": max_tokens}
+    return min(worst, usage_usd(price, full)), "upper bound"
+
+
+def _pause_if_hopeless(failure: anthropic.APIStatusError, said: str, model: str) -> None:
+    """Raise Paused when only a person can help; the error within a stream has status 200."""
+    kind, status = failure.type or "", failure.status_code
+    if re.search("spend_limit|billing|on_hold", failure.error_code or ""):
+        status = 402
+    if "credit balance" in said:
+        status = 402
+    for hopeless, (name, wrong, remedy) in HOPELESS.items():
+        if status == hopeless or (name and kind == name):
+            error = ModelUnavailable if hopeless in (403, 404) else Paused
+            wrong = wrong.format(model=model)
+            raise error(f"{wrong} ({said}); {remedy}, then run the same command again.")
+    passing = not 400 <= status < 500 or status in (408, 409, 425, 429)
+    if kind in ("invalid_request_error", "request_too_large") or not passing:
+        if TOO_LONG.search(said):
+            raise ModelUnavailable(
+                f"The history does not fit the context window of {model} ({said}); choose a "
+                "--model with a larger one, or enlarge it in the server that runs the model, then "
+                "run the same command again."
+            )
+        remedy = "choose another --model, check ANTHROPIC_BASE_URL or update autoRL"
+        if "max_tokens" in said:
+            remedy = "give --max-tokens what the model can"
+        raise Paused(
+            f"The API refused the request ({status}: {said}); {remedy}, then run the same command "
+            "again."
+        )
 
 
 def _retry_after(headers: Any) -> float | None:

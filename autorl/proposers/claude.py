@@ -1,261 +1,298 @@
-"""The researcher on the Anthropic API: a short conversation with tools that ends in one proposal.
+"""The researcher on the Anthropic API: a short conversation with tools that ends in proposals.
 
-    export ANTHROPIC_API_KEY=...
+    export ANTHROPIC_API_KEY=...             # or ANTHROPIC_AUTH_TOKEN
     uv run python agent_loop.py run --max-usd 20      # claude is the default when a key is set
 
-Each proposal is a conversation of its own: the ledger, the incumbent's train.py and the task go in;
-the model may look at earlier experiments through tools; `propose_experiment` ends it. Edits that
-miss, or that the harness refuses, go back with the reason. What it does not do: run anything, touch
-a file, or let a reply change a setting.
+The ledger, the incumbent's train.py and the task go in; the model may look at earlier experiments
+through tools; as many calls of `propose_experiment` as ideas are wanted end it. What misses, or the
+harness refuses, goes back with the reason. Where a model's classifier refuses to answer, the next
+model is asked, and after the last one search stands in. What it does not do: run anything, touch a
+file, or let a reply change a setting.
 """
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from autorl.errors import EditMiss, ProposerError
-from autorl.interfaces import Budget
+from autorl.errors import EditMiss, Paused, ProposerError, UserError
+from autorl.interfaces import Budget, Proposer
 from autorl.proposers import prompt
-from autorl.proposers.anthropic_api import MAX_TOKENS, Api
+from autorl.proposers.answers import Reply
+from autorl.proposers.anthropic_api import Api, ModelUnavailable
+from autorl.proposers.prices import price_of
+from autorl.proposers.tools import TOOLS, error, look, read_proposal, result, tried_before
 from autorl.records import History, Proposal
-from autorl.source.edits import apply_edits, edits_from
-from autorl.system.text import one_line, plain
+from autorl.system.text import one_line
 
 DEFAULT_MODEL = "claude-opus-5-5"
-MAX_MISSES = 3  # refused proposals that are explained back
+DEFAULT_MODELS = f"{DEFAULT_MODEL},claude-opus-4-8"  # the second has no classifiers that refuse
+MAX_TOKENS = {"low": 16_000, "medium": 24_000, "high": 32_000, "max": 64_000}  # of one reply
+MAX_MISSES = 3  # refused proposals in a row that are explained back
 MAX_LOOKS = 12  # looks before it must propose
-
-
-def _text(description: str) -> dict[str, Any]:
-    return {"type": "string", "description": description}
-
-
-def _object(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
-_NUMBER = {"type": "integer"}  # of an experiment
-_EDIT = _object(
-    "search",
-    "replace",
-    search=_text("lines of train.py, character for character, occurring exactly once"),
-    replace=_text("what stands there instead"),
-)
-_PROPOSAL = {
-    "title": _text("what changes, in under 70 characters"),
-    "hypothesis": _text("why it should raise the mean return, from evidence where there is some"),
-    "expected_effect": _text("what you expect to see, and what would refute the idea"),
-    "edits": {"type": "array", "minItems": 1, "items": _EDIT},
-}
-_STATUS = {"type": "string", "enum": ["keep", "discard", "crash"]}
-TOOLS: list[dict[str, Any]] = [
-    {
-        "name": "list_experiments",
-        "description": "The ledger, one line an experiment: number, outcome, mean return with "
-        "standard error, runs, title. Narrow it with a range of numbers or an outcome.",
-        "input_schema": _object(first=_NUMBER, last=_NUMBER, status=_STATUS),
-    },
-    {
-        "name": "read_experiment",
-        "description": "One experiment in full: the judge's numbers for its runs, best and worst "
-        "evaluation episodes, training diagnostics through the budget beside the incumbent's, the "
-        "end of its log, its diff.",
-        "input_schema": _object("n", n=_NUMBER),
-    },
-    {
-        "name": "read_train_py",
-        "description": "The whole train.py of an experiment; without n, the incumbent's, which is "
-        "also in the opening message.",
-        "input_schema": _object(n=_NUMBER),
-    },
-    {
-        "name": "propose_experiment",
-        "description": "The one way to act: one idea as exact edits on the incumbent's train.py. "
-        "It is committed and measured; the edits apply all or nothing.",
-        "input_schema": _object(*_PROPOSAL, **_PROPOSAL),
-    },
-]
 
 
 class ClaudeProposer:
     """See the head of this file.
 
     Args:
-        model: a model id; one without a price in prices.py works, but not under a limit in dollars.
+        model: model ids with commas between them; the next one is asked where one refuses. One
+            without a price in prices.py works, but not under a limit in dollars.
+        effort: low, medium, high or max; sent to models that take it.
+        max_tokens: of one reply, thinking included; None: what suits the effort.
+        stand_in: who proposes where every model refuses.
         patience: further arguments of anthropic_api.Api: key and address, waits, backoff, timeout.
 
     Raises:
-        UserError: no key is to be found.
+        UserError: no key is to be found, or no model is named.
     """
 
     name = "claude"
 
-    def __init__(self, model: str = DEFAULT_MODEL, **patience: Any):
-        self.model = model
+    def __init__(
+        self,
+        model: str = DEFAULT_MODELS,
+        effort: str = "high",
+        max_tokens: int | None = None,
+        stand_in: Proposer | None = None,
+        **patience: Any,
+    ):
+        self.models = [name for part in model.split(",") if (name := part.strip())]
+        if not self.models:
+            raise UserError("--model needs the name of a model, or several with commas between.")
+        self.effort, self.max_tokens = effort, max_tokens
+        self.stand_in = stand_in
         self._stopped: Callable[[], bool] = lambda: False  # that of the history it thinks about
-        self.api = Api(model, lambda: self._stopped(), **patience)
-        self.price = self.api.price
+        self.api = Api(lambda: self._stopped(), **patience)
+        self.unpriced = [name for name in self.models if price_of(name) is None]
 
     def close(self) -> None:
         """Close the connections; a call under way in another thread fails."""
         self.api.close()
 
-    def propose(self, history: History, budget: Budget) -> Proposal | None:
-        """One conversation, one idea, whose edits fit the incumbent and pass `history.vet`.
+    def propose(self, history: History, budget: Budget) -> Proposal | tuple[Proposal, ...] | None:
+        """One conversation, up to `history.wanted` ideas that fit the incumbent and pass its vet.
 
         Raises:
             ProposerError: unusable replies in spite of a re-ask, or a proposal refused more than
-                three times.
+                three times in a row, before there was any idea.
             Paused: the key, the account or the model is refused, money is spent, an outage lasted
-                too long, or a stop was asked for.
+                too long, or a stop was asked for, likewise.
         """
         self._stopped = history.stopped
-        request = self._request(history)
+        models = list(self.models)
+        talk = Talk(history, budget, self._request(history, models[0]))
         what = f"proposal after {len(history.rows)} experiments"
-        usd = seconds = 0.0
-        looks = misses = reasks = 0
-        while True:
-            reply = self.api.call(request, budget, what)
-            usd, seconds = usd + reply.usd, seconds + reply.seconds
-            uses = [block for block in reply.content if block["type"] == "tool_use"]
-            if problem := reply.problem or _misuse(uses):
-                short = one_line(problem, 300)
-                budget.note("re-ask", short)
-                reasks += 1
-                if reasks > 1:
-                    raise ProposerError(
-                        f"The researcher gave nothing usable twice; the last time: {short}"
-                    )
-                answers = [_error(use, problem) for use in uses]
-            elif uses[0]["name"] != "propose_experiment":
-                looks += len(uses)
-                if looks > MAX_LOOKS + 3:
-                    raise ProposerError(
-                        f"The researcher looked {looks} times and proposed nothing."
-                    )
-                answers = [_look(use, history) for use in uses]
-                if looks > MAX_LOOKS:
-                    enough = "Enough looking: call propose_experiment now."
-                    answers = [_error(use, enough) for use in uses]
-            else:
+        try:
+            while models and not talk.over:
                 try:
-                    proposal = read_proposal(uses[0]["input"], history)
-                    return dataclasses.replace(proposal, cost_usd=usd, seconds=seconds)
-                except ProposerError as refusal:
-                    problem = str(refusal)
-                short = one_line(problem, 300)
-                budget.note("proposal refused", short)
-                misses += 1
-                if misses > MAX_MISSES:
-                    raise ProposerError(
-                        f"{misses} proposals in a row could not be used; the last one: {short}"
-                    )
-                answers = [_error(uses[0], problem)]
-            if reply.content:
-                request["messages"].append({"role": "assistant", "content": reply.content})
-            answers = answers or [{"type": "text", "text": problem}]
-            request["messages"].append({"role": "user", "content": answers})
+                    reply = self.api.call(talk.request, budget, what)
+                except ModelUnavailable as unavailable:
+                    if models[0] == self.models[0]:
+                        raise
+                    reply = Reply(refused=str(unavailable))
+                talk.usd, talk.seconds = talk.usd + reply.usd, talk.seconds + reply.seconds
+                if reply.refused:
+                    self._next_model(models, reply, talk, what)
+                else:
+                    talk.go_on(reply)
+        except (ProposerError, Paused) as trouble:
+            if not talk.found:
+                raise
+            had = f"{len(talk.found)} of {history.wanted} ideas"
+            budget.note("fewer ideas", f"{had}: {one_line(str(trouble), 300)}")
+        ideas = talk.found or [self._stand_in(talk)]
+        usd, seconds = talk.usd / len(ideas), talk.seconds / len(ideas)
+        ideas = [replace(idea, cost_usd=usd, seconds=seconds) for idea in ideas]
+        return ideas[0] if len(ideas) == 1 else tuple(ideas)
 
-    def _request(self, history: History) -> dict[str, Any]:
+    def _next_model(self, models: list[str], reply: Reply, talk: "Talk", what: str) -> None:
+        """Drop the model that refused and turn the conversation to the next one."""
+        refused = models.pop(0)
+        then = f"asking {models[0]}" if models else "no model is left"
+        cost = "no price known" if refused in self.unpriced else f"${reply.usd:.4f}"
+        talk.budget.note(
+            "refusal", f"{refused} refused the {what} ({reply.refused}), {cost}; {then}"
+        )
+        if models:
+            talk.change_model(tuned(models[0], self.effort, self.max_tokens))
+
+    def _stand_in(self, talk: "Talk") -> Proposal:
+        """The idea in place of the one that every model refused."""
+        refused = f"Every model refused ({', '.join(self.models)})"
+        if self.stand_in is None:
+            raise ProposerError(f"{refused}.")
+        name = self.stand_in.name
+        talk.budget.note("refusal", f"{refused}; {name} steps in")
+        idea = self.stand_in.propose(talk.history, talk.budget)
+        if not isinstance(idea, Proposal):
+            raise ProposerError(f"{refused}, and {name} has nothing to propose.")
+        return idea
+
+    def _request(self, history: History, model: str) -> dict[str, Any]:
         """The first request: everything up to the incumbent's train.py stays in the cache."""
-        # An experiment outlives the five-minute cache.
-        cached = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
         opening: list[dict[str, Any]] = [
             {"type": "text", "text": text} for text in prompt.opening_texts(history)
         ]
-        opening[-2] |= cached
+        system: dict[str, Any] = {"type": "text", "text": prompt.system_text(history)}
         request: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": MAX_TOKENS,
             "tools": TOOLS,
-            # Current models refuse forced tool use.
-            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
-            "system": [{"type": "text", "text": prompt.system_text(history), **cached}],
+            # Current models refuse forced tool use. Several ideas are several calls.
+            "tool_choice": {"type": "auto"},
+            "system": [system],
             "messages": [{"role": "user", "content": opening}],
-            # The growing end of this conversation is read again within seconds.
-            "cache_control": {"type": "ephemeral"},
         }
-        if self.model.startswith("claude-") and "-4-5" not in self.model:
-            request["thinking"] = {"type": "adaptive"}
-        return request
+        if "claude" in model:  # servers of other models may refuse what they do not know
+            # An experiment outlives the five-minute cache.
+            cached = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+            system |= cached
+            opening[-2] |= cached
+            # The growing end of this conversation is read again within seconds.
+            request["cache_control"] = {"type": "ephemeral"}
+        return request | tuned(model, self.effort, self.max_tokens)
 
 
-def _misuse(uses: list[dict[str, Any]]) -> str:
-    """What is wrong with the tool calls of a reply, taken together; "" when nothing is."""
-    if not uses:
-        return "Your reply had no tool call. Call propose_experiment with one idea."
-    if len(uses) > 1 and any(use["name"] == "propose_experiment" for use in uses):
-        return (
-            "Your reply called several tools at once. "
-            "Call propose_experiment alone, once, with one idea."
-        )
-    return ""
+def tuned(model: str, effort: str, max_tokens: int | None) -> dict[str, Any]:
+    """What a request holds for this model only.
 
-
-def _look(use: dict[str, Any], history: History) -> dict[str, Any]:
-    """The answer to a look; a wrong question is answered with what is wrong."""
-    name, given = use["name"], use["input"]
-    n, first, last = (given.get(key) for key in ("n", "first", "last"))
-    if any(value is not None and type(value) is not int for value in (n, first, last)):
-        return _error(use, "Experiment numbers are integers.")
-    known = [row.n for row in history.rows]
-    try:
-        if name == "list_experiments":
-            rows = [
-                row
-                for row in history.rows
-                if (first is None or row.n >= first)
-                and (last is None or row.n <= last)
-                and given.get("status") in (None, row.status)
-            ]
-            return _result(use, prompt.table_text(rows))
-        if name == "read_train_py" and n in (None, history.incumbent):
-            return _result(use, prompt.fenced(history.train_source))
-        if n not in known:
-            there = f"there are 0 to {max(known, default=0)}"
-            return _error(use, f"There is no experiment {n}; {there}.")
-        if name == "read_train_py" and history.source_of is not None:
-            return _result(use, prompt.fenced(history.source_of(n)))
-        if name == "read_experiment" and history.experiment is not None:
-            return _result(use, prompt.experiment_text(history.experiment(n)))
-    except (LookupError, ValueError, OSError) as error:
-        return _error(use, f"That experiment cannot be read: {one_line(str(error), 200)}")
-    return _error(use, f"There is no tool {one_line(str(name), 60)}, or nothing to read with it.")
-
-
-def read_proposal(given: dict[str, Any], history: History) -> Proposal:
-    """The proposal in the input of a tool call.
-
-    Raises:
-        ProposerError: it is malformed, does not fit the incumbent, or is refused by `history.vet`.
+    Source: https://platform.claude.com/docs/en/build-with-claude/effort
     """
-    title = given.get("title")
-    if not isinstance(title, str) or not title.strip():
-        raise ProposerError("A proposal needs a title.")
-    try:
-        edits = edits_from(given.get("edits"))
-        source = apply_edits(history.train_source, edits)
-    except EditMiss as miss:
-        raise ProposerError(
-            f"{miss}\nNothing was changed. Correct the edits and call propose_experiment again."
-        ) from miss
-    if refusal := history.vet(source):
-        raise ProposerError(
-            f"{refusal}\nNothing was run. "
-            "Correct it, or propose another idea, and call propose_experiment again."
-        )
-    return Proposal(
-        title=one_line(title, 100),
-        hypothesis=plain(str(given.get("hypothesis") or ""))[:2_000],
-        expected_effect=plain(str(given.get("expected_effect") or ""))[:1_000],
-        edits=edits,
-        proposer="claude",
-    )
+    made: dict[str, Any] = {"model": model, "max_tokens": max_tokens or MAX_TOKENS[effort]}
+    old = "-4-5" in model
+    if model.startswith("claude-") and not old:
+        made["thinking"] = {"type": "adaptive"}
+    if model.startswith("claude-") and (not old or "opus" in model):
+        made["output_config"] = {"effort": "high" if old and effort == "max" else effort}
+    return made
 
 
-def _result(use: dict[str, Any], text: str) -> dict[str, Any]:
-    return {"type": "tool_result", "tool_use_id": use["id"], "content": text}
+@dataclass
+class Talk:
+    """One conversation: what was said, and what it came to so far.
 
+    Attributes:
+        found: the ideas that were accepted.
+        over: as many ideas are there as are wanted, or no more come.
+    """
 
-def _error(use: dict[str, Any], text: str) -> dict[str, Any]:
-    return _result(use, text) | {"is_error": True}
+    history: History
+    budget: Budget
+    request: dict[str, Any]
+    usd: float = 0.0
+    seconds: float = 0.0
+    found: list[Proposal] = field(default_factory=list)
+    over: bool = False
+    _sources: set[str] = field(default_factory=set)  # of the ideas found
+    _asked: set[str] = field(default_factory=set)  # what is asked only once
+    _looks: int = 0
+    _misses: int = 0
+    _edits_missed: int = 0
+    _reasks: int = 0
+
+    def change_model(self, made: dict[str, Any]) -> None:
+        """Go on with another model; thoughts are bound to the model that had them."""
+        for name in ("thinking", "output_config"):
+            self.request.pop(name, None)
+        self.request |= made
+        for message in self.request["messages"]:
+            kept = [b for b in message["content"] if "thinking" not in b["type"]]
+            message["content"] = kept
+
+    def go_on(self, reply: Reply) -> None:
+        """Take a reply in, and answer it.
+
+        Raises:
+            ProposerError: enough is enough.
+        """
+        uses = [block for block in reply.content if block["type"] == "tool_use"]
+        if not uses and not reply.problem and self.found:
+            self.over = True  # it has no more ideas
+            return
+        if problem := reply.problem or self._misuse(uses):
+            self._ask_again(problem)
+            answers = [error(use, problem) for use in uses]
+        else:
+            answers = [self._answer(use) for use in uses]
+        messages = self.request["messages"]
+        if reply.too_long:
+            del messages[1:]
+        elif reply.content:
+            messages.append({"role": "assistant", "content": reply.content})
+        messages.append({"role": "user", "content": answers or [{"type": "text", "text": problem}]})
+        self.over = len(self.found) >= self.history.wanted
+
+    def _misuse(self, uses: list[dict[str, Any]]) -> str:
+        """What is wrong with the tool calls of a reply, taken together; "" when nothing is."""
+        left = self.history.wanted - len(self.found)
+        if not uses:
+            return "Your reply had no tool call. Call propose_experiment with one idea."
+        if (many := sum(use["name"] == "propose_experiment" for use in uses)) > left:
+            return f"Your reply proposed {many} experiments; {left} wanted. Propose the best."
+        return ""
+
+    def _ask_again(self, problem: str) -> None:
+        short = one_line(problem, 300)
+        self.budget.note("re-ask", short)
+        self._reasks += 1
+        if self._reasks > 1:
+            raise ProposerError(f"The researcher gave nothing usable twice; it was told: {short}")
+
+    def _answer(self, use: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one tool call, whatever it calls."""
+        if use["name"] == "propose_experiment":
+            return self._consider(use)
+        self._looks += 1
+        if self._looks > MAX_LOOKS + 3:
+            raise ProposerError(f"The researcher looked {self._looks} times and proposed nothing.")
+        if self._looks > MAX_LOOKS:
+            return error(use, "Enough looking: call propose_experiment now.")
+        return look(use, self.history)
+
+    def _consider(self, use: dict[str, Any]) -> dict[str, Any]:
+        """Accept a proposal, or say what is wrong with it or unclear."""
+        try:
+            proposal, source = read_proposal(use["input"], self.history)
+            if source in self._sources:
+                raise ProposerError("This is the same as another of your proposals here.")
+        except ProposerError as refusal:
+            return error(use, self._explain(refusal))
+        if question := self._question(proposal, source):
+            self.budget.note("re-ask", one_line(question, 300))
+            return error(use, question)
+        self.found.append(proposal)
+        self._sources.add(source)
+        self._misses = self._edits_missed = 0
+        left = self.history.wanted - len(self.found)
+        return result(use, f"Taken. {left} more wanted, independent of it.")
+
+    def _explain(self, refusal: ProposerError) -> str:
+        """Why a proposal is not taken.
+
+        Raises:
+            ProposerError: that was one too many.
+        """
+        problem = str(refusal)
+        short = one_line(problem, 300)
+        self.budget.note("proposal refused", short)
+        self._misses += 1
+        self._edits_missed += isinstance(refusal.__cause__, EditMiss)
+        if self._misses > MAX_MISSES:
+            raise ProposerError(
+                f"{self._misses} proposals in a row could not be used; the last one: {short}"
+            )
+        if self._edits_missed > 1:
+            problem += " Or give the whole new file as `source` in place of edits."
+        return problem
+
+    def _question(self, proposal: Proposal, source: str) -> str:
+        """What is asked once before a proposal is taken; "" for nothing."""
+        n = prompt.last_decided(self.history)
+        if n and not proposal.lesson and not self.found and "lesson" not in self._asked:
+            self._asked.add("lesson")
+            return (
+                f"`lesson` is missing: say in a line what #{n} taught (what was expected, what "
+                "came), and call propose_experiment again with the same idea."
+            )
+        if "differs" not in self._asked and (alike := tried_before(source, self.history)):
+            self._asked.add("differs")
+            return alike
+        return ""

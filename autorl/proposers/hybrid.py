@@ -30,8 +30,8 @@ class HybridProposer:
         self.structure.close()
         self.search.close()
 
-    def propose(self, history: History, budget: Budget) -> Proposal | None:
-        """The next idea; search passes its turn on when it has nothing (new) to tune."""
+    def propose(self, history: History, budget: Budget) -> Proposal | tuple[Proposal, ...] | None:
+        """The next ideas; search passes its turn on when it has nothing (new) to tune."""
         if self.turn(history) is self.search:
             try:
                 if (proposal := self.search.propose(history, budget)) is not None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PRICES_AS_OF = "2026-10"  # the month the table was read
+PRICES_AS_OF = "2026-11"  # the month the table was read
 
 # Inference pinned to one region costs this multiple; the usage says when it was.
 REGION_MULTIPLIER = 1.1
@@ -34,8 +34,13 @@ class Price:
 
 PRICES: dict[str, Price] = {
     #                              input  output  write 5m  write 1h  read
+    "claude-fable-5-2": Price(8.00, 40.00, 10.00, 16.00, 0.20),
     "claude-fable-5-1": Price(10.00, 50.00, 12.50, 20.00, 0.25),
     "claude-fable-5": Price(10.00, 50.00, 12.50, 20.00, 1.00),
+    "claude-mythos-5-2": Price(8.00, 40.00, 10.00, 16.00, 0.20),
+    "claude-mythos-5-1": Price(10.00, 50.00, 12.50, 20.00, 0.25),
+    "claude-mythos-5": Price(10.00, 50.00, 12.50, 20.00, 1.00),
+    "claude-mythos-preview": Price(25.00, 125.00, 31.25, 50.00, 2.50),
     "claude-opus-5-5": Price(4.00, 20.00, 5.00, 8.00, 0.20),
     "claude-opus-5": Price(5.00, 25.00, 6.25, 10.00, 0.50),
     "claude-opus-4-8": Price(5.00, 25.00, 6.25, 10.00, 0.50),

@@ -70,8 +70,8 @@ measured by a harness that you cannot touch.
 
 How you work here:
 - You act through tools. `list_experiments`, `read_experiment` and `read_train_py` let you look;
-  `propose_experiment` is the one way to act. Call it once, with one idea. A reply without it is not
-  an experiment.
+  `propose_experiment` is the one way to act. Each call is one idea; your task says how many are
+  wanted. A reply without it is not an experiment.
 - Edits are exact search/replace blocks on the incumbent's train.py, applied in order, all or
   nothing. Each `search` must occur exactly once; copy it character for character, with enough lines
   around to be unique.
@@ -136,6 +136,8 @@ def row_line(row: Row, why: bool = True) -> str:
     text = f"#{row.n} {row.status}{state} {score}, {runs}: {one_line(row.description, 70)}"
     if why and row.status == "keep" and row.hypothesis:
         text += f" | why: {one_line(row.hypothesis, 140)}"
+    if why and row.lesson:
+        text += f" | lesson: {one_line(row.lesson, 140)}"
     return text
 
 
@@ -150,6 +152,8 @@ def _digest(rows: Sequence[Row]) -> str:
     ):
         group = [row for row in rows if row.status == status and row.n != 0]
         names = [f"#{row.n} {one_line(row.description, 40)}" for row in group[-60:]]
+        for k, row in enumerate(group[-20:], max(0, len(names) - 20)):
+            names[k] += f" ({one_line(row.lesson, 80)})" if row.lesson else ""
         if len(group) > 60:
             names.append(f"and {len(group) - 60} older ones, see list_experiments")
         if names:
@@ -164,8 +168,12 @@ def recent_text(rows: Iterable[Row]) -> str:
         parts.append(row_line(row, why=False))
         if row.hypothesis:
             parts.append(f"  hypothesis: {one_line(row.hypothesis, 240)}")
+        if row.expected_effect:
+            parts.append(f"  expected: {one_line(row.expected_effect, 240)}")
         if row.reason:
             parts.append(quoted("verdict: " + one_line(row.reason, 240), 300))
+        if row.lesson:
+            parts.append(f"  lesson: {one_line(row.lesson, 240)}")
     return "\n".join(parts) or "None yet."
 
 
@@ -266,10 +274,18 @@ def opening_texts(history: History) -> list[str]:
         f"The incumbent is experiment {history.incumbent}. "
         f"Its train.py, which your edits apply to:\n{fenced(history.train_source)}"
     )
-    task = (
-        f"# Your task\nPropose experiment {upcoming(history)}: one idea, with your reason for it. "
-        "Look first where it pays, then call propose_experiment once."
+    many = (
+        f"{history.wanted} independent ideas, to be measured side by side, the most promising "
+        "first: each complete in itself on the incumbent as it stands, none building on another"
     )
+    calls = f"{history.wanted} times in one reply" if history.wanted > 1 else "once"
+    task = (
+        f"# Your task\nPropose experiment {upcoming(history)}: "
+        f"{many if history.wanted > 1 else 'one idea'}, with your reason for it. "
+        f"Look first where it pays, then call propose_experiment {calls}."
+    )
+    if n := last_decided(history):
+        task += f" In `lesson` say in a line what #{n} taught: what was expected, and what came."
     return [*blocks, incumbent, f"{tail_text(history, recent)}\n\n{task}"]
 
 
@@ -285,6 +301,9 @@ def tail_text(history: History, recent: Sequence[Row]) -> str:
             shown.append(f"{who}, its last run:\n{diagnostics_line(experiment.records[-1])}")
     if shown:
         parts.append("# Diagnostics\n" + "\n".join(shown))
+    if history.ready:
+        names = [f"- {one_line(title, 80)}" for title in history.ready]
+        parts.append("\n".join(["# Waiting for a place; do not repeat", *names]))
     if history.refusals:
         lines = [
             quoted(f"{one_line(title, 80)}: {one_line(reason, 200)}", 300)
@@ -299,6 +318,11 @@ def experiment_of(history: History, n: int) -> Experiment | None:
     with contextlib.suppress(LookupError, ValueError, OSError):
         return history.experiment(n) if history.experiment is not None and history.rows else None
     return None
+
+
+def last_decided(history: History) -> int:
+    """The newest experiment with a verdict; 0 before there is one."""
+    return max((row.n for row in history.rows if row.status != "running"), default=0)
 
 
 def upcoming(history: History) -> int:

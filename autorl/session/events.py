@@ -64,6 +64,13 @@ class Attempted(Event, frozen=True, tag="attempt"):
     retry_of: tuple[int, ...] = ()  # superseded attempts whose edits these are
 
 
+class Lesson(Event, frozen=True, tag="lesson"):
+    """What an experiment taught, as the author of a later proposal puts it."""
+
+    n: int
+    text: str
+
+
 class Pinned(Event, frozen=True, tag="pinned"):
     """The commit exists and is reachable."""
 
@@ -197,7 +204,7 @@ class Closed(Event, frozen=True, tag="closed"):
 
 
 AnyEvent = (
-    Created | Attempted | Pinned | Refused | Cancelled | RunStarted | RunHandle | RunEnded
+    Created | Attempted | Lesson | Pinned | Refused | Cancelled | RunStarted | RunHandle | RunEnded
     | ControlEnded | Decided | BranchMoved | EpochBegan | BaselineScores | Money | Note | Claimed
     | Opened | Closed
 )  # fmt: skip

@@ -26,6 +26,7 @@ from autorl.session.events import (
     Decided,
     EpochBegan,
     Event,
+    Lesson,
     Money,
     Note,
     Opened,
@@ -78,6 +79,7 @@ class Attempt:
     sd: float | None = None  # of one run, as believed when it was decided
     outcome: Outcome = "running"
     cancelled: bool = False  # by a person: its code may be tried again
+    lesson: str = ""  # what a later proposal's author learnt from it
 
     @property
     def kept(self) -> bool:
@@ -167,6 +169,10 @@ class SessionState:
         known = {name: getattr(event, name) for name in event.__struct_fields__ if name != "seq"}
         self.attempts[event.n] = Attempt(**known)
         self.fresh = event.seq
+
+    @apply.register
+    def _(self, event: Lesson) -> None:
+        self.attempts[event.n].lesson = event.text
 
     @apply.register
     def _(self, event: Pinned) -> None:
@@ -318,6 +324,11 @@ class SessionState:
         """Since the last attempt or the start of this process."""
         return [r for r in self.refusals if r.seq > self.fresh]
 
+    @property
+    def tried(self) -> int:
+        """Experiments so far; a superseded one counts once, as its second attempt."""
+        return sum(1 for a in self.attempts.values() if a.n and a.outcome != "superseded")
+
     def next_seed_index(self, first: int = 0) -> int:
         """The smallest seed number that is free; interrupted runs give theirs back."""
         taken = {
@@ -379,6 +390,8 @@ class SessionState:
             hypothesis=attempt.hypothesis,
             steps_per_second=sum(speeds) / len(speeds) if speeds else None,
             sd=attempt.sd or self.sd,
+            expected_effect=attempt.expected_effect,
+            lesson=attempt.lesson,
         )
 
     def _claimed(self, attempt: Attempt) -> str:

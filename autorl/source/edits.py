@@ -6,6 +6,7 @@ Pure: text in, text out.
 import contextlib
 import difflib
 import re
+from collections import Counter
 
 from autorl.errors import EditMiss
 from autorl.records import Edit
@@ -86,6 +87,13 @@ def edits_between(old: str, new: str) -> tuple[Edit, ...]:
         if apply_edits(old, edits) == new:
             return edits
     return (Edit(old, new),)
+
+
+def changed_lines(old: str, new: str) -> list[str]:
+    """The lines that `new` lacks ("-") and those that it adds ("+"), without their indentation,
+    sorted."""
+    a, b = (Counter(line.strip() for line in source.splitlines()) for source in (old, new))
+    return sorted([f"-{line}" for line in a - b] + [f"+{line}" for line in b - a])
 
 
 def lines_of(source: str) -> list[str]:

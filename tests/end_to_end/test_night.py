@@ -36,7 +36,7 @@ from api_server import (
     tool,
 )
 from conftest import TOYS, clean_env, git, make_repo
-from researching import UNUSABLE, hand_price
+from researching import REFUSAL, UNUSABLE, hand_price
 
 pytestmark = pytest.mark.timeout(1200)
 SCRIPT = re.compile(r"^SCRIPT = .*$", re.MULTILINE)
@@ -128,7 +128,7 @@ class Night:
             14: [UNUSABLE["two proposals"]],
             15: [UNUSABLE["truncated"]],
             16: [UNUSABLE["malformed input"]],
-            17: [UNUSABLE["refusal"], UNUSABLE["refusal"]],  # gives up, and asks for the next idea
+            17: [REFUSAL, REFUSAL],  # both models; search has nothing to tune here
             18: [UNUSABLE["empty"], UNUSABLE["empty"]],
             20: [MISS, MISS, MISS],
             21: [MISS, MISS, MISS, MISS],  # one too many

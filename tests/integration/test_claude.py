@@ -178,7 +178,7 @@ def test_an_unusable_reply_is_asked_again_with_what_was_wrong(bad, server, spend
 
 
 @pytest.mark.parametrize(
-    "bad", ["empty", "text only", "two proposals", "truncated", "refusal", "malformed input"]
+    "bad", ["empty", "text only", "two proposals", "truncated", "malformed input"]
 )
 def test_the_same_trouble_twice_gives_up_this_idea_only(bad, server, spending, claude):
     server.add(UNUSABLE[bad], UNUSABLE[bad], GOOD)

@@ -120,6 +120,7 @@ modes = [oct(os.stat(name).st_mode & 0o777) for name in ('evaluate.py', '.')]
 
 def test_the_environment_is_an_allow_list(agent, spending, tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret-1")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "secret-3")
     monkeypatch.setenv("AGENT_KEY", "secret-2")
     monkeypatch.setenv("AUTORL_TIME_BUDGET", "3")
     seen = tmp_path / "environ"

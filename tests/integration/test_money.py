@@ -71,7 +71,8 @@ def test_a_model_without_a_price_works_and_says_so(server, spending, claude):
     server.add(GOOD)
     researcher = claude(server, model="house-model-1")
     assert (
-        researcher.price is None and researcher.propose(history(), spending.budget).title == "lr x3"
+        researcher.unpriced == ["house-model-1"]
+        and researcher.propose(history(), spending.budget).title == "lr x3"
     )
     assert (
         spending.settled[0].usage["settled"] == "no price known"

@@ -70,7 +70,16 @@ class Drop:
     """The connection is reset after the request was read, without an answer."""
 
 
-Step = Message | Status | Drop
+@dataclass(frozen=True)
+class Raw:
+    """Whatever a gateway or a proxy answers: these bytes, with status 200 if nothing else."""
+
+    body: bytes
+    content_type: str = "text/event-stream"
+    code: int = 200
+
+
+Step = Message | Status | Drop | Raw
 Script = Iterable[Step | Callable[[dict[str, Any]], Step]]
 
 
@@ -96,6 +105,7 @@ def propose(
 ) -> Message:
     """The usual end of a conversation: some thinking, then one proposal."""
     given = {
+        "lesson": "expected more, got less",
         "title": title,
         "hypothesis": hypothesis,
         "expected_effect": "a higher return",
@@ -188,6 +198,12 @@ class ApiServer:
         try:
             if isinstance(step, Drop):
                 _reset(connection)
+            elif isinstance(step, Raw):
+                connection.send_response(step.code)
+                connection.send_header("content-type", step.content_type)
+                connection.send_header("content-length", str(len(step.body)))
+                connection.end_headers()
+                connection.wfile.write(step.body)
             elif isinstance(step, Status):
                 self._send_status(connection, step)
             else:

@@ -106,6 +106,7 @@ class Clone:
             **os.environ,
             "HOME": str(self.home),
             "ANTHROPIC_API_KEY": SECRET,
+            "ANTHROPIC_AUTH_TOKEN": SECRET,
             "AUTORL_SECRET": SECRET,
         }
         environment.pop("AUTORL_HOME", None)

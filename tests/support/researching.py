@@ -144,20 +144,19 @@ class Spending:
         self.session.log.close()
 
 
+REFUSAL = Message(
+    [text("I")], "refusal", stop_details={"category": "frontier_llm", "explanation": "no"}
+)
 UNUSABLE = {
     "empty": Message([], "end_turn"),
     "blank text": Message([text("")], "end_turn"),
     "thinking only": Message([thinking("hm")], "end_turn"),
     "text only": Message([text("I would raise the learning rate.")], "end_turn"),
     "two proposals": Message([GOOD.content[1], GOOD.content[1]]),
-    "a look and a proposal": Message([tool("list_experiments", {}), GOOD.content[1]]),
     "truncated": Message(
         [broken_tool("propose_experiment", '{"title": "lr", "edits": [{"sea')], "max_tokens"
     ),
     "window full": Message([text("and so")], "model_context_window_exceeded"),
-    "refusal": Message(
-        [text("I")], "refusal", stop_details={"category": "frontier_llm", "explanation": "no"}
-    ),
     "malformed input": Message([broken_tool("propose_experiment", '{"title": oops}')]),
     "input is a list": Message([broken_tool("propose_experiment", "[1, 2]")]),
     "input is nothing": Message([broken_tool("propose_experiment", "")]),

@@ -65,6 +65,13 @@ def test_every_command_explains_itself(options: dict[str, set[str]]) -> None:
         )
 
 
+def test_run_has_no_more_flags_than_a_screen_holds() -> None:
+    from autorl.cli.main import cli
+
+    shown = [p for p in cli.commands["run"].params if not getattr(p, "hidden", False)]
+    assert len(shown) <= 26
+
+
 def test_the_files_that_start_first_exist() -> None:
     assert [name for name in LONGEST if not list((PROJECT / "tests").rglob(f"{name}.py"))] == []
 

@@ -11,7 +11,8 @@ from researching import GOOD, ROOT, TRAIN, UNUSABLE, Spending, history, record, 
 
 from autorl.errors import UserError
 from autorl.proposers import prompt
-from autorl.proposers.claude import TOOLS, ClaudeProposer
+from autorl.proposers.claude import ClaudeProposer
+from autorl.proposers.tools import TOOLS
 from autorl.records import Crash, Experiment, Verdict
 
 

@@ -37,8 +37,8 @@ RECORD = RunRecord("ok", avg_return=0.1 + 0.2, returns=(1e300, -0.0), diagnostic
 REST = (
     e.Attempted(n=1, parent=0, source=TEXT, title=TEXT, key="k", params=(("LR", 1 / 3),),
         edits=(Edit("a", "b"),), retry_of=(4, 2)),
-    e.Pinned(n=1, commit="c"), e.Refused(title=TEXT, reason="r", proposer="p", retry_of=(3,)),
-    e.Cancelled(ticket="t1", n=3),
+    e.Lesson(n=1, text=TEXT), e.Pinned(n=1, commit="c"),
+    e.Refused(title=TEXT, reason="r", proposer="p", retry_of=(3,)), e.Cancelled(ticket="t1", n=3),
     e.RunStarted(run=1, attempt=1, purpose="candidate", kind="measure", seed_index=0, seed=2**31,
         epoch=0, folder="f", cores=(0, 1), mono=2 / 3),
     e.RunHandle(run=1, handle="h"), e.RunEnded(run=1, record=RECORD, steady=False, why=TEXT),
