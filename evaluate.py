@@ -28,6 +28,7 @@ import numpy as np
 
 from autorl_worlds.vector import VecEnv as VecEnv
 from autorl_worlds.vector import checked_actions, make_env, steps_taken
+from autorl_worlds.wrappers import endless, longest_episode
 
 # ---------------------------------------------------------------------------
 # Constants; the AUTORL_* variables exist so that this file need never change.
@@ -219,7 +220,10 @@ def evaluate_policy(
     space = envs[0].action_space
     returns, running = [0.0] * num_episodes, np.ones(num_episodes, bool)
     mask = np.ones(num_episodes, bool)  # True where an episode begins or is over
+    steps, limit = 0, longest_episode(envs[0])
     while running.any():
+        if (steps := steps + 1) > limit:
+            raise SystemExit(f"{env_id} cannot be scored: {endless(limit)}.")
         actions = checked_actions(act(obs, mask), space, num_episodes)  # (N, act_dim) or (N,)
         if isinstance(space, gym.spaces.Discrete):
             actions += space.start

@@ -13,6 +13,7 @@ from typing import Any
 from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.git import Repository
+from autorl.judge.trial import try_env
 from autorl.records import Proposal
 from autorl.session import (
     Attempt,
@@ -29,7 +30,6 @@ from autorl.session import (
 from autorl.session.event_log import Follower
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
-from autorl.session.trial import try_env
 from autorl.source.checks import look
 from autorl.system.locks import holder, holder_pid
 from autorl.system.text import last_line, plain

@@ -21,6 +21,7 @@ from autorl.environments import check_env
 from autorl.errors import Paused, UserError
 from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
+from autorl.judge.trial import try_env
 from autorl.loop import Loop
 from autorl.proposers.command import CommandProposer
 from autorl.proposers.hybrid import HybridProposer
@@ -35,7 +36,6 @@ from autorl.session import (
     pick_demo,
     resolve_settings,
 )
-from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
 from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots, HeldSlots
