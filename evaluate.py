@@ -197,6 +197,9 @@ def evaluate_policy(
 ) -> dict[str, float]:
     """The last line of train.py. Under the judge it hands the agent over and ends the process.
 
+    What follows is for runs by hand: an edit of it (a median, say) changes no score of the judge,
+    which is the mean of episodes of its own.
+
     The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device`
     and returns an array (N, act_dim), or for a Discrete space (N,) or (N, 1) whole numbers from 0;
     N is any number >= 1 and rows are independent episodes. A memoryless policy needs nothing else;

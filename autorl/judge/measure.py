@@ -285,7 +285,7 @@ class _Run:
             except HungUp:
                 server.wait_for_end(0.5)
                 attend()
-                how = "hung up" if server.running else ending(server.exit_code)
+                how = "closed its connection" if server.running else ending(server.exit_code)
                 why = self.log.last_line()
                 why += " (it may start no process)" if "not permitted" in why else ""
                 raise Fault(
