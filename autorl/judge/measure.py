@@ -287,7 +287,7 @@ class _Run:
                 attend()
                 how = "closed its connection" if server.running else ending(server.exit_code)
                 why = self.log.last_line()
-                why += " (it may start no process)" if "not permitted" in why else ""
+                why += " (it may start or trace no process)" if "not permitted" in why else ""
                 raise Fault(
                     "exit", f"the policy's process {how} during evaluation: {why}"
                 ) from None
