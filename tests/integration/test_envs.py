@@ -448,6 +448,7 @@ def test_actions_beyond_one_bound_are_clipped_as_whoever_scores_does() -> None:
             envs.step(np.array([[0], [np.nan], [0]]) + np.zeros(space.shape))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's, of workers that ended
 @pytest.mark.parametrize(
     ("name", "pause", "sentence"),
     [
