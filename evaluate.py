@@ -28,6 +28,7 @@ import numpy as np
 
 from autorl_worlds.vector import VecEnv as VecEnv
 from autorl_worlds.vector import checked_actions, make_env, steps_taken
+from autorl_worlds.wrappers import endless, longest_episode
 
 # ---------------------------------------------------------------------------
 # Constants; the AUTORL_* variables exist so that this file need never change.
@@ -196,6 +197,9 @@ def evaluate_policy(
 ) -> dict[str, float]:
     """The last line of train.py. Under the judge it hands the agent over and ends the process.
 
+    What follows is for runs by hand: an edit of it (a median, say) changes no score of the judge,
+    which is the mean of episodes of its own.
+
     The agent's contract: `agent.get_action(obs)` takes a float32 tensor (N, obs_dim) on `device`
     and returns an array (N, act_dim), or for a Discrete space (N,) or (N, 1) whole numbers from 0;
     N is any number >= 1 and rows are independent episodes. A memoryless policy needs nothing else;
@@ -219,7 +223,10 @@ def evaluate_policy(
     space = envs[0].action_space
     returns, running = [0.0] * num_episodes, np.ones(num_episodes, bool)
     mask = np.ones(num_episodes, bool)  # True where an episode begins or is over
+    steps, limit = 0, longest_episode(envs[0])
     while running.any():
+        if (steps := steps + 1) > limit:
+            raise SystemExit(f"{env_id} cannot be scored: {endless(limit)}.")
         actions = checked_actions(act(obs, mask), space, num_episodes)  # (N, act_dim) or (N,)
         if isinstance(space, gym.spaces.Discrete):
             actions += space.start

@@ -158,12 +158,16 @@ def sanity_band(
     Returns:
         {"nothing": {mean, std, min, max}, "random": {...}, "episodes": n, "upper": the higher of
         the two maxima}
+
+    Raises:
+        EnvironmentFault: it failed; and whatever making it raises.
     """
     import numpy as np
 
     from autorl_worlds.vector import make_reusable
+    from autorl_worlds.wrappers import Watched
 
-    env = make_reusable(env_id, kwargs)
+    env = Watched(make_reusable(env_id, kwargs))
     space: Any = env.action_space  # a 1-D Box or a Discrete
     rng = np.random.default_rng(seed)
     choices = getattr(space, "n", 0)

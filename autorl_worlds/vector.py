@@ -13,12 +13,14 @@ import inspect
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+from autorl_worlds.wrappers import Fresh, Watched, told_in_a_sentence
 
 SLOW_STEP = 1e-3  # seconds; environments that take longer get a worker process each
 MAX_WORKERS = 100  # processes of one VecEnv: a confined run may have 256 in all
@@ -74,32 +76,12 @@ def _check_spaces(env_id: str, obs_space: Any, act_space: Any) -> None:
             f"{env_id} has observations of {obs_space}, which have no fixed size: choose an "
             "environment that shows vectors."
         )
-    vector = isinstance(act_space, spaces.Box) and len(act_space.shape) == 1
-    if not vector and not isinstance(act_space, spaces.Discrete):
+    box = isinstance(act_space, spaces.Box) and np.issubdtype(act_space.dtype, np.floating)
+    if not (box and len(act_space.shape) == 1) and not isinstance(act_space, spaces.Discrete):
         raise SystemExit(
-            f"{env_id} has actions of {act_space}; they must be a 1-D Box or Discrete: choose "
-            "another environment, such as BipedalWalker-v3 or CartPole-v1."
+            f"{env_id} has actions of {act_space}; they must be a 1-D Box of floats or Discrete: "
+            "choose another environment, such as BipedalWalker-v3 or CartPole-v1, or wrap this one."
         )
-
-
-class Fresh(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment that is made anew at each reset, as whoever scores does it.
-
-    Gymnasium's Box2D environments keep their physics world over resets, and behave differently when
-    they are used again.
-    """
-
-    def __init__(self, make: Callable[[], "gym.Env[Any, Any]"]) -> None:
-        super().__init__(make())
-        self._make = make
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin an episode in a new environment; without a seed its random numbers go on."""
-        generator = self.unwrapped.np_random
-        self.env.close()
-        self.env = self._make()
-        self.unwrapped.np_random = generator
-        return self.env.reset(seed=seed, options=options)
 
 
 def make_reusable(env_id: str, kwargs: Mapping[str, Any] | None = None) -> "gym.Env[Any, Any]":
@@ -259,15 +241,17 @@ class VecEnv:
         envs.max_episode_steps = probe.spec.max_episode_steps  # an argument may have changed it
         return envs
 
+    @told_in_a_sentence()
     def _gymnasium(
         self, env_id: str, probe: "gym.Env[Any, Any]", kwargs: Mapping[str, Any] | None
     ) -> Any:
         """Gymnasium's own: one after the other, or where a step is slow in worker processes."""
-        thunks = [lambda: make_reusable(env_id, kwargs)] * self.num_envs
-        if 1 < self.num_envs <= MAX_WORKERS and step_seconds(probe) > SLOW_STEP:
+        thunks = [lambda: Watched(make_reusable(env_id, kwargs))] * self.num_envs
+        if 1 < self.num_envs <= MAX_WORKERS and step_seconds(Watched(probe)) > SLOW_STEP:
             return gym.vector.AsyncVectorEnv(thunks)
         return gym.vector.SyncVectorEnv(thunks)
 
+    @told_in_a_sentence()
     def reset(self) -> Any:
         """First observations, (N, obs_dim) float32."""
         if self.backend == "gymnasium":
@@ -280,13 +264,14 @@ class VecEnv:
         return self._remember(self._out(obs, np.float32))
 
     def step(self, actions: Any) -> Transition:
-        """actions (N, act_dim) within bounds, or (N,) or (N, 1) whole numbers from 0.
+        """actions (N, act_dim), clipped to the bounds, or (N,) or (N, 1) whole numbers from 0.
 
         Returns:
             obs, reward, terminated, truncated, valid: a Transition.
 
         Raises:
-            SystemExit: the actions, or what `reward` gave, are not what they must be.
+            SystemExit: the actions, or what `reward` gave, are not what they must be; an
+                environment failed.
         """
         self.send(actions)
         return self.recv()
@@ -303,6 +288,11 @@ class VecEnv:
         self._action = actions = checked_actions(actions, space, self.num_envs)
         if isinstance(space, spaces.Discrete):
             actions = actions + int(space.start)
+        elif self.backend != "worlds":  # which clip themselves
+            if (wrong := np.isnan(actions)).any():
+                row = int(wrong.nonzero()[0][0])
+                raise SystemExit(f"Actions came with NaN in row {row}: train.py has diverged.")
+            actions = np.clip(actions, space.low, space.high)  # as whoever scores does
         if self.backend == "envpool":
             self._envs.send(np.asarray(actions, space.dtype))
         elif isinstance(self._envs, gym.vector.AsyncVectorEnv):
@@ -310,6 +300,7 @@ class VecEnv:
         else:
             self._sent = actions
 
+    @told_in_a_sentence()
     def recv(self) -> Transition:
         """Wait for that step; what it returned, as `step` does."""
         if self.backend == "envpool":

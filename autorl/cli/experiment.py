@@ -16,6 +16,7 @@ from autorl.decision.explain import named
 from autorl.environments import check_env
 from autorl.errors import UserError
 from autorl.git import Repository
+from autorl.judge.trial import try_env
 from autorl.records import Proposal, from_json
 from autorl.session import (
     Attempt,
@@ -33,7 +34,6 @@ from autorl.session.event_log import Follower
 from autorl.session.events import STOPPED
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
-from autorl.session.trial import try_env
 from autorl.source.checks import look
 from autorl.system.locks import holder
 from autorl.system.text import plain

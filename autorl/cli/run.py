@@ -23,6 +23,7 @@ from autorl.environments import check_env
 from autorl.errors import Paused, UserError
 from autorl.interfaces import Proposer, Runner
 from autorl.judge import sandbox
+from autorl.judge.trial import try_env
 from autorl.loop import Loop
 from autorl.proposers.command import CommandProposer
 from autorl.proposers.hybrid import HybridProposer
@@ -39,7 +40,6 @@ from autorl.session import (
     show_to_git,
 )
 from autorl.session.events import STOPPED
-from autorl.session.trial import try_env
 from autorl.system.bytecode import compile_packages
 
 

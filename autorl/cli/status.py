@@ -126,7 +126,8 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
     if facts["waits"]:
         console.print(f"waits: {facts['waits']}", markup=False, soft_wrap=True)
     if facts["claim"]:
-        console.print(f"{facts['claim'].get('sentence', '')} (evidence.json)", soft_wrap=True)
+        sentence = f"{facts['claim'].get('sentence', '')} (evidence.json)"
+        console.print(sentence, soft_wrap=not console.is_terminal)
 
 
 def print_evidence(root: Path, tag: str) -> None:

@@ -153,7 +153,7 @@ def cancelled(arm: Arm) -> Verdict:
 
 def baseline_crashed(state: State, fact: RunFact) -> Verdict:
     """The baseline's run without a score."""
-    cause = "fix train.py before researching it"
+    cause = "fix what ended it before researching"
     if state.posterior is not None:
         cause = "it ran before, so the harness or the machine is at fault"
     return Verdict(fact.attempt, "crash", f"{_ended(fact)}, and it was the baseline's: {cause}.")

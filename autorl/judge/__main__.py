@@ -18,6 +18,7 @@ import evaluate
 from autorl.environments import check_env
 from autorl.errors import AutoRLError, UserError
 from autorl.judge import collect, launch, read_progress, run_dir, sandbox
+from autorl.judge.trial import try_env
 from autorl.records import Job, RunRecord, SandboxMode, to_json
 from autorl.report.progress import Dashboard
 from autorl.source.checks import MAX_BYTES, look
@@ -100,6 +101,7 @@ def _job(
         raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**31 - 1}.")
     kwargs = evaluate.ENV_KWARGS if env_id == evaluate.ENV_ID else {}
     check_env(env_id, kwargs)
+    try_env(env_id, mode, kwargs)
     steps = evaluate.BUDGET_STEPS
     return Job(source.decode(), env_id, seed, budget, episodes, kwargs, steps, sandbox=mode)
 

@@ -92,6 +92,7 @@ def roll(
         Fault: the environment or the policy failed.
     """
     from autorl_worlds.vector import make_env  # Gymnasium takes a moment to import
+    from autorl_worlds.wrappers import endless, longest_episode
 
     try:
         envs = [make_env(env_id, kwargs) for _ in seeds]
@@ -111,11 +112,13 @@ def roll(
     returns, lengths = [0.0] * num, [0] * num
     mask = np.ones(num, np.uint8)  # 1 where an episode begins or is over
     steps = [env.step for env in envs]
-    running, step = list(range(num)), 0
+    running, step, limit = list(range(num)), 0, longest_episode(envs[0])
     recorder = Recorder(envs if recording_path else ())
     ask.hello(num, obs.shape[1], 1 if choices else space.shape[0], choices)
     began = math.inf
     while running:
+        if step == limit:
+            raise Fault("env", f"the environment does not end: {endless(limit)}")
         if not np.isfinite(obs).all():
             gave = f"the environment gave an observation that is not finite after step {step}"
             raise Fault("env", gave)

@@ -287,9 +287,9 @@ class _Run:
             except HungUp:
                 server.wait_for_end(0.5)
                 attend()
-                how = "hung up" if server.running else ending(server.exit_code)
+                how = "closed its connection" if server.running else ending(server.exit_code)
                 why = self.log.last_line()
-                why += " (it may start no process)" if "not permitted" in why else ""
+                why += " (it may start or trace no process)" if "not permitted" in why else ""
                 raise Fault(
                     "exit", f"the policy's process {how} during evaluation: {why}"
                 ) from None

@@ -249,7 +249,7 @@ class Loop:
                 band = sanity_band(session.settings.env_id, session.settings.env_kwargs)
             except Exception as error:  # whatever an environment raises
                 what = f"{session.settings.env_id} failed while it was tried out"
-                raise UserError(f"{what}: {type(error).__name__}: {error}.") from None
+                raise UserError(f"{what}: {error or type(error).__name__}.") from None
             session.record(BaselineScores(band=band))
             self.console.say(
                 f"doing nothing scores {band['nothing']['mean']:.1f} here, acting at random "

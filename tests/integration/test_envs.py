@@ -437,6 +437,40 @@ def test_actions_of_a_box_have_its_shape() -> None:
         envs.step(np.zeros(3, np.float32))
 
 
+def test_actions_beyond_one_bound_are_clipped_as_whoever_scores_does() -> None:
+    for env_id in ("odd_env:HalfInfiniteAction-v0", "Pendulum-v1"):
+        envs = evaluate.make_vec_env(3, env_id)
+        space = envs.single_action_space
+        envs.reset()
+        one, other = (envs.step(np.full((3, *space.shape), x))[1] for x in (-9.0, float("inf")))
+        assert np.isfinite(one).all() and np.isfinite(other).all()
+        with pytest.raises(SystemExit, match=r"NaN in row 1: train\.py has diverged"):
+            envs.step(np.array([[0], [np.nan], [0]]) + np.zeros(space.shape))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's, of workers that ended
+@pytest.mark.parametrize(
+    ("name", "pause", "sentence"),
+    [
+        ("NanReward", 0.0, "at step 17 of episode 1 (ArithmeticError: a reward of nan)"),
+        ("NanReward", 0.002, "at step 17 of episode 1 (ArithmeticError: a reward of nan)"),
+        ("NanObservation", 0.0, "at step 9 of episode 1 (ArithmeticError: an observation that is"),
+        ("DivergesLater", 0.0, "at step 6 of episode 22 (RuntimeError: joint velocity 1e9)"),
+        ("ResetFails", 0.0, "in reset() of episode 1 (OSError: no robot here)"),
+    ],
+)
+def test_what_fails_in_training_is_told_as_the_environments_own(
+    name: str, pause: float, sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        envs = evaluate.VecEnv(2, f"odd_env:{name}-v0", kwargs={"pause": pause})
+        assert isinstance(envs._envs, gym.vector.AsyncVectorEnv) == (pause > 0)
+        envs.reset()
+        for _ in range(600):
+            envs.step(np.zeros((2, 1), np.float32))
+    assert str(ended.value).startswith(f"the environment failed {sentence}")
+
+
 # ---------------------------------------------------------------------------
 # A budget in steps, and what is refused
 # ---------------------------------------------------------------------------
@@ -481,7 +515,8 @@ def test_arguments_that_are_no_json_object_are_refused(text: str) -> None:
         ("CarRacing-v3", {}, "CarRacing-v3 shows images .* millions of steps"),
         ("various_env:Parts-v0", {"shows": "image"}, "Parts-v0 shows images"),
         ("various_env:Parts-v0", {"shows": "list"}, "no fixed size"),
-        ("various_env:Parts-v0", {}, "has actions of MultiDiscrete.* 1-D Box or Discrete"),
+        ("various_env:Parts-v0", {}, "has actions of MultiDiscrete.* Box of floats or Discrete"),
+        ("odd_env:IntAction-v0", {}, r"has actions of Box\(0, 10, \(2,\), int32\); they must be"),
         ("NoSuchThing-v7", {}, "Gymnasium cannot make 'NoSuchThing-v7'"),
         ("no_such_module:Env-v0", {}, "Gymnasium cannot make 'no_such_module:Env-v0'"),
         ("autorl/Nonsense-v0", {}, "cannot make 'autorl/Nonsense-v0': .* namespace autorl"),

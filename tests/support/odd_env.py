@@ -1,6 +1,7 @@
 """Environments with one bad habit each: `--env-id odd_env:NanReward-v0`, found on PYTHONPATH."""
 
 import os
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,9 @@ class Good(gym.Env):
     observation_space = gym.spaces.Box(-10, 10, (4,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
+    def __init__(self, pause=0.0):
+        self.pause = pause  # seconds of a step
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
@@ -20,6 +24,7 @@ class Good(gym.Env):
 
     def step(self, action):
         self.t += 1
+        time.sleep(self.pause)
         if self.t == 3:
             print("step", self.t)
         return np.zeros(4, np.float32), 1.0, False, self.t >= 25, {}
@@ -40,6 +45,21 @@ class NanObservation(Good):
 class Diverging(Good):
     def step(self, action):
         if self.t == 5:
+            raise RuntimeError("joint velocity 1e9")
+        return super().step(action)
+
+
+class DivergesLater(Good):
+    """Beyond the episodes that are played at the start."""
+
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes += 1
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        if self.episodes == 22 and self.t == 5:
             raise RuntimeError("joint velocity 1e9")
         return super().step(action)
 
@@ -82,6 +102,18 @@ class Endless(Good):
     def step(self, action):
         obs, reward, *_ = super().step(action)
         return obs, reward, False, False, {}
+
+
+class HalfInfiniteAction(Good):
+    action_space = gym.spaces.Box(0, np.inf, (2,), np.float32)
+
+    def step(self, action):
+        assert (action >= 0).all(), action
+        return super().step(action)
+
+
+class IntAction(Good):
+    action_space = gym.spaces.Box(0, 10, (2,), np.int32)
 
 
 class Dies(Good):

@@ -32,7 +32,7 @@ def test_a_baseline_that_crashes_stops_the_search_with_a_reason() -> None:
     x.run(0, 98.0)
     (verdict,) = x.run(0, None, "crash")
     assert verdict.outcome == "crash"
-    assert "fix train.py" in verdict.reason
+    assert "fix what ended it" in verdict.reason
     assert x.state.stop
     assert x.state.broken
     assert wants(x.state, 4) == ()

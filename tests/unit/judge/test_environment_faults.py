@@ -59,6 +59,8 @@ def test_what_an_environment_prints_is_no_result(play) -> None:
         ("NanObservation", "an observation that is not finite after step 9"),
         ("Diverging", "at step 6 of the episode with seed 7: RuntimeError: joint velocity 1e9"),
         ("ResetFails", "reset() failed: OSError: no robot here"),
+        ("Dies", "the environment's process died"),
+        ("Endless", "no episode of it ended in 20,000 steps: register it with max_episode_steps"),
     ],
 )
 def test_an_environments_fault_is_told_as_its_own(play, name: str, sentence: str) -> None:

@@ -239,10 +239,11 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(
 # -- python evaluate.py ----------------------------------------------------------------------------
 
 
-def evaluate_py(*args: str) -> subprocess.CompletedProcess[str]:
+def evaluate_py(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "evaluate.py", *args],
         cwd=PROJECT,
+        env=os.environ | more,
         capture_output=True,
         text=True,
         timeout=120,
@@ -311,6 +312,13 @@ def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], wo
         and "Traceback" not in done.stderr
         and done.stderr.count("\n") == 1
     )
+
+
+def test_evaluate_py_tries_an_environment_before_it_trains() -> None:
+    path = str(PROJECT / "tests" / "support")
+    done = evaluate_py("--env-id", "odd_env:OldStep-v0", "--budget", "600", PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "step() gives 4 values; Gymnasium's gives 5" in done.stderr.splitlines()[-1]
 
 
 def test_evaluate_py_reads_a_train_py_that_is_no_file_or_endless_and_goes_on(

@@ -85,7 +85,6 @@ def test_processes_are_started_in_few_places() -> None:
         "autorl/proposers/command.py",
         "autorl/git/plumbing.py",
         "autorl/cli/console.py",  # --notify
-        "autorl/session/trial.py",
         "autorl/source/checks.py",
         "autorl/cli/background.py",
         "autorl/cli/doctor.py",

@@ -8,7 +8,7 @@ from conftest import HERE
 from autorl.environments import env_module
 from autorl.errors import UserError
 from autorl.judge import sandbox
-from autorl.session.trial import fault_of, try_env
+from autorl.judge.trial import fault_of, try_env
 
 
 @pytest.mark.parametrize(

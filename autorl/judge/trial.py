@@ -22,7 +22,7 @@ from autorl.records import SandboxMode
 from autorl.system.faults import effect
 from autorl.system.text import last_line, one_line
 
-EPISODES, STEPS = 20, 20_000  # an episode of more steps is taken for endless
+EPISODES = 20
 ENOUGH_SECONDS, HANG_SECONDS = 5.0, 120.0  # after the first no further episode; for the first two
 OURS = ("gymnasium", "autorl_worlds")  # tried by everybody, every day
 MAKE = """import json, sys, gymnasium as gym
@@ -48,7 +48,7 @@ def try_env(env_id: str, mode: SandboxMode, kwargs: Mapping[str, Any] | None = N
 def _fault_in_a_child(task: dict[str, Any]) -> str:
     with tempfile.TemporaryFile() as errors:
         process = isolated_python.start(
-            "from autorl.session import trial; trial.main()",
+            "from autorl.judge import trial; trial.main()",
             task,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -106,13 +106,14 @@ def main() -> None:
 def fault_of(env_id: str, kwargs: Mapping[str, Any] | None = None) -> str:
     """What is wrong with an environment, "" when nothing was seen."""
     from autorl_worlds.vector import make_env
+    from autorl_worlds.wrappers import endless, longest_episode
 
     try:
         env: Any = make_env(env_id, {**(kwargs or {}), "disable_env_checker": True})
         env.action_space.seed(0)
     except Exception as error:
         return f"it cannot be made ({type(error).__name__}: {error})"
-    began = time.monotonic()
+    began, limit = time.monotonic(), longest_episode(env)
     for episode in range(1, EPISODES + 1):
         if episode > 2 and time.monotonic() > began + ENOUGH_SECONDS:
             break
@@ -130,9 +131,8 @@ def fault_of(env_id: str, kwargs: Mapping[str, Any] | None = None) -> str:
         over, step = False, 0
         while not over:
             step += 1
-            if step > STEPS:
-                endless = f"no episode of it ended in {STEPS:,} steps"
-                return f"{endless}: register it with max_episode_steps"
+            if step > limit:
+                return endless(limit)
             where, action = f"at step {step} of episode {episode}", env.action_space.sample()
             try:
                 # wrappers unpack what they are given, and may make another observation of it

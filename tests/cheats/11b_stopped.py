@@ -1,0 +1,21 @@
+"""row 11 | C:slow_answer | stop (SIGSTOP) in the middle of the evaluation"""
+
+import os
+import signal
+
+import numpy as np
+
+from evaluate import evaluate_policy
+
+
+class Agent:
+    steps = 0
+
+    def get_action(self, obs):
+        self.steps += 1
+        if self.steps > 20:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return np.zeros((len(obs), 1), np.float32)
+
+
+evaluate_policy(Agent())
