@@ -190,12 +190,7 @@ def sanity_band(
                 _, reward, terminated, truncated, _ = env.step(act(name))
                 total, over, steps = total + float(reward), terminated or truncated, steps + 1
             returns.append(total)
-        values = np.array(returns)
-        band[name] = {
-            "mean": float(values.mean()),
-            "std": float(values.std()),
-            "min": float(values.min()),
-            "max": float(values.max()),
-        }
+        measures = ("mean", "std", "min", "max")
+        band[name] = {word: float(getattr(np, word)(returns)) for word in measures}
     env.close()
     return band | {"upper": max(band[name]["max"] for name in policies)}

@@ -32,9 +32,7 @@ def from_json(cls: type[T], data: Any) -> T:
     return msgspec.convert(data, cls)
 
 
-# ---------------------------------------------------------------------------
-# history -> Proposal
-# ---------------------------------------------------------------------------
+# -- history -> Proposal ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,12 @@ class Proposal:
     lesson_of: int = 0
 
 
-# ---------------------------------------------------------------------------
-# commit -> Job -> RunRecord
-# ---------------------------------------------------------------------------
+# -- commit -> Job -> RunRecord --------------------------------------------------------------------
 
 GIB = 1024**3
 MIB = 1024**2
+
+SandboxMode = Literal["auto", "bwrap", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +95,25 @@ class Job:
     cores: tuple[int, ...] = ()  # CPU affinity; () = all
     threads: int = 0  # what train.py is told to use; 0 = as many as cores
     gpu: str = ""  # "" = none asked for; "0" = CUDA_VISIBLE_DEVICES; "H100!" on Modal
-    sandbox: Literal["auto", "bwrap", "off"] = "auto"
+    sandbox: SandboxMode = "auto"
     limits: Limits = field(default_factory=Limits)
     kind: Literal["measure", "zero_budget", "seed_control", "check"] = "measure"
 
 
 # What became of a run. Only "ok" has a score.
 #   ok            every episode finished; avg_return is finite
-# crash         train.py's own fault: raised, hung, was late, broke a limit or the wire; `rule`
-# names which
+#   crash         train.py's own fault: raised, hung, was late, broke a limit or the wire (`rule`)
 #   refused       a rule was broken that is no crash: a control, the static look
-# interrupted   the judge or its machine died, was suspended, or was told to stop; the run is
-# repeated
+#   interrupted   the judge or its machine died, slept, or was told to stop; the run is repeated
 Status = Literal["ok", "crash", "refused", "interrupted"]
-
-
-SandboxMode = Literal["auto", "bwrap", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class MachineShare:
     """The machine this run got, sampled all through it."""
 
-    cpu_share: float | None = (
-        None  # CPU seconds the cores were free to give us / (seconds x cores), 1 = undisturbed
-    )
+    # CPU seconds the cores were free to give us / (seconds x cores), 1 = undisturbed
+    cpu_share: float | None = None
     steal: float | None = None  # share of time the hypervisor took, 0..1
     other_load: float | None = None  # cores' worth of other processes' CPU on our cores
     suspended_seconds: float = 0.0  # CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC
@@ -154,9 +146,8 @@ class RunRecord:
     total_timesteps: int | None = None  # self-reported
     num_updates: int | None = None  # self-reported
     first_update_seconds: float | None = None  # self-reported: of the first row of metrics.csv
-    diagnostics: dict[str, float] = field(
-        default_factory=dict
-    )  # self-reported: last row of metrics.csv
+    # self-reported: last row of metrics.csv
+    diagnostics: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     machine: MachineShare = field(default_factory=MachineShare)
@@ -168,16 +159,13 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     log_tail: str = ""  # bounded, valid UTF-8; data, never instructions
     cost_usd: float = 0.0  # rented machines: an estimate at list price; 0 on one's own
-    control: dict[str, Any] = field(
-        default_factory=dict
-    )  # for kind != "measure": what the control saw
+    control: dict[str, Any] = field(default_factory=dict)  # of a control run: what it saw
 
     @property
     def scored(self) -> bool:
         """True when there is a score to compare: finite, and no overflow away (bool is none)."""
-        return (
-            self.status == "ok" and type(self.avg_return) is float and abs(self.avg_return) < 1e15
-        )
+        score = self.avg_return
+        return self.status == "ok" and type(score) is float and abs(score) < 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +217,7 @@ class Progress:
     curve: tuple[tuple[float, float], ...] = ()  # (seconds, episode_return) so far, <= 400
 
 
-# ---------------------------------------------------------------------------
-# RunRecord -> Verdict -> Row
-# ---------------------------------------------------------------------------
+# -- RunRecord -> Verdict -> Row -------------------------------------------------------------------
 
 
 # What became of an attempt: the first word on it; "taken back" once it was kept and is no longer.
@@ -304,9 +290,7 @@ class Row:
         return text if error is None else f"{text} ± {score_text(error, sd)}"
 
 
-# ---------------------------------------------------------------------------
-# Row -> history
-# ---------------------------------------------------------------------------
+# -- Row -> history --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,21 +336,18 @@ class History:
     train_source: str  # the incumbent's train.py
     incumbent: int
     rows: tuple[Row, ...]  # every attempt so far, oldest first
-    refusals: tuple[
-        tuple[str, str], ...
-    ] = ()  # (title, reason) of proposals refused since the last attempt
+    # (title, reason) of proposals refused since the last attempt
+    refusals: tuple[tuple[str, str], ...] = ()
     solved_at: float | None = None  # gymnasium's reward threshold
     experiment: Callable[[int], Experiment] | None = None
     source_of: Callable[[int], str] | None = None  # an earlier attempt's train.py
     vet: Callable[[str], str] = lambda source: ""  # "" when acceptable, else one sentence why not
-    params: Mapping[int, tuple[tuple[str, float], ...]] = field(
-        default_factory=dict
-    )  # search's ledger, by attempt
+    # search's ledger, by attempt
+    params: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     budget_steps: int = 0  # environment steps beside time_budget; 0 = no limit
     seed: int = 0  # for proposers that draw
     wanted: int = 1  # independent ideas that have a place, each on this incumbent
     ready: tuple[str, ...] = ()  # titles of ideas that wait for a place
-    stopped: Callable[[], bool] = lambda: (
-        False
-    )  # True once the loop is ending: a long thought may be given up
+    # True once the loop is ending: a long thought may be given up
+    stopped: Callable[[], bool] = lambda: False

@@ -35,62 +35,27 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "benchmarks")]
 
 import run_statistics
-from simulation import (
-    BUDGETS,
-    NULLS,
-    WORLDS,
-    Bold,
-    Nature,
-    Record,
-    Session,
-    adaptive,
-    peer,
-)
+from simulation import BUDGETS, NULLS, WORLDS, Bold, Nature, Record, Session, adaptive, peer
 
+from autorl import decision as rules
 from autorl.confirm import stats as evidence
 from autorl.confirm.claim import least_variance
 from autorl.confirm.stats import Claim
-from autorl.decision import (
-    AttemptFact,
-    Control,
-    ControlFact,
-    Propose,
-    Rules,
-    RunFact,
-    observe,
-    start,
-    wants,
-)
 from autorl.decision.posterior import calibrate
 
 NOISE = PROJECT / "results" / "benchmarks" / "noise.json"
 
-# ---------------------------------------------------------------------------
-# Gains
-# ---------------------------------------------------------------------------
+# -- Gains -----------------------------------------------------------------------------------------
 
 # The rule before, `standard`, as recorded: gain after 40 and 100 runs, 300 sessions a world.
 BEFORE = {
-    "base": (2.52, 6.87),
-    "mid": (0.98, 2.70),
-    "late": (0.34, 0.78),
-    "drift": (2.61, 6.82),
-    "real": (1.29, 3.51),
-    "slots": (1.44, 3.73),
-    "take-off": (0.85, 2.00),
-    "multiplicative": (1.14, 2.98),
-    "lucky": (0.82, 2.01),
-    "ceiling": (0.74, 1.35),
-    "crash": (1.30, 3.41),
-    "late real": (0.44, 1.31),
-    "late slots": (0.53, 1.51),
-    "jump": (1.84, 5.43),
-    "late lucky": (0.26, 0.58),
-    "late take-off": (0.26, 0.74),
-    "erosion": (0.06, 0.14),
-    "barren": (0.06, 0.12),
-    "mostly harm": (0.86, 2.43),
-}
+    "base": (2.52, 6.87), "mid": (0.98, 2.70), "late": (0.34, 0.78), "drift": (2.61, 6.82),
+    "real": (1.29, 3.51), "slots": (1.44, 3.73), "take-off": (0.85, 2.00),
+    "multiplicative": (1.14, 2.98), "lucky": (0.82, 2.01), "ceiling": (0.74, 1.35),
+    "crash": (1.30, 3.41), "late real": (0.44, 1.31), "late slots": (0.53, 1.51),
+    "jump": (1.84, 5.43), "late lucky": (0.26, 0.58), "late take-off": (0.26, 0.74),
+    "erosion": (0.06, 0.14), "barren": (0.06, 0.12), "mostly harm": (0.86, 2.43),
+}  # fmt: skip
 # The same with 8 places: 100 sessions (gain after 40, 100 runs).
 BEFORE_8 = {"base": (1.69, 4.73), "mid": (0.82, 2.30), "late": (0.17, 0.66), "real": (0.86, 2.59)}
 
@@ -153,21 +118,18 @@ def _row(name: str, sessions: list[Session]) -> str:
     gains = _gains(sessions)
     mean, error = gains.mean(1), _error(gains)
     below = 100 * (gains[1] < -1e-9).mean()
-    counts = [
-        np.mean([getattr(s, what) for s in sessions]) for what in ("ideas", "keeps", "taken_back")
-    ]
+    ideas, keeps, back = np.mean([(s.ideas, s.keeps, s.taken_back) for s in sessions], 0)
     at_40, at_100 = (f"{m:6.2f} ± {e:.2f}" for m, e in zip(mean, error, strict=True))
-    return (
-        f"{name:<20} {at_40} {at_100} {below:7.1f} % "
-        f"{counts[0]:7.1f} {counts[1]:6.1f} {counts[2]:6.1f}"
-    )
+    gained = f"{name:<20} {at_40} {at_100} {below:7.1f} %"
+    return f"{gained} {ideas:7.1f} {keeps:6.1f} {back:6.1f}"
 
 
 HEAD = f"{'rule':<20} {'gain 40':>13} {'gain 100':>13} {'below':>9}   ideas  keeps   back"
 
 
-def _shortfall(best: str, difference: Sequence[float], error: Sequence[float]) -> str:
-    parts = [f"{d:+.2f} ± {e:.2f}" for d, e in zip(difference, error, strict=True)]
+def _shortfall(best: str, apart: np.ndarray) -> str:
+    """Of the gains of sessions, (2, sessions)."""
+    parts = [f"{d:+.2f} ± {e:.2f}" for d, e in zip(apart.mean(1), _error(apart), strict=True)]
     return f"{'adaptive less ' + best:<36} {parts[0]:>14} {parts[1]:>14}"
 
 
@@ -175,10 +137,7 @@ def table(sessions: int, only: Sequence[str] = ()) -> None:
     """Every rule in every world, or in those named; differences are paired, but one."""
     with simulator() as simulate:
         for world in only or WORLDS:
-            print(
-                f"\n-- {world}: {sessions} sessions, gains in sd; below: the start\n{HEAD}",
-                flush=True,
-            )
+            print(f"\n-- {world}: {sessions} sessions, gains in sd; below: the start\n{HEAD}")
             found = {rule: simulate(world, rule, sessions, 1) for rule in RULES}
             for rule, done in found.items():
                 print(_row(rule, done))
@@ -186,12 +145,9 @@ def table(sessions: int, only: Sequence[str] = ()) -> None:
             print(f"{'standard (recorded)':<20} {before[0]:6.2f}        {before[1]:6.2f}")
             gains = {rule: _gains(done) for rule, done in found.items()}
             for rule in ("zjianyi/autoRL", "bold"):
-                apart = gains["adaptive"] - gains[rule]
-                print(_shortfall(rule, apart.mean(1).tolist(), _error(apart).tolist()))
+                print(_shortfall(rule, gains["adaptive"] - gains[rule]))
             apart = gains["adaptive"] - np.array(before)[:, None]
-            print(
-                _shortfall("standard", apart.mean(1).tolist(), _error(apart).tolist()), flush=True
-            )
+            print(_shortfall("standard", apart), flush=True)
 
 
 def places(sessions: int, only: Sequence[str] = ()) -> None:
@@ -208,9 +164,7 @@ def places(sessions: int, only: Sequence[str] = ()) -> None:
                 print(f"{'standard, 8 (recorded)':<20} {before[0]:4.2f}        {before[1]:6.2f}")
 
 
-# ---------------------------------------------------------------------------
-# The claim
-# ---------------------------------------------------------------------------
+# -- The claim -------------------------------------------------------------------------------------
 
 NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "normal": lambda rng, n: rng.standard_normal(n),
@@ -286,9 +240,8 @@ def power(trials: int) -> None:
                 shown += [c.shown for c in both]
                 runs += both[0].runs
             rates = "  ".join(f"{share:7.3f}" for share in shown / trials)
-            print(
-                f"{name:<34} {gain:>9} {scale:>14.0f}   {rates}  {runs / trials:4.1f}", flush=True
-            )
+            told = f"{name:<34} {gain:>9} {scale:>14.0f}"
+            print(f"{told}   {rates}  {runs / trials:4.1f}", flush=True)
 
 
 def coverage(trials: int) -> None:
@@ -307,39 +260,35 @@ def coverage(trials: int) -> None:
                 assert c.high is not None
                 held += c.low <= 0.0 <= c.high
                 shown += c.shown
-                again = b[rng.integers(0, 5, (400, 5))].mean(1) - a[
-                    rng.integers(0, 5, (400, 5))
-                ].mean(1)
-                low, high = np.quantile(again, (0.025, 0.975))
+                means = [x[rng.integers(0, 5, (400, 5))].mean(1) for x in (b, a)]
+                low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
                 boot += low <= 0.0 <= high
             label = name.split(":")[0] if scale == 1.0 else "  and a champion twice as noisy"
             shares = f"{held / trials:8.3f} {shown / trials:8.3f} {boot / trials:10.3f}"
             print(f"{(name if scale == 1.0 else label):<34} {shares}", flush=True)
 
 
-# ---------------------------------------------------------------------------
-# Time, and reality
-# ---------------------------------------------------------------------------
+# -- Time, and reality -----------------------------------------------------------------------------
 
 
 def seconds(runs: int = 200) -> list[float]:
     """CPU seconds of each run's observe and the wants that follows it, sorted."""
     nature, spent, done = Nature(WORLDS["mid"], 3), [], 0
-    state, _ = observe(start(Rules()), AttemptFact(0, None, "0"))
+    state, _ = rules.observe(rules.start(), rules.AttemptFact(0, None, "0"))
     while done < runs:
-        want = wants(state)[0]
-        if isinstance(want, Propose):
+        want = rules.wants(state)[0]
+        if isinstance(want, rules.Propose):
             n = len(nature.arms)
             nature.grow(n, want.parent, nature.idea())
-            state, _ = observe(state, AttemptFact(n, want.parent, str(n)))
-        elif isinstance(want, Control):
-            state, _ = observe(state, ControlFact(want.attempt, want.kind, passed=True))
+            state, _ = rules.observe(state, rules.AttemptFact(n, want.parent, str(n)))
+        elif isinstance(want, rules.Control):
+            state, _ = rules.observe(state, rules.ControlFact(want.attempt, want.kind, passed=True))
         else:
             done += 1
             score = nature.run(want.attempt)
             began = time.thread_time()
-            state, _ = observe(state, RunFact(done, want.attempt, "ok", score, done))
-            wants(state)
+            state, _ = rules.observe(state, rules.RunFact(done, want.attempt, "ok", score, done))
+            rules.wants(state)
             spent.append(time.thread_time() - began)
     return sorted(spent)
 
@@ -358,38 +307,26 @@ def noise(path: Path) -> None:
     `path`: a JSON list of {"file", "seed", "avg_return", "std_return", "episodes"}; runs of two
     files on the same seeds.
     """
-    rows = [
-        r for r in json.loads(path.read_text()) if r.get("where", "slots") == "slots"
-    ]  # benchmarks/slots.py also has runs alone
+    rows = json.loads(path.read_text())
+    rows = [r for r in rows if r.get("where", "slots") == "slots"]  # slots.py has runs alone, too
+    scored = [r for r in rows if r["avg_return"] is not None]
     files = sorted({r["file"] for r in rows})
-    arms = {
-        f: {r["seed"]: r for r in rows if r["file"] == f and r["avg_return"] is not None}
-        for f in files
-    }
-    scores = [[r["avg_return"] for r in arm.values()] for arm in arms.values()]
+    arms = {f: {r["seed"]: r["avg_return"] for r in scored if r["file"] == f} for f in files}
+    scores = [list(arm.values()) for arm in arms.values()]
     pooled = run_statistics.spread(scores)
     if pooled is None:
         raise SystemExit("two runs of one file are the least to measure a spread from")
-    standard = [
-        (x - evidence.mean(a)) / math.sqrt(evidence.variance(a))
-        for a in scores
-        if len(a) > 2
-        for x in a
-    ]
-    skew = run_statistics.skewness(standard)
-    shared = sorted(set.intersection(*(set(a) for a in arms.values()))) if len(files) > 1 else []
-    pair = (
-        run_statistics.seed_correlation(
-            *([arms[f][s]["avg_return"] for s in shared] for f in files[:2])
-        )
-        if len(files) > 1
-        else None
-    )
-    share = run_statistics.evaluation_share(
-        [r["std_return"] for r in rows if r["avg_return"] is not None],
-        rows[0]["episodes"],
-        pooled.s,
-    )
+    standard: list[float] = []
+    for a in scores:
+        if len(a) > 2:
+            mean, sd = evidence.mean(a), math.sqrt(evidence.variance(a))
+            standard += ((x - mean) / sd for x in a)
+    skew, pair = run_statistics.skewness(standard), None
+    if len(files) > 1:
+        shared = sorted(set.intersection(*(set(a) for a in arms.values())))
+        pair = run_statistics.seed_correlation(*([arms[f][s] for s in shared] for f in files[:2]))
+    spreads = [r["std_return"] for r in scored]
+    share = run_statistics.evaluation_share(spreads, rows[0]["episodes"], pooled.s)
     found = {
         "s": pooled.s,
         "s_stderr": pooled.stderr,
@@ -400,7 +337,7 @@ def noise(path: Path) -> None:
         "seed_correlation_interval": list(pair[1:]) if pair else None,
         "evaluation_share": share,
         "runs": {f: len(arms[f]) for f in files},
-        "crashes": sum(r["avg_return"] is None for r in rows),
+        "crashes": len(rows) - len(scored),
         "means": {f: evidence.mean(a) for f, a in zip(files, scores, strict=True) if a},
     }
     NOISE.parent.mkdir(parents=True, exist_ok=True)
@@ -410,42 +347,28 @@ def noise(path: Path) -> None:
 
 
 def main() -> None:
-    listed: dict[str, Callable[[int, Sequence[str]], None]] = {
-        "table": table,
-        "places": places,
-        "null": null,
-    }
-    counted: dict[str, tuple[Callable[[int], None], int]] = {
-        "power": (power, 2000),
-        "coverage": (coverage, 20000),
-    }
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "what", nargs="?", default="table", choices=[*listed, *counted, "time", "noise"]
-    )
-    parser.add_argument(
-        "more",
-        nargs="*",
-        help="how many sessions or trials; names of worlds; noise: the runs' JSON",
-    )
+    listed = {"table": table, "places": places, "null": null}
+    counted = {"power": (power, 2000), "coverage": (coverage, 20000)}
+    whole = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=whole)
+    choices = [*listed, *counted, "time", "noise"]
+    parser.add_argument("what", nargs="?", default="table", choices=choices)
+    more = "how many sessions or trials; names of worlds; noise: the runs' JSON"
+    parser.add_argument("more", nargs="*", help=more)
     given = parser.parse_args()
     number = int(given.more.pop(0)) if given.more and given.more[0].isdigit() else 0
     if given.what == "noise":
         if len(given.more) != 1 or not Path(given.more[0]).is_file():
-            parser.error(
-                "noise needs the runs' file: decision.py noise results/benchmarks/slots.json"
-            )
+            usage = "decision.py noise results/benchmarks/slots.json"
+            parser.error(f"noise needs the runs' file: {usage}")
         noise(Path(given.more[0]))
     elif given.what == "time":
         clock()
     elif given.what in listed:
         worlds = NULLS if given.what == "null" else WORLDS
         if unknown := set(given.more) - set(worlds):
-            parser.error(
-                f"no such world: {', '.join(sorted(unknown))}; there are {', '.join(worlds)}"
-            )
+            there = f"there are {', '.join(worlds)}"
+            parser.error(f"no such world: {', '.join(sorted(unknown))}; {there}")
         listed[given.what](number or 300, given.more)
     else:
         act, usual = counted[given.what]

@@ -64,9 +64,7 @@ ZOO: dict[str, dict[str, Any]] = {
 Act = Callable[[Any], Any]  # observations (N, obs_dim) -> actions (N, act_dim)
 
 
-# ---------------------------------------------------------------------------
-# The peers: each trains in this process until the time is up -> (how it acts, environment steps)
-# ---------------------------------------------------------------------------
+# -- The peers: each trains in this process until the time is up -> (how it acts, environment steps)
 
 
 def train_ours(env_id: str, seed: int, seconds: float) -> tuple[Act, int]:
@@ -185,9 +183,7 @@ def one(peer: str, env_id: str, seed: int, seconds: float, episodes: int) -> dic
     return {**result, "steps": steps, "trained_seconds": trained}
 
 
-# ---------------------------------------------------------------------------
-# The table
-# ---------------------------------------------------------------------------
+# -- The table -------------------------------------------------------------------------------------
 
 
 def version(peer: str) -> str:

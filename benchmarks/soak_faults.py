@@ -18,22 +18,16 @@ from sittings import SCRIPT, Restarted
 from autorl.records import SCHEMA_VERSION
 
 SOON = {"retry-after": "0.02"}
-TITLES = (
-    "tab\there",
-    "two\nlines",
-    "line\u2028separator",
-    "nul\0byte",
-    "emoji 🙂",
-    "=1+1",
-    "x" * 100_000,
-    '"quoted" | ünï',
-    "\x1b[31mred",
-    "",
-)
+TITLES = ["tab\there", "two\nlines", "line\u2028separator", "nul\0byte", "emoji 🙂", "=1+1"]
+TITLES += ["x" * 100_000, '"quoted" | ünï', "\x1b[31mred", ""]
 
 
 class Faults(Restarted):
     """Each method does one fault in its own process; returns (row, what, broken invariants)."""
+
+    def unless(self, process: Any, done: Callable[[], bool], why: str) -> list[str]:
+        """Wait until it is done; `why` not being so breaks an invariant."""
+        return [] if self.until(process, done) else [why]
 
     def kill_at_an_effect(self) -> tuple[str, str, list[str]]:
         self.trace.unlink(missing_ok=True)
@@ -67,11 +61,8 @@ class Faults(Restarted):
         time.sleep(self.rng.uniform(0.0, 2.0))
         os.kill(process.pid, signal.SIGKILL)
         self.kills += 1
-        return (
-            "29",
-            "the loop killed at any instant (as for memory)",
-            self.end(process, (-signal.SIGKILL,)),
-        )
+        breaks = self.end(process, (-signal.SIGKILL,))
+        return "29", "the loop killed at any instant (as for memory)", breaks
 
     def kill_a_child(self) -> tuple[str, str, list[str]]:
         process, more = self.start(), self.more("verdict")
@@ -80,23 +71,14 @@ class Faults(Restarted):
             for child in children_in(self.site.folder):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(child.split()[0]), signal.SIGKILL)
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["I8: nothing was decided after a child was killed"]
-        )
+        breaks = self.unless(process, more, "I8: nothing was decided after a child was killed")
         return "29b", "a run killed (as for memory)", breaks + self.stop(process)
 
     def torn_tail(self) -> tuple[str, str, list[str]]:
         journal = self.site.folder / "journal.jsonl"
         lines = journal.read_bytes().splitlines(keepends=True)
-        tail = self.rng.choice(
-            (
-                lines[-1][: self.rng.randrange(1, len(lines[-1]) - 1)],
-                b"\0" * self.rng.randrange(1, 5000),
-                b"\xff\xfe{",
-            )
-        )
+        half = lines[-1][: self.rng.randrange(1, len(lines[-1]) - 1)]
+        tail = self.rng.choice((half, b"\0" * self.rng.randrange(1, 5000), b"\xff\xfe{"))
         before = len(lines)
         with open(journal, "ab") as file:
             file.write(tail)
@@ -104,9 +86,8 @@ class Faults(Restarted):
         breaks = [] if self.until(process, self.more("opened"), 30) else ["I8: it did not open"]
         if journal.read_bytes().splitlines(keepends=True)[:before] != lines:
             breaks.append("row 7: whole lines were lost")
-        if not any(
-            copy.read_bytes() == tail for copy in self.site.folder.glob("journal.jsonl.torn-*")
-        ):
+        copies = self.site.folder.glob("journal.jsonl.torn-*")
+        if not any(copy.read_bytes() == tail for copy in copies):
             breaks.append("row 7: the tail was not kept")
         return "7", "torn tail, NUL tail", breaks + self.stop(process)
 
@@ -136,15 +117,9 @@ class Faults(Restarted):
         return "34", "a journal of a newer version", breaks
 
     def disk_full_once(self) -> tuple[str, str, list[str]]:
-        process, more = (
-            self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC"),
-            self.more("verdict", 3),
-        )
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 9: a disk that was full once stopped the loop"]
-        )
+        process = self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC")
+        more = self.more("verdict", 3)
+        breaks = self.unless(process, more, "row 9: a disk that was full once stopped the loop")
         return "9", "disk full once", breaks + self.stop(process)
 
     def disk_full_for_ever(self) -> tuple[str, str, list[str]]:
@@ -152,31 +127,23 @@ class Faults(Restarted):
         return "9b", "disk full for ever", self.end(process, (3,))
 
     def disk_broken(self) -> tuple[str, str, list[str]]:
-        process = self.start(
-            AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:{self.rng.choice(('EIO', 'EROFS'))}:ever"
-        )
+        effect, code = self.rng.randrange(1, 70), self.rng.choice(("EIO", "EROFS"))
+        process = self.start(AUTORL_FAIL_AT=f"{effect}:{code}:ever")
         return "10", "I/O error, read-only", self.end(process, (3,))
 
     def stale_lock(self) -> tuple[str, str, list[str]]:
         dot_git = self.site.repo / ".git"
-        ours = self.rng.choice(
-            (
-                f"refs/heads/autoresearch/{self.site.tag}.lock",
-                f"refs/autorl/{self.site.tag}/99999.lock",
-                "refs/notes/autorl.lock",
-            )
-        )
+        tag = self.site.tag
+        refs = (f"heads/autoresearch/{tag}", f"autorl/{tag}/99999", "notes/autorl")
+        ours = f"refs/{self.rng.choice(refs)}.lock"
         (dot_git / ours).write_text("")
         (dot_git / "refs/heads/main.lock").write_text("")
         process, more = self.start(), self.more("stale lock")
-        breaks = [] if self.until(process, more) else ["row 11: no note about a stale lock"]
+        breaks = self.unless(process, more, "row 11: no note about a stale lock")
         breaks += self.stop(process)
         breaks += ["row 11: our stale lock is still there"] if (dot_git / ours).exists() else []
-        breaks += (
-            []
-            if (dot_git / "refs/heads/main.lock").exists()
-            else ["row 11: the user's lock was removed"]
-        )
+        if not (dot_git / "refs/heads/main.lock").exists():
+            breaks.append("row 11: the user's lock was removed")
         (dot_git / "refs/heads/main.lock").unlink(missing_ok=True)
         return "11", "stale git lock", breaks
 
@@ -206,16 +173,14 @@ class Faults(Restarted):
         time.sleep(self.rng.uniform(0.2, 1.5))
         more = self.more("verdict")
         os.kill(process.pid, signal.SIGCONT)
-        breaks = [] if self.until(process, more) else ["row 13: nothing was decided after a stop"]
+        breaks = self.unless(process, more, "row 13: nothing was decided after a stop")
         return "13b", "SIGSTOP, SIGCONT", breaks + self.stop(process)
 
     def slower(self) -> tuple[str, str, list[str]]:
         self.machine.write_text(json.dumps({"cpu_share": 0.5}))
         process, more = self.start(), self.more("incumbent")
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 33: on a slower machine the incumbent was not run again"]
+        breaks = self.unless(
+            process, more, "row 33: on a slower machine the incumbent was not run again"
         )
         more = self.more("verdict")
         self.until(process, more, 10)
@@ -231,9 +196,7 @@ class Faults(Restarted):
         ]
         self.server.add(self.rng.choice(steps), lambda body: self._cut(body))
         process, more = self.start(), self.more("verdict", 2)
-        breaks = (
-            [] if self.until(process, more) else ["row 15: nothing was decided after an outage"]
-        )
+        breaks = self.unless(process, more, "row 15: nothing was decided after an outage")
         return "15", "API: 429, 529, 500, reset, cut stream", breaks + self.stop(process)
 
     def _cut(self, body: dict[str, Any]) -> Message:
@@ -246,64 +209,36 @@ class Faults(Restarted):
         return "16", "API: 401, 403", self.end(self.start(), (3,))
 
     def unusable_reply(self) -> tuple[str, str, list[str]]:
-        bad = self.rng.choice(
-            ([], [text("I would")], [tool("rm", {})], [tool("propose_experiment", [1])])
-        )
-        self.server.add(
-            Message(bad, "end_turn"),
-            *([Message(bad, "end_turn")] if self.rng.random() < 0.5 else []),
-        )
+        useless = [text("I would")], [tool("rm", {})], [tool("propose_experiment", [1])]
+        bad = self.rng.choice(([], *useless))
+        self.server.add(*[Message(bad, "end_turn")] * (2 if self.rng.random() < 0.5 else 1))
         process, more = self.start(), self.more("verdict", 2)
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 17: nothing was decided after an unusable reply"]
-        )
+        breaks = self.unless(process, more, "row 17: nothing was decided after an unusable reply")
         return "17", "empty, no tool, wrong tool, wrong shape", breaks + self.stop(process)
 
     def unusable_source(self) -> tuple[str, str, list[str]]:
         def spoil(body: dict[str, Any]) -> Message:
-            line = SCRIPT.findall(
-                "\n".join(block["text"] for block in body["messages"][0]["content"])
-            )[0]
-            bad = self.rng.choice(
-                (
-                    "SCRIPT = {",
-                    line,
-                    line + "  # same",
-                    line + "\n# " + "x" * 200_000,
-                    line + "\n# \0",
-                    line + "\r\n",
-                    "import nothing",
-                )
-            )
+            asked = "\n".join(block["text"] for block in body["messages"][0]["content"])
+            line = SCRIPT.findall(asked)[0]
+            ends = ("", "  # same", "\n# " + "x" * 200_000, "\n# \0", "\r\n")
+            bad = self.rng.choice(("SCRIPT = {", "import nothing", *(line + end for end in ends)))
             return propose("cannot be", line if self.rng.random() < 0.8 else "not there", bad)
 
         self.server.add(*[spoil] * self.rng.randrange(1, 4))
         process, more = self.start(), self.more("verdict", 2)
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 18: nothing was decided after unusable sources"]
-        )
-        return (
-            "18",
-            "not Python, unchanged, too large, NUL, CRLF, no match",
-            breaks + self.stop(process),
-        )
+        breaks = self.unless(process, more, "row 18: nothing was decided after unusable sources")
+        what = "not Python, unchanged, too large, NUL, CRLF, no match"
+        return "18", what, breaks + self.stop(process)
 
     def bad_ends(self, row: str, what: str, *ends: str) -> tuple[str, str, list[str]]:
         self.ends = [(self.rng.choice(ends), f"{what} {self.number}")]
         process, more = self.start(), self.more("verdict", 2)
-        breaks = (
-            [] if self.until(process, more) else [f"row {row}: nothing was decided after {what}"]
-        )
+        breaks = self.unless(process, more, f"row {row}: nothing was decided after {what}")
         return row, what, breaks + self.stop(process)
 
     def crash(self) -> tuple[str, str, list[str]]:
-        return self.bad_ends(
-            "20", "raises, exits without a result, NaN", "raise", "silent", "nan", "kill"
-        )
+        what = "raises, exits without a result, NaN"
+        return self.bad_ends("20", what, "raise", "silent", "nan", "kill")
 
     def hang(self) -> tuple[str, str, list[str]]:
         return self.bad_ends("21", "hangs, ignores SIGTERM", "hang")
@@ -317,9 +252,7 @@ class Faults(Restarted):
     def odd_title(self) -> tuple[str, str, list[str]]:
         self.ends = [("ok", self.rng.choice(TITLES))]
         process, more = self.start(), self.more("verdict", 2)
-        breaks = (
-            [] if self.until(process, more) else ["row 24: nothing was decided after an odd title"]
-        )
+        breaks = self.unless(process, more, "row 24: nothing was decided after an odd title")
         return "24", "odd descriptions", breaks + self.stop(process)
 
     def all_crash_for_a_while(self) -> tuple[str, str, list[str]]:
@@ -327,14 +260,12 @@ class Faults(Restarted):
         process = self.start()
         self.until(process, process.ended.is_set, 60)
         self.all_crash = False
-        breaks = (
-            [] if process.ended.is_set() else ["row 32: it went on although everything crashed"]
-        )
-        return (
-            "32",
-            "every candidate crashes",
-            breaks + (self.end(process, (1, 3)) if not breaks else self.stop(process)),
-        )
+        if process.ended.is_set():
+            breaks = self.end(process, (1, 3))
+        else:
+            why = "row 32: it went on although everything crashed"
+            breaks = [why, *self.stop(process)]
+        return "32", "every candidate crashes", breaks
 
     def user_at_work(self) -> tuple[str, str, list[str]]:
         process = self.start()
@@ -343,37 +274,20 @@ class Faults(Restarted):
         (repo / "notes.txt").write_text(word)
         (repo / f"staged{word}.txt").write_text(word)
         git(repo, "add", f"staged{word}.txt")
-        deed = self.rng.choice(
-            (
-                ("commit", "-q", "-m", word),
-                ("stash", "-q"),
-                ("checkout", "-q", "-b", f"side{word}"),
-                ("checkout", "-q", "--detach"),
-                ("gc", "-q"),
-            )
-        )
-        git(repo, *deed, check=False)
+        switches = ("checkout", "-q", "-b", f"side{word}"), ("checkout", "-q", "--detach")
+        deeds = ("commit", "-q", "-m", word), ("stash", "-q"), *switches, ("gc", "-q")
+        git(repo, *self.rng.choice(deeds), check=False)
         self.site.before = self.site.picture()
         more = self.more("verdict")
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 25: nothing was decided while the user worked"]
-        )
+        breaks = self.unless(process, more, "row 25: nothing was decided while the user worked")
         return "25", "the user edits, stages, commits, switches, packs", breaks + self.stop(process)
 
     def branch_moved(self) -> tuple[str, str, list[str]]:
         branch = f"refs/heads/autoresearch/{self.site.tag}"
         tip = git(self.site.repo, "rev-parse", branch)
         if self.rng.random() < 0.5:
-            git(
-                self.site.repo,
-                "update-ref",
-                branch,
-                git(
-                    self.site.repo, "commit-tree", f"{tip}^{{tree}}", "-p", tip, "-m", "the user's"
-                ),
-            )
+            commit = ("commit-tree", f"{tip}^{{tree}}", "-p", tip, "-m", "the user's")
+            git(self.site.repo, "update-ref", branch, git(self.site.repo, *commit))
         else:
             git(self.site.repo, "update-ref", "-d", branch)
         breaks = self.end(self.start(), (3,), "by somebody else")
@@ -396,15 +310,8 @@ class Faults(Restarted):
         return "27", "a second loop on the tag", breaks + self.stop(process)
 
     def odd_environment(self) -> tuple[str, str, list[str]]:
-        odd = {
-            "GIT_DIR": "/nonexistent",
-            "GIT_INDEX_FILE": "/nonexistent",
-            "GIT_WORK_TREE": "/",
-            "LANG": "C",
-            "LC_ALL": "C",
-            "TZ": "Asia/Kathmandu",
-            "HOME": "/nonexistent",
-        }
+        odd = dict.fromkeys(("GIT_DIR", "GIT_INDEX_FILE", "HOME"), "/nonexistent")
+        odd |= {"GIT_WORK_TREE": "/", "LANG": "C", "LC_ALL": "C", "TZ": "Asia/Kathmandu"}
         hook = self.site.repo / ".git/hooks/reference-transaction"
         hook.parent.mkdir(exist_ok=True)
         hook.write_text("#!/bin/sh\nexit 1\n")
@@ -412,11 +319,7 @@ class Faults(Restarted):
         git(self.site.repo, "config", "commit.gpgSign", "true")
         self.site.before = self.site.picture()
         process, more = self.start(**odd), self.more("verdict")
-        breaks = (
-            []
-            if self.until(process, more)
-            else ["row 28: nothing was decided in an odd environment"]
-        )
+        breaks = self.unless(process, more, "row 28: nothing was decided in an odd environment")
         breaks += self.stop(process) + self.site.broken_invariants()
         hook.unlink()
         git(self.site.repo, "config", "--unset", "commit.gpgSign")

@@ -46,9 +46,7 @@ CONTESTANTS = (
 )
 
 
-# ---------------------------------------------------------------------------
-# The contestants; each runs in a process of its own and returns steps per second
-# ---------------------------------------------------------------------------
+# -- The contestants; each runs in a process of its own and returns steps per second ---------------
 
 
 def limit(env_id: str, seconds: float) -> float:
@@ -169,9 +167,7 @@ def sb3(env_id: str, seconds: float, threads: int) -> float:
     return (n1 - n0) / (t1 - t0)
 
 
-# ---------------------------------------------------------------------------
-# The table
-# ---------------------------------------------------------------------------
+# -- The table -------------------------------------------------------------------------------------
 
 
 def measure(env_id: str, repeats: int, seconds: float) -> dict[str, list[float]]:

@@ -59,16 +59,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
+def python(
+    *args: str | Path, cwd: Path = PROJECT, timeout: float = 120, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """This Python with these arguments and variables; it can import autorl from any folder."""
+    argv = [sys.executable, *map(str, args)]
+    env = os.environ | {"PYTHONPATH": str(PROJECT)} | env
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+
+
 def git(repo: Path, *args: str) -> str:
     """Run git in `repo` and return what it printed."""
-    done = subprocess.run(
-        ["git", *args],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        env=os.environ | IDENTITY,
-        timeout=60,
-    )
+    env = os.environ | IDENTITY
+    argv = ["git", *args]
+    done = subprocess.run(argv, cwd=repo, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -159,17 +163,8 @@ def claude() -> Iterator[Callable[..., Any]]:
     made: list[ClaudeProposer] = []
 
     def make(server: ApiServer | None, **more) -> ClaudeProposer:
-        made.append(
-            ClaudeProposer(
-                **{
-                    "api_key": KEY,
-                    "base_url": server and server.url,
-                    "backoff_seconds": 0.01,
-                    "backoff_cap_seconds": 0.05,
-                    **more,
-                }
-            )
-        )
+        usual = {"api_key": KEY, "backoff_seconds": 0.01, "backoff_cap_seconds": 0.05}
+        made.append(ClaudeProposer(**{"base_url": server and server.url, **usual, **more}))
         return made[-1]
 
     yield make

@@ -252,10 +252,8 @@ def claim(
     elif interval.low <= 0.0 and payable:
         said += f"; runs with this spread show gains from about {score_text(smallest, sd)} on"
     elif interval.low <= 0.0 and most is not None:
-        said += (
-            f"; with this spread no gain that this environment can pay ({score_text(most, sd)} at "
-        )
-        said += "most) is likely to be shown by so few runs"
+        said += f"; with this spread no gain that this environment can pay ({score_text(most, sd)}"
+        said += " at most) is likely to be shown by so few runs"
     return say(found, interval.low > 0.0 and not crashes, said)
 
 

@@ -24,45 +24,23 @@ randomness: a resume is the same fold over the same facts. It names no seed and 
 no budget; the claim is confirm/'s.
 """
 
-from autorl.decision.next_runs import champion, controls_owed, wants
-from autorl.decision.rules import VERSION, Rules
-from autorl.decision.state import (
-    CONTROLS,
-    AttemptFact,
-    ClaimFact,
-    Control,
-    ControlFact,
-    ControlKind,
-    Fact,
-    Measure,
-    Propose,
-    ResumedFact,
-    RunFact,
-    State,
-    Want,
-    start,
-)
-from autorl.decision.update import observe
-
-__all__ = [
-    "CONTROLS",
-    "VERSION",
-    "AttemptFact",
-    "ClaimFact",
-    "Control",
-    "ControlFact",
-    "ControlKind",
-    "Fact",
-    "Measure",
-    "Propose",
-    "ResumedFact",
-    "Rules",
-    "RunFact",
-    "State",
-    "Want",
-    "champion",
-    "controls_owed",
-    "observe",
-    "start",
-    "wants",
-]
+from autorl.decision.next_runs import champion as champion
+from autorl.decision.next_runs import controls_owed as controls_owed
+from autorl.decision.next_runs import wants as wants
+from autorl.decision.rules import VERSION as VERSION
+from autorl.decision.rules import Rules as Rules
+from autorl.decision.state import CONTROLS as CONTROLS
+from autorl.decision.state import AttemptFact as AttemptFact
+from autorl.decision.state import ClaimFact as ClaimFact
+from autorl.decision.state import Control as Control
+from autorl.decision.state import ControlFact as ControlFact
+from autorl.decision.state import ControlKind as ControlKind
+from autorl.decision.state import Fact as Fact
+from autorl.decision.state import Measure as Measure
+from autorl.decision.state import Propose as Propose
+from autorl.decision.state import ResumedFact as ResumedFact
+from autorl.decision.state import RunFact as RunFact
+from autorl.decision.state import State as State
+from autorl.decision.state import Want as Want
+from autorl.decision.state import start as start
+from autorl.decision.update import observe as observe

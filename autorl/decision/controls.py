@@ -5,8 +5,8 @@
 Zero budget: time for imports and one update only. A score far above what doing nothing and acting
 at random reach means that weights or a ready-made controller are in the file. Seed: two short runs
 of equally many updates on different harness seeds must hand over different policies, else the file
-ignores the seed and its replicates are one run. A file
-that recognises a control and behaves gets past both: they are bounded, and SECURITY.md says so.
+ignores the seed and its replicates are one run. A file that recognises a control and behaves gets
+past both: they are bounded, and SECURITY.md says so.
 """
 
 import math
@@ -33,37 +33,27 @@ def band_verdict(
         if len(actions) != 2:
             return False, "the control run did not tell both policies"
         if actions[0] == actions[1]:
-            return (
-                False,
+            return False, (
                 "two different training seeds handed over the same policy: the file ignores the "
-                "harness's seed, so its replicates are one run",
+                "harness's seed, so its replicates are one run"
             )
+        after = f" after {updates[0]} updates each"
         if updates[0] != updates[1]:
-            return (
-                True,
-                f"different seeds gave different policies, though after {updates[0]} and "
-                f"{updates[1]} updates",
-            )
-        return True, f"different seeds gave different policies after {updates[0]} updates each"
+            after = f", though after {updates[0]} and {updates[1]} updates"
+        return True, f"different seeds gave different policies{after}"
     if not band:
-        return (
-            True,
-            "no sanity band is known for this environment, so the zero-budget score was not "
-            "examined",
-        )
+        unknown = "no sanity band is known for this environment"
+        return True, f"{unknown}, so the zero-budget score was not examined"
     score = record.avg_return
     if score is None or not math.isfinite(score):
         return False, "the control run has no score"
     upper = float(band["upper"])
     spread = max(float(band[name]["std"]) for name in ("nothing", "random"))
-    reference = (
-        trained if trained is not None else plausible_maximum(record.env_id, record.env_kwargs)
-    )
-    margin = max(
-        3 * spread,
-        0.5 * (reference - upper) if reference is not None and math.isfinite(reference) else 0.0,
-        1e-9,
-    )
+    margin = max(3 * spread, 1e-9)
+    if trained is None:
+        trained = plausible_maximum(record.env_id, record.env_kwargs)
+    if trained is not None and math.isfinite(trained):
+        margin = max(margin, 0.5 * (trained - upper))
     compared = (
         f"with time for one update only it scores {score:.1f}, where doing nothing and acting at "
         f"random reach {upper:.1f} at best"

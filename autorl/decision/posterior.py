@@ -116,25 +116,18 @@ def calibrate(
     ys = np.array(scores, float)
     centre, sd = float(ys.mean()), float(ys.std(ddof=1))
     sd = max(sd, 1e-9 * max(1.0, abs(centre)))
-    sigma = max(sd, math.sqrt(sd * scale)) * rules.SIGMA_RATIO ** (
-        np.arange(SIZES) - rules.CALIBRATED_SIZE
-    )
-    shapes = (
-        rules.SHAPE_WEIGHTS
-        if before is None
-        else 0.9 * before.weight.sum(0) + 0.1 * rules.SHAPE_WEIGHTS
-    )
+    steps = np.arange(SIZES) - rules.CALIBRATED_SIZE
+    sigma = max(sd, math.sqrt(sd * scale)) * rules.SIGMA_RATIO**steps
+    odds, shapes = rules.UNSEEN, rules.SHAPE_WEIGHTS
+    if before is not None:
+        odds, shapes = before.odds, 0.9 * before.weight.sum(0) + 0.1 * shapes
     j, k = (index.ravel() for index in np.indices((SIZES, len(shapes))))
-    density = (
-        np.exp(_log_likelihood(ys, Z, centre, sigma[j], k)).reshape(SIZES, len(shapes), len(Z))
-        + TINY
-    )
+    log = _log_likelihood(ys, Z, centre, sigma[j], k).reshape(SIZES, len(shapes), len(Z))
+    density = np.exp(log) + TINY
     weight = density.sum(2) * shapes
     weight, density = weight / weight.sum(), density / density.sum(2, keepdims=True)
-    odds = rules.UNSEEN if before is None else before.odds
-    alone = Posterior(
-        centre, sigma, weight, density, odds, mixture(odds), np.zeros(1), np.zeros((1, 1))
-    )
+    nowhere = np.zeros(1), np.zeros((1, 1))
+    alone = Posterior(centre, sigma, weight, density, odds, mixture(odds), *nowhere)
     mean, variance = alone.moments()
     return replace(alone, path_mean=np.array([mean]), path_cov=np.array([[variance]]))
 
@@ -153,10 +146,8 @@ def calibrate_apart(
 ) -> Posterior:
     """Other conditions: baseline and incumbent are measured afresh, the path is forgotten."""
     root, new = calibrate(baseline, before), calibrate(scores, before)
-    variances = [root.path_cov[0, 0], new.path_cov[0, 0]]
-    return replace(
-        new, path_mean=np.append(root.path_mean, new.path_mean), path_cov=np.diag(variances)
-    )
+    cov = np.diag([root.path_cov[0, 0], new.path_cov[0, 0]])
+    return replace(new, path_mean=np.append(root.path_mean, new.path_mean), path_cov=cov)
 
 
 def _log_likelihood(
@@ -279,10 +270,8 @@ def kept(p: Posterior, w: Weighing, sd_step: float) -> Posterior:
     of_gain, at = joint.sum(2), joint @ Z  # (A, G)
     total = of_gain.sum()
     s, s2 = w.sigma, w.sigma**2
-    old, gain = (
-        (at.sum(1) * s).sum() / total,
-        (of_gain @ GAINS * s).sum() / total,
-    )  # old: less the centre
+    old = (at.sum(1) * s).sum() / total  # less the centre
+    gain = (of_gain @ GAINS * s).sum() / total
     old_var = (joint.sum(1) @ Z**2 * s2).sum() / total - old**2
     gain_var = (of_gain @ GAINS**2 * s2).sum() / total - gain**2
     cov = (at @ GAINS * s2).sum() / total - old * gain
@@ -298,10 +287,8 @@ def kept(p: Posterior, w: Weighing, sd_step: float) -> Posterior:
     density[:, :, rules.PAD : rules.PAD + len(Z)] = p.density
     density[w.awake] = after / np.maximum(total, TINY)[:, None]
     centred = _moved(density, ZX[0], (old + gain) / p.sigma)
-    p = replace(
-        p, weight=_settled(p, w, total), density=centred, centre=p.centre + float(old + gain)
-    )
-    p = _loosened(p, sd_step)
+    weight, centre = _settled(p, w, total), p.centre + float(old + gain)
+    p = _loosened(replace(p, weight=weight, density=centred, centre=centre), sd_step)
     return _pulled(p, *p.moments())
 
 
@@ -316,10 +303,9 @@ def gone_back(p: Posterior, place: int) -> Posterior:
     width = np.maximum(math.sqrt(variance) / p.sigma, STEP)
     density = np.exp(-0.5 * (Z / width[:, None]) ** 2)
     density = np.repeat((density / density.sum(1)[:, None])[:, None, :], p.weight.shape[1], 1)
-    cov = p.path_cov[: place + 1, : place + 1]
-    return replace(
-        p, centre=mean, density=density, path_mean=p.path_mean[: place + 1], path_cov=cov
-    )
+    end = place + 1
+    path, cov = p.path_mean[:end], p.path_cov[:end, :end]
+    return replace(p, centre=mean, density=density, path_mean=path, path_cov=cov)
 
 
 def _settled(p: Posterior, w: Weighing, total: Array) -> Array:

@@ -16,9 +16,7 @@ VERSION = 3
 
 Array = npt.NDArray[np.floating[Any]]
 
-# ---------------------------------------------------------------------------
-# Thresholds
-# ---------------------------------------------------------------------------
+# -- Thresholds ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +27,8 @@ class Rules:
     retest: float = 1.5  # run again while certainty is worth more than this many unseen ideas
     max_runs: int = 4  # of a candidate
     champion: float = 0.85  # chance of leading the baseline from which a kept attempt is champion
-    go_back: float = (
-        0.75  # chance of an ancestor being better from which the branch goes back to it
-    )
-    sd_step: float = (
-        0.1  # chance that an edit makes runs noisier by SIGMA_RATIO, and as much quieter
-    )
+    go_back: float = 0.75  # chance of an ancestor being better: the branch goes back to it
+    sd_step: float = 0.1  # chance that an edit makes runs noisier by SIGMA_RATIO; as much quieter
     drift: float = 0.002  # sd^2 that the incumbent's mean may drift from one run to the next
     share: float = 1.0  # sd^2 that half or twice the share of the machine may move every mean
     unsure: float = 0.9  # sd; the share moved and the incumbent's mean is known less well: run it
@@ -43,15 +37,11 @@ class Rules:
     merged: int = 4  # superseded ideas that are made again in one attempt
     controls: bool = True  # zero_budget and seed_control, before a claim and
     control_at: float = 0.95  # when the champion first leads the baseline with this chance
-    max_crashes: int = (
-        5  # candidates in a row, then the incumbent is run again and the search stops
-    )
+    max_crashes: int = 5  # candidates in a row: then the incumbent is run, and the search stops
     max_equal: int = 10  # candidates in a row at a saturated score, then the search stops
 
 
-# ---------------------------------------------------------------------------
-# Ideas: what a change may be worth, in sd
-# ---------------------------------------------------------------------------
+# -- Ideas: what a change may be worth, in sd ------------------------------------------------------
 
 _STEPS = np.array([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6])
 _WIDTHS = np.array([0.25] * 7 + [0.375, 0.5, 0.5, 0.5, 0.75, 1, 1])
@@ -85,9 +75,7 @@ def mixture(odds: Array) -> Array:
     return prior
 
 
-# ---------------------------------------------------------------------------
-# Noise: the shape of one run's luck, mean 0, sd 1
-# ---------------------------------------------------------------------------
+# -- Noise: the shape of one run's luck, mean 0, sd 1 ----------------------------------------------
 
 PER_SD = 64  # table entries per sd
 X = np.arange(-20, 20.0001, 1 / PER_SD)  # (X,)
@@ -125,9 +113,7 @@ SHAPES = {
 LOG_DENSITY = np.array([_log_density(density) for _, density in SHAPES.values()])  # (K, X)
 SHAPE_WEIGHTS = np.array([weight for weight, _ in SHAPES.values()])  # (K,) before the first run
 
-# ---------------------------------------------------------------------------
-# The grid on which the incumbent's mean is held
-# ---------------------------------------------------------------------------
+# -- The grid on which the incumbent's mean is held ------------------------------------------------
 
 SIZES = 8  # J: sizes of sigma side by side
 SIGMA_RATIO = math.sqrt(2)  # of one size to the next

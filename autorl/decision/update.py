@@ -75,8 +75,8 @@ def observe(state: State, fact: Fact) -> Settled:
     if isinstance(fact, CancelFact):
         return _cancel(state, fact.attempt)
     if isinstance(fact, ResumedFact):
-        state = replace(state, stop="", broken=False, crashed_in_a_row=0, recheck=False)
-        return replace(state, equal_in_a_row=0), ()
+        state = replace(state, stop="", broken=False, recheck=False)
+        return replace(state, crashed_in_a_row=0, equal_in_a_row=0), ()
     return _run(state, fact)
 
 
@@ -201,15 +201,14 @@ def _calibrate(state: State, share: float | None) -> Settled:
     apart = tip.n != baseline.n and not state.jumped
     if len(tip.runs) < need or (apart and len(baseline.runs) < need):
         return state, ()
+    path = state.path
     if before is not None and state.jumped:
-        state = replace(state, posterior=posterior.calibrate_after_jump(before, tip.scores))
+        p = posterior.calibrate_after_jump(before, tip.scores)
     elif before is not None and apart:
-        both = posterior.calibrate_apart(before, baseline.scores, tip.scores)
-        state = replace(state, posterior=both, path=(baseline.n, tip.n))
+        p, path = posterior.calibrate_apart(before, baseline.scores, tip.scores), (path[0], tip.n)
     else:
-        state = replace(state, posterior=posterior.calibrate(tip.scores, before), path=(tip.n,))
-    assert state.posterior is not None
-    state = replace(state, posterior=replace(state.posterior, share=share))
+        p, path = posterior.calibrate(tip.scores, before), (tip.n,)
+    state = replace(state, posterior=replace(p, share=share), path=path)
     state = replace(state, calibrated=True, jumped=False)
     state = replace(state, saturated=explain.saturation(state))
     verdicts: tuple[Verdict, ...] = () if before is not None else (explain.baseline(state),)

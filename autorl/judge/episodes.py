@@ -71,9 +71,7 @@ class Played:
     actions: str  # sha256 of the first answers: equal policies on equal episodes give equal ones
 
 
-# ---------------------------------------------------------------------------
-# The worker process (trusted, not confined)
-# ---------------------------------------------------------------------------
+# -- The worker process (trusted, not confined) ----------------------------------------------------
 
 
 def roll(
@@ -284,9 +282,7 @@ def worker_main() -> None:
         print(json.dumps(result), file=answer, flush=True)
 
 
-# ---------------------------------------------------------------------------
-# The judge's side
-# ---------------------------------------------------------------------------
+# -- The judge's side ------------------------------------------------------------------------------
 
 
 class Episodes(contextlib.ExitStack):

@@ -270,14 +270,11 @@ class _Run:
                 if server.processes <= policies + SERVER_PROCESSES:
                     alone = time.monotonic()
                 elif time.monotonic() - alone > EXTRA_PROCESS_SECONDS:
-                    raise Fault(
-                        "processes", f"the policy started processes of its own {NO_TRAINING}"
-                    )
+                    started = "the policy started processes of its own"
+                    raise Fault("processes", f"{started} {NO_TRAINING}")
                 if server.cpu_seconds > cpu_seconds:
-                    raise Fault(
-                        "slow_policy",
-                        f"the policy used more than {cpu_seconds:.0f} s of CPU {NO_TRAINING}",
-                    )
+                    used = f"the policy used more than {cpu_seconds:.0f} s of CPU"
+                    raise Fault("slow_policy", f"{used} {NO_TRAINING}")
                 if server.breach:
                     stopped = f"the run was stopped during evaluation: {server.reason}"
                     raise Fault(server.breach, stopped)
@@ -290,9 +287,8 @@ class _Run:
                 how = "closed its connection" if server.running else ending(server.exit_code)
                 why = self.log.last_line()
                 why += " (it may start or trace no process)" if "not permitted" in why else ""
-                raise Fault(
-                    "exit", f"the policy's process {how} during evaluation: {why}"
-                ) from None
+                said = f"the policy's process {how} during evaluation: {why}"
+                raise Fault("exit", said) from None
         server.end()
         recording.write(self.folder, workers.recordings, job.env_id, played.returns, played.lengths)
         self.known["evaluation_seconds"] = time.monotonic() - began

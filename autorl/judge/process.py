@@ -52,8 +52,7 @@ def read_progress(folder: Path) -> Progress | None:
     """The judge's latest report on a run under way."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         data = read_regular(folder / "progress.json", 1 << 15)
-        progress: Progress = from_json(Progress, json.loads(data))
-        return progress
+        return from_json(Progress, json.loads(data))
     return None
 
 
@@ -70,8 +69,7 @@ def collect(process: "subprocess.Popen[bytes]", folder: Path, job: Job) -> RunRe
     if process.returncode == 0:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             data = read_regular(folder / "record.json", RECORD_BYTES)
-            record: RunRecord = from_json(RunRecord, json.loads(data))
-            return record
+            return from_json(RunRecord, json.loads(data))
     reason = f"the judge {machine_share.ending(process.returncode)}: {last_line(errors)}"
     return RunRecord(
         status="interrupted",

@@ -150,13 +150,9 @@ def alive(pid: int) -> bool:
     if LINUX:
         fields = stat_fields(pid)
         return fields is not None and fields[0] not in "ZX"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
 
 
 def kill_tree(root: int, *, itself: bool = True, namespace: bool = False) -> None:

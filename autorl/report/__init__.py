@@ -9,35 +9,19 @@ score is an empty cell and a mark at the edge of the plot, never a number.
 What it does not do: decide, claim (that is `confirm`), or write files.
 """
 
-from autorl.report.page import Table, data_json, evidence_tables, report_html, summary_words
-from autorl.report.plot import limits, progress_png
-from autorl.report.tables import (
-    COLUMNS,
-    cell,
-    duration,
-    headline,
-    mean,
-    results_tsv,
-    status_json,
-    status_table,
-    summarize,
-)
-
-__all__ = [
-    "COLUMNS",
-    "Table",
-    "cell",
-    "data_json",
-    "duration",
-    "evidence_tables",
-    "headline",
-    "limits",
-    "mean",
-    "progress_png",
-    "report_html",
-    "results_tsv",
-    "status_json",
-    "status_table",
-    "summarize",
-    "summary_words",
-]
+from autorl.report.page import Table as Table
+from autorl.report.page import data_json as data_json
+from autorl.report.page import evidence_tables as evidence_tables
+from autorl.report.page import report_html as report_html
+from autorl.report.page import summary_words as summary_words
+from autorl.report.plot import limits as limits
+from autorl.report.plot import progress_png as progress_png
+from autorl.report.tables import COLUMNS as COLUMNS
+from autorl.report.tables import cell as cell
+from autorl.report.tables import duration as duration
+from autorl.report.tables import headline as headline
+from autorl.report.tables import mean as mean
+from autorl.report.tables import results_tsv as results_tsv
+from autorl.report.tables import status_json as status_json
+from autorl.report.tables import status_table as status_table
+from autorl.report.tables import summarize as summarize

@@ -43,15 +43,11 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
     def show(name: str, digits: int = 2) -> str:
         return number(figures.get(name), digits)
 
-    arms = tuple(
-        (
-            arm,
-            str(commits.get(arm, ""))[:7],
-            *(show(name + suffix, 0) for name in ("runs", "crashes")),
-            *(show(name + suffix) for name in ("mean", "iqm", "std", "floor")),
-        )
-        for arm, suffix in (("baseline", "0"), ("champion", ""))
-    )
+    arms = []
+    for arm, suffix in (("baseline", "0"), ("champion", "")):
+        counts = (show(name + suffix, 0) for name in ("runs", "crashes"))
+        scores = (show(name + suffix) for name in ("mean", "iqm", "std", "floor"))
+        arms.append((arm, str(commits.get(arm, ""))[:7], *counts, *scores))
     low, high, confidence = show("low"), show("high"), figures.get("confidence")
     sd, gained = figures.get("sd"), figures.get("gain")
     gain = (
@@ -62,36 +58,20 @@ def evidence_tables(evidence: Mapping[str, Any]) -> tuple[Table, ...]:
         show("probability_of_improvement"),
         show("smallest"),
     )
-    runs = tuple(
-        (
-            run["arm"],
-            str(run["seed"]),
-            number(run["avg_return"], 2),
-            str(len(run["returns"])),
-            run["status"],
-            run.get("isolation", ""),
-            run.get("reason", ""),
-        )
-        for run in evidence.get("runs", ())
-    )
+    runs = []
+    for run in evidence.get("runs", ()):
+        score, episodes = number(run["avg_return"], 2), str(len(run["returns"]))
+        ended = run["status"], run.get("isolation", ""), run.get("reason", "")
+        runs.append((run["arm"], str(run["seed"]), score, episodes, *ended))
+    of_arm = ("runs", "crashes", "mean", "IQM", "sd of a run", "sd in the session")
     smallest = "smallest gain these runs could show"
+    of_gain = ("gain", "interval", "method", "in sd", "probability of improvement", smallest)
+    of_run = ("training seed", "avg_return", "episodes", "status", "isolation", "reason")
+    fresh, sentence = "Its runs, on seeds no decision has used", str(figures.get("sentence", ""))
     return (
-        Table(
-            "Evidence",
-            ("arm", "commit", "runs", "crashes", "mean", "IQM", "sd of a run", "sd in the session"),
-            arms,
-            str(figures.get("sentence", "")),
-        ),
-        Table(
-            "Gain",
-            ("gain", "interval", "method", "in sd", "probability of improvement", smallest),
-            (gain,),
-        ),
-        Table(
-            "Its runs, on seeds no decision has used",
-            ("arm", "training seed", "avg_return", "episodes", "status", "isolation", "reason"),
-            runs,
-        ),
+        Table("Evidence", ("arm", "commit", *of_arm), tuple(arms), sentence),
+        Table("Gain", of_gain, (gain,)),
+        Table(fresh, ("arm", *of_run), tuple(runs)),
     )
 
 
@@ -141,29 +121,28 @@ def data_json(data: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(_harmless(texts) | replay)
 
 
+def filled_in(template: str, **values: Any) -> str:
+    """A template of this folder with these values in place; texts are escaped, Markup is not."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return pages.get_template(template).render(values)
+
+
 def report_html(data: Mapping[str, Any] | None) -> str:
     """The page of a session.
 
     Args:
         data: what cli/page.py gathers; None: the page asks the server that it came from.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    pages = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     packed = "" if data is None else base64.b64encode(zlib.compress(data_json(data), 9)).decode()
     title = "autoRL" if data is None else one_line(f"{data['env_id']} · {data['tag']}", 200)
-    files = {
-        name: (HERE / file).read_text(encoding="utf-8")
-        for name, file in (
-            ("css", "page.css"),
-            ("script", "page.js"),
-            ("chart_css", "uplot/uPlot.min.css"),
-            ("chart_script", "uplot/uPlot.iife.min.js"),
-        )
-    }
-    return pages.get_template("page.html").render(title=title, packed=packed, **files)
+    parts = {"css": "page.css", "script": "page.js"}
+    parts |= {"chart_css": "uplot/uPlot.min.css", "chart_script": "uplot/uPlot.iife.min.js"}
+    files = {name: (HERE / file).read_text(encoding="utf-8") for name, file in parts.items()}
+    return filled_in("page.html", title=title, packed=packed, **files)
 
 
 def _harmless(value: Any) -> Any:

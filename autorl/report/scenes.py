@@ -78,9 +78,7 @@ def _smooth(path: Numbers, seconds_per_frame: float) -> Numbers:
     return np.stack([np.convolve(column, window, "valid") for column in padded.T], 1)
 
 
-# ---------------------------------------------------------------------------
-# MuJoCo
-# ---------------------------------------------------------------------------
+# -- MuJoCo ----------------------------------------------------------------------------------------
 
 
 def model_of(env_id: str) -> Any:
@@ -173,9 +171,7 @@ def _geom(model: Any, data: Any, geom: int) -> Shape:
     return shape
 
 
-# ---------------------------------------------------------------------------
-# Box2D
-# ---------------------------------------------------------------------------
+# -- Box2D -----------------------------------------------------------------------------------------
 
 
 def _box2d(recording: Recording, episode: RecordedEpisode, states: Numbers, about: Any) -> Scene:
@@ -207,9 +203,7 @@ def _box2d(recording: Recording, episode: RecordedEpisode, states: Numbers, abou
     return Scene(2, bodies, fixed, poses, focus, (5.2, 3.4), **about)
 
 
-# ---------------------------------------------------------------------------
-# Classic control and autorl_worlds: states -> bodies, what stands still, poses, focus, extent
-# ---------------------------------------------------------------------------
+# -- Classic control and autorl_worlds: states -> bodies, what stands still, poses, focus, extent --
 
 World = tuple[list[list[Shape]], list[Shape], list[Any], tuple[float, float], tuple[float, float]]
 RAIL = 2.4  # metres on either side

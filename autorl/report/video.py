@@ -97,9 +97,7 @@ def _tiled(pictures: Sequence[Picture]) -> Picture:
     return np.concatenate(rows)
 
 
-# ---------------------------------------------------------------------------
-# Two dimensions, by Pillow
-# ---------------------------------------------------------------------------
+# -- Two dimensions, by Pillow ---------------------------------------------------------------------
 
 
 def _drawn(scene: Scene, size: tuple[int, int], seconds: float) -> Iterator[Picture]:
@@ -141,9 +139,7 @@ def _shape(pen: ImageDraw.ImageDraw, shape: Shape, pose: Any, corner: Any, zoom:
             pen.circle(end, shape["width"] * zoom / 2, fill)
 
 
-# ---------------------------------------------------------------------------
-# MuJoCo, by OpenGL in a child process
-# ---------------------------------------------------------------------------
+# -- MuJoCo, by OpenGL in a child process ----------------------------------------------------------
 
 # A child writes frames as raw bytes. Shadows and reflections are off: in software they take seven
 # eighths of the time. The camera looks a little down at the focus; from above at what is flat.
@@ -218,10 +214,12 @@ def gl_backend() -> str:
 
 
 def _mujoco_frames(scene: Scene, size: tuple[int, int], seconds: float) -> Iterator[Picture]:
+    import mujoco
+
     backend = gl_backend()
     with tempfile.TemporaryDirectory() as folder:
         model, states = Path(folder, "model.mjb"), Path(folder, "states.npy")
-        _save_model(scene.model, model)
+        mujoco.mj_saveModel(scene.model, str(model), None)
         np.save(states, np.concatenate([scene.states, scene.focus], 1))
         azimuth, elevation = (90.0, -65.0) if scene.above else (109.0, -12.0)
         half = np.sin(np.deg2rad(float(scene.model.vis.global_.fovy)) / 2)
@@ -248,15 +246,7 @@ def _mujoco_frames(scene: Scene, size: tuple[int, int], seconds: float) -> Itera
                 child.kill()
 
 
-def _save_model(model: Any, path: Path) -> None:
-    import mujoco
-
-    mujoco.mj_saveModel(model, str(path), None)
-
-
-# ---------------------------------------------------------------------------
-# Files
-# ---------------------------------------------------------------------------
+# -- Files -----------------------------------------------------------------------------------------
 
 
 def _ffmpeg() -> str | None:

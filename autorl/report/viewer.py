@@ -15,17 +15,15 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autorl.records import Recording
+from autorl.report.page import HERE, filled_in
 from autorl.report.scenes import Scene, episodes_of, scene_of
 from autorl.system.arrays import pack
 from autorl.system.text import one_line
-
-HERE = Path(__file__).parent
 
 Arm = Mapping[str, Any]  # JSON for player.js
 
@@ -101,11 +99,10 @@ def script_json(value: Any) -> str:
 
 def viewer_html(title: str, note: str, arms: Sequence[Arm]) -> str:
     """A page that plays these arms in step and does nothing else."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    pages = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template("viewer.html").render(
+    return filled_in(
+        "viewer.html",
         title=one_line(title, 200),
         note=one_line(note, 200),
         three_d=any(arm["dimensions"] == 3 for arm in arms),

@@ -39,9 +39,7 @@ NO_ACCOUNT = (
     "`uv run modal token new`, or leave out --runner modal."
 )
 
-# ---------------------------------------------------------------------------
-# Money
-# ---------------------------------------------------------------------------
+# -- Money -----------------------------------------------------------------------------------------
 
 # List prices in US dollars per second, https://modal.com/pricing as of 2026-05. Base rates: a
 # chosen region or a non-preemptible function costs a multiple; this project asks for neither.
@@ -80,9 +78,7 @@ def timeout(time_budget: float) -> int:
     return math.ceil(time_budget * 1.05) + SLACK
 
 
-# ---------------------------------------------------------------------------
-# The runner
-# ---------------------------------------------------------------------------
+# -- The runner ------------------------------------------------------------------------------------
 
 
 class ModalRunner(Runs):
@@ -245,9 +241,7 @@ class ModalRunner(Runs):
         )
 
 
-# ---------------------------------------------------------------------------
-# What an exception means
-# ---------------------------------------------------------------------------
+# -- What an exception means -----------------------------------------------------------------------
 
 
 def unreachable(error: BaseException) -> bool:

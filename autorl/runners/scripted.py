@@ -179,7 +179,6 @@ def _record(run: Run, code: int | None, seconds: float) -> RunRecord:
 def _machine() -> MachineShare:
     try:
         text = Path(os.environ["AUTORL_SCRIPTED_MACHINE"]).read_text(encoding="utf-8")
-        share: MachineShare = from_json(MachineShare, json.loads(text))
-        return share
+        return from_json(MachineShare, json.loads(text))
     except (KeyError, OSError, ValueError):
         return MachineShare(cpu_share=1.0)

@@ -19,18 +19,16 @@ def shadowed(repo: Path) -> Path:
     return repo
 
 
+def python(tmp_path: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    argv, env = [sys.executable, *args], clean_env(tmp_path)
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+
+
 @pytest.mark.parametrize("script", ["agent_loop.py", "evaluate.py"])
 def test_a_script_of_the_checkout_imports_what_is_installed(
     shadowed: Path, script: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, script, "--help"],
-        cwd=shadowed,
-        capture_output=True,
-        text=True,
-        env=clean_env(tmp_path),
-        timeout=60,
-    )
+    done = python(tmp_path, script, "--help", cwd=shadowed)
     assert done.returncode == 0 and "Usage:" in done.stdout, done.stdout + done.stderr
 
 
@@ -46,14 +44,7 @@ from autorl.source.checks import look
 process = isolated_python.start({asks!r}, {{}}, stdout=-1)
 print(process.stdout.read().decode(), look("x = 1").why or "looked at")
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=clean_env(tmp_path),
-        timeout=60,
-    )
+    done = python(tmp_path, "-I", "-c", code, cwd=tmp_path)
     gymnasium, ours, looked = done.stdout.split("\n")[:3]
     assert "site-packages" in gymnasium, done.stderr
     assert ours == str(shadowed / "autorl" / "__init__.py")

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from played_alone import sequential
 
 import evaluate
 from autorl.environments import sanity_band
@@ -32,18 +33,15 @@ def rollout(envs: evaluate.VecEnv, steps: int, seed: int = 0) -> list[tuple[np.n
     rng = np.random.default_rng(seed)
     space, obs, seen = envs.single_action_space, envs.reset(), []
     for _ in range(steps):
-        action = rng.uniform(space.low, space.high, (envs.num_envs, *space.shape)).astype(
-            np.float32
-        )
+        action = rng.uniform(space.low, space.high, (envs.num_envs, *space.shape))
+        action = action.astype(np.float32)
         after, *rest = envs.step(action)
         seen.append((obs, action, after.copy(), *(np.array(x) for x in rest)))
         obs = after.copy()
     return seen
 
 
-# ---------------------------------------------------------------------------
-# One autoreset meaning
-# ---------------------------------------------------------------------------
+# -- One autoreset meaning -------------------------------------------------------------------------
 
 
 def test_gymnasium_shows_the_true_last_observation_then_one_invalid_step() -> None:
@@ -54,33 +52,16 @@ def test_gymnasium_shows_the_true_last_observation_then_one_invalid_step() -> No
     # episode 2: steps 1..7, the 7th truncates; one reset step; ...
     expected, episode = [], 1
     while len(expected) < 40:
-        last = counting.TERMINATES if episode % 2 else counting.TRUNCATES
+        odd = episode % 2 == 1
+        last = counting.TERMINATES if odd else counting.TRUNCATES
         expected += [
-            (
-                k,
-                k,
-                k == last and last == counting.TERMINATES,
-                k == last and last == counting.TRUNCATES,
-                True,
-            )
-            for k in range(1, last + 1)
+            (k, k, odd and k == last, not odd and k == last, True) for k in range(1, last + 1)
         ]
         expected += [(0, 0, False, False, False)]
         episode += 1
-    for (_, _, after, reward, terminated, truncated, valid), (
-        steps,
-        wage,
-        term,
-        trunc,
-        real,
-    ) in zip(seen, expected, strict=False):
-        assert after[:, 0].tolist() == [steps] * 2
-        assert reward.tolist() == [wage] * 2
-        assert (terminated.tolist(), truncated.tolist(), valid.tolist()) == (
-            [term] * 2,
-            [trunc] * 2,
-            [real] * 2,
-        )
+    for (_, _, after, *told), wanted in zip(seen, expected, strict=False):
+        # the steps in the observation, then reward, terminated, truncated, valid: alike in both
+        assert [column.tolist() for column in (after[:, 0], *told)] == [[x, x] for x in wanted]
 
 
 @needs_envpool
@@ -104,14 +85,10 @@ def test_envpool_terminates_without_truncating_and_shows_the_fallen_body() -> No
     for t, (_, _, after, _, terminated, truncated, _) in enumerate(seen[:-1]):
         assert not truncated.any()
         for i in np.flatnonzero(terminated):
-            z, angle = after[i, :2]
-            assert z < 0.7 or abs(angle) > 0.2, (
-                "the observation that ends an episode is the unhealthy one"
-            )
-            _, _, following, reward, _, _, valid = seen[t + 1]
-            assert not valid[i] and reward[i] == 0 and 1.2 < following[i, 0] < 1.3, (
-                "then comes the reset, standing"
-            )
+            z, angle = after[i, :2]  # the observation that ends an episode is the unhealthy one
+            assert z < 0.7 or abs(angle) > 0.2
+            _, _, following, reward, _, _, valid = seen[t + 1]  # then comes the reset, standing
+            assert not valid[i] and reward[i] == 0 and 1.2 < following[i, 0] < 1.3
             ends += 1
     assert ends > 20
 
@@ -143,9 +120,7 @@ def test_a_seed_fixes_the_episodes_and_neighbouring_seeds_share_none() -> None:
         assert len(rows) == 32
 
 
-# ---------------------------------------------------------------------------
-# EnvPool trains for what Gymnasium scores
-# ---------------------------------------------------------------------------
+# -- EnvPool trains for what Gymnasium scores ------------------------------------------------------
 
 
 @needs_envpool
@@ -163,12 +138,8 @@ def test_backends_agree_on_spaces_and_limits(env_id: str) -> None:
 
 
 # qpos size, leading ones unseen
-POSITIONS = {
-    "Hopper-v5": (6, 1),
-    "Walker2d-v5": (9, 1),
-    "HalfCheetah-v5": (9, 1),
-    "Ant-v5": (15, 2),
-}
+POSITIONS = {"Hopper-v5": (6, 1), "Walker2d-v5": (9, 1), "HalfCheetah-v5": (9, 1)}
+POSITIONS["Ant-v5"] = (15, 2)
 
 
 @needs_envpool
@@ -182,10 +153,8 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
     shown = size - unseen + ours.model.nv
     seen = rollout(evaluate.VecEnv(6, env_id, threads=1), 12)
     for i in range(6):
-        start = seen[0][0][i].astype(np.float64)
-        ours.set_state(
-            np.concatenate([np.zeros(unseen), start[: size - unseen]]), start[size - unseen : shown]
-        )
+        start = np.concatenate([np.zeros(unseen), seen[0][0][i].astype(np.float64)])
+        ours.set_state(start[:size], start[size : shown + unseen])
         for _, action, after, reward, terminated, _, _ in seen:
             obs, ours_reward, ours_terminated, _, _ = ours.step(action[i].astype(np.float64))
             # from float32 states: the physics, not the bits
@@ -200,35 +169,29 @@ def test_backends_agree_on_dynamics_and_rewards(env_id: str) -> None:
 @needs_envpool
 def test_backends_agree_on_bipedal_walker() -> None:
     """Box2D's state cannot be set from an observation: the same mean length and return instead."""
-    episodes = {}
     figures = []
     for seed in range(40):
         ours = vector.make_env("BipedalWalker-v3")  # as the judge: a used one behaves differently
         ours.reset(seed=seed)
         rng, total, length, over = np.random.default_rng(seed), 0.0, 0, False
         while not over and length < 300:
-            _, reward, terminated, truncated, _ = ours.step(
-                rng.uniform(-1, 1, 4).astype(np.float32)
-            )
+            action = rng.uniform(-1, 1, 4).astype(np.float32)
+            _, reward, terminated, truncated, _ = ours.step(action)
             total, length, over = total + float(reward), length + 1, terminated or truncated
         figures.append((total, length))
         ours.close()
-    episodes["gymnasium"] = np.array(figures)
     envs = evaluate.VecEnv(40, "BipedalWalker-v3", threads=2)
     totals, lengths, running = np.zeros(40), np.zeros(40), np.ones(40, bool)
     for _, _, _, reward, terminated, truncated, _ in rollout(envs, 300):
         totals += reward * running
         lengths += running
         running &= ~(terminated | truncated)
-    episodes["envpool"] = np.stack([totals, lengths], 1)
-    (a, b), n = (episodes["gymnasium"], episodes["envpool"]), 40
+    a, b, n = np.array(figures), np.stack([totals, lengths], 1), 40
     error = np.sqrt(a.var(0, ddof=1) / n + b.var(0, ddof=1) / n)
     assert (np.abs(a.mean(0) - b.mean(0)) < 4 * error + 1e-6).all(), (a.mean(0), b.mean(0), error)
 
 
-# ---------------------------------------------------------------------------
-# Fresh environments
-# ---------------------------------------------------------------------------
+# -- Fresh environments ----------------------------------------------------------------------------
 
 
 def test_training_on_gymnasiums_box2d_is_in_fresh_environments() -> None:
@@ -258,21 +221,13 @@ def test_training_on_gymnasiums_box2d_is_in_fresh_environments() -> None:
 
 
 def test_the_sanity_band_is_of_fresh_environments() -> None:
-    returns = []
-    for seed in range(3):
-        env, total, over = gym.make("various_env:Walker-v0"), 0.0, False
-        env.reset(seed=seed)
-        while not over:
-            _, reward, terminated, truncated, _ = env.step(np.zeros(4, np.float32))
-            total, over = total + float(reward), terminated or truncated
-        returns.append(total)
-    band = sanity_band("various_env:Walker-v0", episodes=3, policies=("nothing",))
+    env_id, nothing = "various_env:Walker-v0", np.zeros(4, np.float32)
+    returns = [sequential(env_id, seed, lambda *_: nothing) for seed in range(3)]
+    band = sanity_band(env_id, episodes=3, policies=("nothing",))
     assert band["nothing"]["mean"] == pytest.approx(np.mean(returns), abs=1e-12)
 
 
-# ---------------------------------------------------------------------------
-# Spaces, arguments, worker processes
-# ---------------------------------------------------------------------------
+# -- Spaces, arguments, worker processes -----------------------------------------------------------
 
 
 def test_nested_observations_are_flat_and_choices_begin_at_the_spaces_start() -> None:
@@ -300,10 +255,8 @@ def test_arguments_that_envpool_does_not_know_are_gymnasiums() -> None:
 
 
 def test_slow_environments_have_worker_processes_and_fare_alike() -> None:
-    slow, quick = (
-        evaluate.VecEnv(3, "various_env:Various-v0", kwargs={"pause": pause})
-        for pause in (0.002, 0.0)
-    )
+    pauses, env_id = ({"pause": 0.002}, {"pause": 0.0}), "various_env:Various-v0"
+    slow, quick = (evaluate.VecEnv(3, env_id, kwargs=kwargs) for kwargs in pauses)
     assert isinstance(slow._envs, gym.vector.AsyncVectorEnv)
     assert isinstance(quick._envs, gym.vector.SyncVectorEnv)
     assert np.array_equal(slow.reset(), quick.reset())
@@ -314,9 +267,7 @@ def test_slow_environments_have_worker_processes_and_fare_alike() -> None:
     slow._envs.close()
 
 
-# ---------------------------------------------------------------------------
-# Our worlds, devices, the reward that training is given
-# ---------------------------------------------------------------------------
+# -- Our worlds, devices, the reward that training is given ----------------------------------------
 
 IDS = ["autorl/MountainCar-v0", "CartPole-v1", "various_env:Various-v0"]
 
@@ -471,9 +422,7 @@ def test_what_fails_in_training_is_told_as_the_environments_own(
     assert str(ended.value).startswith(f"the environment failed {sentence}")
 
 
-# ---------------------------------------------------------------------------
-# A budget in steps, and what is refused
-# ---------------------------------------------------------------------------
+# -- A budget in steps, and what is refused --------------------------------------------------------
 
 
 def harness(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -492,12 +441,8 @@ for _ in range(201):  # the last is a reset step
         group.step(np.zeros((4, 1), np.float32))
 print(before, evaluate.elapsed(), evaluate.remaining())
 """
-    done = harness(
-        code,
-        AUTORL_ENV_ID="autorl/Pendulum-v0",
-        AUTORL_TIME_BUDGET="1000",
-        AUTORL_BUDGET_STEPS="3200",
-    )
+    budgets = {"AUTORL_TIME_BUDGET": "1000", "AUTORL_BUDGET_STEPS": "3200"}
+    done = harness(code, AUTORL_ENV_ID="autorl/Pendulum-v0", **budgets)
     before, spent, left = map(float, done.stdout.split())
     assert before < 300 and (spent, left) == (500.0, 500.0)  # 1,600 of 3,200 steps
 

@@ -5,10 +5,11 @@ Real git in temporary folders.
 
 import os
 import subprocess
-import sys
+from pathlib import Path
 
 import psutil
 import pytest
+from conftest import python
 from plain_git import ROOT, git, new_repository, one_experiment, picture
 
 from autorl.errors import UserError
@@ -23,12 +24,10 @@ def repo(tmp_path):
     return new_repository(tmp_path / "repo")
 
 
-def python(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
+def program(code: str, *args: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own, which has not imported GitPython yet."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "support")))
-    argv = [sys.executable, "-c", code, *map(str, args)]
-    variables = os.environ | {"PYTHONPATH": path} | env
-    return subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60)
+    return python("-c", code, *args, **{"PYTHONPATH": path} | env)
 
 
 ON_THE_COMMAND_LINE = """
@@ -65,16 +64,15 @@ def test_the_command_line_frees_git_of_the_callers_variables(repo, tmp_path):
         "GIT_CONFIG_VALUE_1": str(trap),
         "GIT_CONFIG_PARAMETERS": "'user.email'='mallory@example.org'",
         "GIT_AUTHOR_DATE": "1999-01-01",
-        "GIT_EXTERNAL_DIFF": str(trap),
-        "GIT_ASKPASS": str(trap),
         "GIT_TEMPLATE_DIR": str(tmp_path),
         "GIT_TRACE": str(ran),
         "GIT_QUARANTINE_PATH": "x",
-        "GIT_PYTHON_GIT_EXECUTABLE": str(trap),
         "GIT_PYTHON_REFRESH": "no such mode",
         "GIT_PYTHON_TRACE": "full",
     }
-    done = python(ON_THE_COMMAND_LINE, repo, **inherited)
+    programs = ("GIT_EXTERNAL_DIFF", "GIT_ASKPASS", "GIT_PYTHON_GIT_EXECUTABLE")
+    inherited |= dict.fromkeys(programs, str(trap))
+    done = program(ON_THE_COMMAND_LINE, repo, **inherited)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     author = git(repo, "log", "-1", "--format=%an <%ae>", done.stdout.strip())
     assert author == "Ada Ångström <ada@example.org>"
@@ -91,17 +89,17 @@ def test_without_the_command_line_an_inherited_variable_is_refused(repo, monkeyp
 
 def test_who_the_user_is_may_come_from_the_environment(repo):
     git(repo, "config", "--unset", "user.name")
-    done = python(ON_THE_COMMAND_LINE, repo, GIT_AUTHOR_NAME="Eve", GIT_COMMITTER_NAME="Eve")
+    done = program(ON_THE_COMMAND_LINE, repo, GIT_AUTHOR_NAME="Eve", GIT_COMMITTER_NAME="Eve")
     assert git(repo, "log", "-1", "--format=%an|%cn", done.stdout.strip()) == "Eve|Eve"
 
 
 def test_gitpython_starts_nothing_before_a_repository_is_opened():
     code = "import sys, autorl.cli.main, autorl.git.repository; print('git' in sys.modules)"
-    assert python(code).stdout == "False\n"
+    assert program(code).stdout == "False\n"
 
 
 def test_a_machine_without_git_is_told_so_and_not_how_gitpython_is_configured(repo, tmp_path):
-    done = python(ON_THE_COMMAND_LINE, repo, PATH=str(tmp_path))
+    done = program(ON_THE_COMMAND_LINE, repo, PATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "autorl: git is not installed: install it and run the same command.\n"
 

@@ -1,6 +1,5 @@
 """The judge: a score is what the environments gave, no score has a reason, no process is left."""
 
-import contextlib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from played_alone import NOTHING, command_lines, sequential
 
 from autorl.decision.controls import band_verdict
 from autorl.interfaces import Runner
@@ -24,13 +24,6 @@ from autorl.system import hardware
 from autorl.system.files import PROJECT
 
 MARK = f"autorl-test-daemon-{os.getpid()}"  # not the daemon of another checkout's tests
-NOTHING = """
-import numpy as np
-from evaluate import evaluate_policy, log_metrics
-class Agent:
-    def get_action(self, obs):
-        return np.zeros((len(obs), 1), np.float32)
-"""
 OPEN_LOOP = """
 import numpy as np
 from evaluate import evaluate_policy
@@ -104,11 +97,13 @@ agent = Agent()
 agent.lock_of_mine = threading.Lock()
 evaluate_policy(agent)
 """
+SHORT = {"max_episode_steps": 90}
 CHOICES = """
 from evaluate import ENV_KWARGS, evaluate_policy, make_vec_env
 envs = make_vec_env(2)
 obs = envs.reset()
-assert envs.backend == BACKEND and envs.single_action_space.n == 2 and ENV_KWARGS == KWARGS
+assert (envs.backend, envs.single_action_space.n) == ("{backend}", 2)
+assert ENV_KWARGS == {kwargs}
 class Agent:
     def get_action(self, obs):
         return (obs[:, 2] + obs[:, 3] > 0).long()  # (N,): push to where the pole falls
@@ -151,16 +146,10 @@ JOBS = {
     "culprit": job(NOTHING + CULPRIT),
     "no_such_env": job(NOTHING + "evaluate_policy(Agent())", env_id="Nonsense-v0"),
     "choices": job(
-        CHOICES.replace("BACKEND", "'envpool'").replace(
-            "== KWARGS", "== {'max_episode_steps': 90}"
-        ),
-        env_id="CartPole-v1",
-        env_kwargs={"max_episode_steps": 90},
+        CHOICES.format(backend="envpool", kwargs=SHORT), env_id="CartPole-v1", env_kwargs=SHORT
     ),
     "world": job(
-        CHOICES.replace("BACKEND", "'worlds'").replace("== KWARGS", "== {}"),
-        env_id="autorl/CartPole-v0",
-        sandbox="auto",
+        CHOICES.format(backend="worlds", kwargs={}), env_id="autorl/CartPole-v0", sandbox="auto"
     ),
     "workers": job(WORKERS, env_kwargs={"g": 9.0}, sandbox="auto", num_eval_episodes=1),
     "auto": job(NOTHING + "evaluate_policy(Agent())", sandbox="auto", num_eval_episodes=1),
@@ -194,13 +183,7 @@ def records(out: Path) -> dict[str, RunRecord]:
 
 
 def alive(mark: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
+    return [pid for pid, line in command_lines().items() if mark in line]
 
 
 def gone(mark: str, patience: float = 10.0) -> bool:
@@ -208,22 +191,6 @@ def gone(mark: str, patience: float = 10.0) -> bool:
     while alive(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not alive(mark)
-
-
-def sequential(env_id: str, seed: int, act, **kwargs) -> float:
-    """Return of one episode, played alone; act(step, obs) -> action."""
-    env = gym.make(env_id, **kwargs)
-    obs, _ = env.reset(seed=seed)
-    total, step, over = 0.0, 0, False
-    while not over:
-        step += 1
-        action = act(step, obs)
-        if isinstance(env.action_space, gym.spaces.Box):
-            action = np.clip(action, env.action_space.low, env.action_space.high)
-        obs, reward, terminated, truncated, _ = env.step(action)
-        total, over = total + float(reward), terminated or truncated
-    env.close()
-    return total
 
 
 # -- the score -------------------------------------------------------------------------------------
@@ -247,7 +214,7 @@ def test_discrete_actions_and_arguments_of_the_environment_are_judged(records) -
         return int(np.float32(obs[2]) + np.float32(obs[3]) > 0)
 
     for name, env_id, kwargs in (
-        ("choices", "CartPole-v1", {"max_episode_steps": 90}),
+        ("choices", "CartPole-v1", SHORT),
         ("world", "autorl_worlds:autorl/CartPole-v0", {}),
     ):
         record = records[name]
@@ -313,14 +280,9 @@ def test_the_record_names_its_machine(records) -> None:
 
 
 def test_the_files_of_a_run_are_its_artefacts_alone(records, out: Path) -> None:
-    assert sorted(p.name for p in (out / "open_loop").iterdir()) == [
-        "record.json",
-        "recording.json",
-        "run.log",
-    ]
-    assert json.loads((out / "open_loop" / "record.json").read_text()) == to_json(
-        records["open_loop"]
-    )
+    files = {path.name: path for path in (out / "open_loop").iterdir()}
+    assert files.keys() == {"record.json", "recording.json", "run.log"}
+    assert json.loads(files["record.json"].read_text()) == to_json(records["open_loop"])
 
 
 # -- no score --------------------------------------------------------------------------------------

@@ -27,22 +27,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_the_stand_in_has_the_signatures_of_the_installed_package() -> None:
+    def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+        found = inspect.signature(function).parameters.values()
+        return [(p.name, p.kind, p.default) for p in found if p.name not in ("self", "cls")]
+
     for ours, theirs in (
         (StandInCall.get, modal.FunctionCall.get),
         (StandInCall.cancel, modal.FunctionCall.cancel),
         (StandIn.from_id, modal.FunctionCall.from_id),
         (StandIn.spawn, modal.Function.spawn),
     ):
-        mine = [
-            (p.name, p.kind, p.default)
-            for p in list(inspect.signature(ours).parameters.values())[1:]
-        ]
-        real = [
-            (p.name, p.kind, p.default)
-            for p in inspect.signature(theirs).parameters.values()
-            if p.name not in ("self", "cls")
-        ]
-        assert mine == real, theirs
+        assert parameters(ours) == parameters(theirs), theirs
 
 
 def test_a_call_still_going_raises_the_built_in_timeout_and_nothing_else_of_modals_is_one() -> None:
@@ -59,16 +54,9 @@ def test_a_call_still_going_raises_the_built_in_timeout_and_nothing_else_of_moda
 
 def test_the_options_we_set_exist_in_the_installed_package() -> None:
     assert {"gpu", "timeout"} <= set(inspect.signature(modal.Function.with_options).parameters)
-    assert {
-        "gpu",
-        "cpu",
-        "memory",
-        "timeout",
-        "retries",
-        "single_use_containers",
-        "block_network",
-        "restrict_modal_access",
-    } <= set(inspect.signature(modal.App.function).parameters)
+    wanted = "gpu cpu memory timeout retries single_use_containers block_network"
+    wanted += " restrict_modal_access"
+    assert set(wanted.split()) <= set(inspect.signature(modal.App.function).parameters)
     assert list(inspect.signature(modal.Function.from_name).parameters)[:2] == ["app_name", "name"]
 
 
@@ -82,27 +70,19 @@ def test_it_is_a_runner() -> None:
 def test_a_job_goes_out_as_data_and_its_record_comes_back_with_log_and_metrics(
     tmp_path: Path,
 ) -> None:
-    platform = StandIn(
-        lambda n: [
-            TimeoutError(),
-            TimeoutError(),
-            answer(7.5, **{"metrics.csv": "step\n1\n", "../evil": "x"}),
-        ]
-    )
+    files = {"metrics.csv": "step\n1\n", "../evil": "x"}
+    platform = StandIn(lambda n: [TimeoutError(), TimeoutError(), answer(7.5, **files)])
     runner = platform.runner()
     handle = runner.start(JOB, tmp_path / "run")
     assert handle == "fc-1" and from_json(Job, platform.jobs[0]) == JOB
     assert runner.progress(handle) is not None
     record = poll(runner, handle)
-    assert (
-        record is not None
-        and record.avg_return == 7.5
-        and record.cost_usd == 0.25
-        and platform.calls[handle].asked == 3
-    )
-    assert (tmp_path / "run" / "run.log").read_text() == "hello\n" and (
-        tmp_path / "run" / "metrics.csv"
-    ).read_text() == "step\n1\n"
+    assert record is not None
+    assert record.avg_return == 7.5
+    assert record.cost_usd == 0.25
+    assert platform.calls[handle].asked == 3
+    assert (tmp_path / "run" / "run.log").read_text() == "hello\n"
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "step\n1\n"
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["metrics.csv", "run", "run.log"]
     assert runner.progress(handle) is None
 
@@ -141,30 +121,19 @@ def test_a_restarted_loop_attaches_instead_of_paying_twice(tmp_path: Path) -> No
     assert record is not None and record.scored and len(platform.jobs) == 1
 
 
-@pytest.mark.parametrize(
-    "gone", [errors.NotFoundError("gone"), errors.OutputExpiredError("a week ago")]
-)
-def test_a_call_the_platform_has_forgotten_is_started_again(
-    gone: BaseException, tmp_path: Path
-) -> None:
-    platform = StandIn(lambda n: [gone])
-    handle = platform.runner().start(JOB, tmp_path)
-    assert not platform.runner().attach(handle, JOB, tmp_path)
+def test_a_call_the_platform_has_forgotten_or_never_had_is_started_again(tmp_path: Path) -> None:
+    for gone in (errors.NotFoundError("gone"), errors.OutputExpiredError("a week ago")):
+        platform = StandIn(lambda n, gone=gone: [gone])
+        handle = platform.runner().start(JOB, tmp_path)
+        assert not platform.runner().attach(handle, JOB, tmp_path)
+    assert not StandIn().runner().attach("4711", JOB, tmp_path)  # another runner's handle
 
 
-def test_a_handle_of_another_runner_is_not_ours(tmp_path: Path) -> None:
-    assert not StandIn().runner().attach("4711", JOB, tmp_path)
+TROUBLES = [errors.ConnectionError("no route"), errors.ServiceError("unavailable")]
+TROUBLES += [ConnectionResetError("reset"), errors.ResourceExhaustedError("rate")]
 
 
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        errors.ConnectionError("no route"),
-        errors.ServiceError("unavailable"),
-        ConnectionResetError("reset"),
-        errors.ResourceExhaustedError("rate"),
-    ],
-)
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_lost_network_is_no_verdict_on_the_run(trouble: BaseException, tmp_path: Path) -> None:
     platform = StandIn(lambda n: [trouble, trouble, TimeoutError(), trouble, answer()])
     runner = platform.runner()
@@ -206,17 +175,13 @@ def test_a_fault_of_the_platform_is_an_interrupted_run_without_a_score(
     platform = StandIn(lambda n: [TimeoutError(), fault])
     runner = platform.runner()
     record = poll(runner, runner.start(JOB, tmp_path))
-    assert (
-        record is not None
-        and record.status == "interrupted"
-        and record.rule == "modal"
-        and type(fault).__name__ in record.reason
-    )
-    assert (
-        record.avg_return is None
-        and not record.scored
-        and (record.env_id, record.seed) == (JOB.env_id, JOB.seed)
-    )
+    assert record is not None
+    assert record.status == "interrupted"
+    assert record.rule == "modal"
+    assert type(fault).__name__ in record.reason
+    assert record.avg_return is None
+    assert not record.scored
+    assert (record.env_id, record.seed) == (JOB.env_id, JOB.seed)
     # it may have run since it was submitted, a moment ago
     assert 0 < record.cost_usd < 0.1 * runner.worst_usd(JOB)
 
@@ -230,18 +195,11 @@ def test_an_attached_run_that_fails_is_booked_at_its_bound(tmp_path: Path) -> No
     assert record is not None and record.cost_usd == runner.worst_usd(JOB)
 
 
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        None,
-        {},
-        [],
-        {"record": None, "files": {}},
-        {"record": {"status": "great"}, "files": {}},
-        {"record": 3},
-        "ok",
-    ],
-)
+NONSENSE = [None, {}, [], {"record": None, "files": {}}, {"record": 3}, "ok"]
+NONSENSE.append({"record": {"status": "great"}, "files": {}})
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_an_answer_that_is_no_record_is_an_interrupted_run(nonsense: Any, tmp_path: Path) -> None:
     platform = StandIn(lambda n: [nonsense])
     runner = platform.runner()

@@ -54,39 +54,27 @@ def test_the_body_measures_and_says_where(tmp_path: Path) -> None:
     out = modal_app.measure.local(to_json(job), "L4", modal_app.harness_sha256())
     record = from_json(RunRecord, out["record"])
     assert record.status == "ok", (record.reason, record.log_tail)
-    assert (
-        record.avg_return is not None and -2500 < record.avg_return < 0 and len(record.returns) == 3
-    )
+    assert record.avg_return is not None
+    assert -2500 < record.avg_return < 0
+    assert len(record.returns) == 3
     assert record.isolation.startswith("modal") and record.cores == 1
-    assert (
-        cost_usd("L4", 8, 32, record.total_seconds or 0)
-        <= record.cost_usd
-        <= cost_usd("L4", 8, 32, time.monotonic() - began)
-    )
+    least, most = record.total_seconds or 0, time.monotonic() - began
+    assert cost_usd("L4", 8, 32, least) <= record.cost_usd <= cost_usd("L4", 8, 32, most)
     assert "num_updates" in out["files"]["metrics.csv"]
     block = summary_block(**{name: getattr(record, name) for name in SUMMARY})
-    assert re.search(rf"^avg_return: +{record.avg_return:.6f}$", block, re.M) and block.startswith(
-        "---\n"
-    )
+    assert re.search(rf"^avg_return: +{record.avg_return:.6f}$", block, re.M)
+    assert block.startswith("---\n")
 
 
 def test_a_train_py_that_fails_is_a_record_and_no_exception() -> None:
-    job = Job(
-        "raise ValueError('no')\n",
-        "Pendulum-v1",
-        seed=1,
-        time_budget=20.0,
-        num_eval_episodes=1,
-        threads=1,
-    )
+    job = Job("raise ValueError('no')\n", "Pendulum-v1", 1, 20.0, num_eval_episodes=1, threads=1)
     record = from_json(RunRecord, modal_app.measure.local(to_json(job))["record"])
     assert record.status == "crash" and record.avg_return is None and "no" in record.log_tail
 
 
 def test_another_harness_on_the_other_end_measures_nothing() -> None:
-    record = from_json(
-        RunRecord, modal_app.measure.local(to_json(JOB), "H100!", "0" * 64)["record"]
-    )
+    out = modal_app.measure.local(to_json(JOB), "H100!", "0" * 64)
+    record = from_json(RunRecord, out["record"])
     assert record.status == "interrupted" and record.rule == "harness" and not record.scored
 
 
@@ -105,27 +93,17 @@ def canned(job: dict[str, Any], gpu: str, harness: str) -> dict[str, Any]:
 def test_modal_run_measures_train_py_on_the_machine_the_page_promises(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("x = 1\n")
     with ModalServer(canned) as server:
-        options = ["--env-id", "Hopper-v5", "--seed", "7", "--time-budget", "90"]
-        done = python(
-            ["-m", "modal", "run", str(PROJECT / "modal_app.py"), *options],
-            cwd=tmp_path,
-            env=no_account(tmp_path) | server.environment,
-        )
+        argv = ["-m", "modal", "run", str(PROJECT / "modal_app.py")]
+        argv += ["--env-id", "Hopper-v5", "--seed", "7", "--time-budget", "90"]
+        done = python(argv, cwd=tmp_path, env=no_account(tmp_path) | server.environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        re.search(r"^avg_return: +-7\.000000$", done.stdout, re.M)
-        and "NVIDIA H100" in done.stdout
-        and "$0.25 at list price" in done.stdout
-    )
+    assert re.search(r"^avg_return: +-7\.000000$", done.stdout, re.M)
+    assert "NVIDIA H100" in done.stdout
+    assert "$0.25 at list price" in done.stdout
     (call,) = server.calls.values()
     job = from_json(Job, call.args[0])
-    assert (job.train_source, job.env_id, job.seed, job.time_budget, call.args[1]) == (
-        "x = 1\n",
-        "Hopper-v5",
-        7,
-        90.0,
-        "H100!",
-    )
+    asked = (job.train_source, job.env_id, job.seed, job.time_budget, call.args[1])
+    assert asked == ("x = 1\n", "Hopper-v5", 7, 90.0, "H100!")
     assert server.options[call.function_id].timeout_secs == timeout(90.0)
 
     (function,) = server.functions
@@ -137,23 +115,15 @@ def test_modal_run_measures_train_py_on_the_machine_the_page_promises(tmp_path: 
     assert not function.secret_ids and not function.volume_mounts
 
     dockerfile = "\n".join(line for image in server.images for line in image.dockerfile_commands)
-    assert (
-        "FROM python:3.11" in dockerfile
-        and "uv sync" in dockerfile
-        and "--no-dev" in dockerfile
-        and "MUJOCO_GL=egl" in dockerfile
-    )
-    assert (
-        all(package in dockerfile for package in ("libegl1", "libgl1", "bubblewrap"))
-        and "uv:latest" not in dockerfile
-    )
-    pyproject = [
-        f.data.decode()
-        for image in server.images
-        for f in image.context_files
-        if f.filename.endswith("pyproject.toml")
-    ]
-    assert pyproject and pyproject[0] == (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "FROM python:3.11" in dockerfile
+    assert "uv sync" in dockerfile
+    assert "--no-dev" in dockerfile
+    assert "MUJOCO_GL=egl" in dockerfile
+    assert all(package in dockerfile for package in ("libegl1", "libgl1", "bubblewrap"))
+    assert "uv:latest" not in dockerfile
+    files = [file for image in server.images for file in image.context_files]
+    pyproject = [file.data for file in files if file.filename.endswith("pyproject.toml")]
+    assert pyproject and pyproject[0] == (PROJECT / "pyproject.toml").read_bytes()
     assert not any(image.secret_ids for image in server.images)
 
 
@@ -187,26 +157,20 @@ def test_the_fan_out_spawns_polls_and_attaches_through_the_real_client(tmp_path:
     with ModalServer(canned) as server:
 
         def fan_out(*handles: str) -> list[str]:
-            done = python(
-                ["-W", "error::UserWarning", "-c", FAN_OUT, str(tmp_path), *handles],
-                env=no_account(tmp_path) | server.environment,
-            )
+            argv = ["-W", "error::UserWarning", "-c", FAN_OUT, str(tmp_path), *handles]
+            done = python(argv, env=no_account(tmp_path) | server.environment)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout.splitlines()
 
         first = fan_out()
         assert first[0] == "handles fc-1 fc-2 fc-3"
-        assert [line.split()[:3] for line in first[1:3]] == [
-            ["fc-1", "ok", "-1.0"],
-            ["fc-2", "ok", "-2.0"],
-        ]
+        assert first[1].split()[:3] == ["fc-1", "ok", "-1.0"]
+        assert first[2].split()[:3] == ["fc-2", "ok", "-2.0"]
         assert first[3].startswith("fc-3 interrupted None") and "the machine broke" in first[3]
-        assert (tmp_path / "2" / "metrics.csv").read_text() == "L4\n" and server.calls[
-            "fc-1"
-        ].cancelled
-        assert server.deployed == ["autorl"] and {
-            o.timeout_secs for o in server.options.values()
-        } == {timeout(60.0)}
+        assert (tmp_path / "2" / "metrics.csv").read_text() == "L4\n"
+        assert server.calls["fc-1"].cancelled
+        assert server.deployed == ["autorl"]
+        assert {o.timeout_secs for o in server.options.values()} == {timeout(60.0)}
         assert {o.resources.gpu_config.gpu_type for o in server.options.values()} == {"L4"}
 
         second = fan_out("fc-1", "fc-9")  # another process: one call known, one never heard of
@@ -225,11 +189,9 @@ def no_account(tmp_path: Path) -> dict[str, str]:
 
 def test_modal_run_without_an_account_says_so_with_the_command(tmp_path: Path) -> None:
     done = python(["-m", "modal", "run", "modal_app.py"], env=no_account(tmp_path))
-    assert (
-        done.returncode != 0
-        and "modal token new" in done.stdout + done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode != 0
+    assert "modal token new" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_fan_out_without_an_account_is_refused_with_the_command(tmp_path: Path) -> None:

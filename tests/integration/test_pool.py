@@ -26,10 +26,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 def test_the_post_was_as_bad_as_it_should_be(found: Outcome) -> None:
-    assert all(
-        found.faults[kind] >= 3
-        for kind in ("came before an earlier one", "lost", "another's, for the second time")
-    )
+    for kind in ("came before an earlier one", "lost", "another's, for the second time"):
+        assert found.faults[kind] >= 3
     assert found.most_at_once == PLACES
 
 
@@ -40,14 +38,11 @@ def test_every_invariant_holds_after_each_sitting(found: Outcome) -> None:
 def test_every_idea_is_decided_or_refused_with_a_reason(found: Outcome) -> None:
     titles = {row.description for row in found.rows}
     decided = sum(f"idea {k}" in titles for k in range(EXPERIMENTS))
-    assert (
-        decided >= 24
-    )  # five of the gains stand on the same line: what is left of them may not fit any more
-    assert (
-        found.outcomes["keep"] >= 1
-        and found.outcomes["crash"] >= 1
-        and found.outcomes["discard"] >= 5
-    )
+    # five of the gains stand on the same line: what is left of them may not fit any more
+    assert decided >= 24
+    assert found.outcomes["keep"] >= 1
+    assert found.outcomes["crash"] >= 1
+    assert found.outcomes["discard"] >= 5
     best = max(row.avg_return for row in found.rows if row.avg_return is not None)
     assert best > 15.0
 
@@ -78,9 +73,8 @@ class Recorder(Runs):
 def places_of(rented: bool, folder: Path) -> list[tuple[tuple[int, ...], int, str]]:
     """(cores, threads, GPU) of two runs at once."""
     site, screen = Site.new(folder / "a night", ideas(), BASELINE), Quiet()
-    session = open_session(
-        site.repo, site.tag, Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2), seed=1
-    )
+    settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2)
+    session = open_session(site.repo, site.tag, settings, seed=1)
     runner = Recorder(rented, screen)
     try:
         screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(), screen)
@@ -96,12 +90,10 @@ def test_runs_side_by_side_get_cores_and_a_gpu_of_their_own(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     (one, threads, gpu), (other, _, other_gpu) = places_of(False, tmp_path)
-    assert (
-        one
-        and other
-        and not set(one) & set(other)
-        and set(one) | set(other) <= os.sched_getaffinity(0)
-    )
+    assert one
+    assert other
+    assert not set(one) & set(other)
+    assert set(one) | set(other) <= os.sched_getaffinity(0)
     assert threads == len(one) and {gpu, other_gpu} == {"2", "5"}
 
 
@@ -112,8 +104,7 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
     assert places_of(True, tmp_path) == [((), 0, ""), ((), 0, "")]
 
 
-# -- rented places: the whole loop over the stand-in for Modal
-# -------------------------------------------------------
+# -- rented places: the whole loop over the stand-in for Modal -------------------------------------
 
 
 CONTROL = {"actions": [0.0, 1.0], "updates": [1, 1], "avg_return": -1500.0}
@@ -127,22 +118,12 @@ class Cloud(StandIn):
     def spawn(self, *args: Any, **kwargs: Any) -> StandInCall:
         job: Job = from_json(Job, args[0])
         returns = scores(read_script(job.train_source), job.seed, EPISODES)
-        record = RunRecord(
-            "ok",
-            avg_return=sum(returns) / EPISODES,
-            returns=returns,
-            lengths=(1,) * EPISODES,
-            eval_seeds=tuple(range(EPISODES)),
-            env_id=job.env_id,
-            seed=job.seed,
-            isolation="modal",
-            cost_usd=self.cost,
-            control=CONTROL if job.kind != "measure" else {},
-        )
-        self.script = lambda n: [
-            *[TimeoutError()] * (3 + 5 * (n % 3)),
-            {"record": to_json(record), "files": {}},
-        ]
+        told: dict[str, Any] = {"env_id": job.env_id, "seed": job.seed, "cost_usd": self.cost}
+        told |= {"returns": returns, "avg_return": sum(returns) / EPISODES, "isolation": "modal"}
+        told |= {"lengths": (1,) * EPISODES, "eval_seeds": tuple(range(EPISODES))}
+        told["control"] = CONTROL if job.kind != "measure" else {}
+        answer = {"record": to_json(RunRecord("ok", **told)), "files": {}}
+        self.script = lambda n: [*[TimeoutError()] * (3 + 5 * (n % 3)), answer]
         return super().spawn(*args, **kwargs)
 
 
@@ -160,12 +141,8 @@ class Fragile(Quiet):
 
 
 def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionState:
-    session = open_session(
-        site.repo,
-        site.tag,
-        Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES),
-        seed=1,
-    )
+    settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="modal", slots=PLACES)
+    session = open_session(site.repo, site.tag, settings, seed=1)
     taken = sum(a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values())
     taken += sum(r.proposer == "replay" and not r.retry_of for r in session.state.refusals)
     try:
@@ -179,33 +156,25 @@ def sitting(site: Site, cloud: Cloud, bounds: Bounds, screen: Quiet) -> SessionS
 
 def test_calls_under_way_when_the_loop_dies_are_fetched_and_not_paid_again(tmp_path: Path) -> None:
     site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
-    under_way = len(
-        sitting(
-            site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Fragile(12)
-        ).pending()
-    )
-    assert under_way >= 2 and not site.broken_invariants(ended=False)
-    ledger = sitting(site, cloud, Bounds(experiments=8, confirm_runs=0, refusals=100), Quiet())
+    bounds = Bounds(experiments=8, confirm_runs=0, refusals=100)
+    under_way = sitting(site, cloud, bounds, Fragile(12)).pending()
+    assert len(under_way) >= 2 and not site.broken_invariants(ended=False)
+    ledger = sitting(site, cloud, bounds, Quiet())
     assert not ledger.pending() and not site.broken_invariants()
-    assert len(cloud.jobs) == len(ledger.runs) and all(
-        r.record is not None and r.record.status == "ok" for r in ledger.runs.values()
-    )
+    assert len(cloud.jobs) == len(ledger.runs)
+    assert all(r.record is not None and r.record.status == "ok" for r in ledger.runs.values())
 
 
 def test_the_limit_in_dollars_holds_and_what_was_paid_for_is_fetched(tmp_path: Path) -> None:
     site, cloud = Site.new(tmp_path / "a night", ideas(), BASELINE), Cloud()
     worst = cloud.runner().worst_usd(Job("", ENV_ID, 1, 5.0))
-    cloud.cost, limit = (
-        0.3 * worst,
-        2.5 * worst,
-    )  # of four places two can be paid for at their worst
+    # of four places two can be paid for at their worst
+    cloud.cost, limit = 0.3 * worst, 2.5 * worst
     for _ in range(2):  # and starting again changes nothing
         with pytest.raises(Paused, match="max-usd"):
             sitting(site, cloud, Bounds(max_usd=limit, confirm_runs=0, refusals=100), Quiet())
         ledger = site.state()
         assert not ledger.pending() and not site.broken_invariants(ended=False)
-        assert (
-            ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs))
-            and ledger.spent() + worst > limit
-        )
+        assert ledger.spent() == pytest.approx(cloud.cost * len(ledger.runs))
+        assert ledger.spent() + worst > limit
         assert len(cloud.jobs) == len(ledger.runs)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from conftest import python
 from system_calls import ALLOW, ARCH, NUMBERS, WANTED
 
 from autorl.judge import sandbox
@@ -74,38 +75,19 @@ def seen(box: sandbox.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict
     run_dir = tmp_path_factory.mktemp("run dir")
     secret = tmp_path_factory.mktemp("user") / "secret.txt"
     secret.write_text("secret")
-    paths = [
-        str(secret),
-        "/etc/shadow",
-        "/proc/sys/kernel/core_pattern",
-        "/proc/sysrq-trigger",
-        str(PROJECT / "train.py"),
-        "/etc/hosts",
-    ]
-    argv = sandbox.wrap(
-        box,
-        [sys.executable, "-I", "-S", "-c", PROBE, *paths],
-        env={"GIVEN": "1"},
-        writable={run_dir: sandbox.RUN},
-        chdir=sandbox.RUN,
-    )
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"AUTORL_CANARY": "leak"},
-        cwd="/",
-    )
+    paths = [str(secret), "/etc/shadow", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"]
+    paths += [str(PROJECT / "train.py"), "/etc/hosts"]
+    argv, place = [sys.executable, "-I", "-S", "-c", PROBE, *paths], {run_dir: sandbox.RUN}
+    argv = sandbox.wrap(box, argv, env={"GIVEN": "1"}, writable=place, chdir=sandbox.RUN)
+    env = os.environ | {"AUTORL_CANARY": "leak"}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=env, cwd="/")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) | {"secret": str(secret), "run_dir": run_dir}
 
 
 def test_environment_is_what_was_given(seen: dict) -> None:
-    assert (
-        set(seen["env"]) - {"LC_CTYPE"} <= {"GIVEN", "HOME", "TMPDIR", "PWD"}
-        and seen["env"]["GIVEN"] == "1"
-    )
+    assert set(seen["env"]) - {"LC_CTYPE"} <= {"GIVEN", "HOME", "TMPDIR", "PWD"}
+    assert seen["env"]["GIVEN"] == "1"
 
 
 def test_not_even_the_environment_of_process_one_leaks(seen: dict) -> None:
@@ -126,11 +108,9 @@ def test_only_the_private_places_are_writable(seen: dict) -> None:
 
 
 def test_files_of_the_user_and_of_root_are_out_of_reach(seen: dict) -> None:
-    assert (
-        not seen["reads"][seen["secret"]]
-        and not seen["reads"]["/etc/shadow"]
-        and not seen["reads"][str(PROJECT / "train.py")]
-    )
+    assert not seen["reads"][seen["secret"]]
+    assert not seen["reads"]["/etc/shadow"]
+    assert not seen["reads"][str(PROJECT / "train.py")]
     # the kernel's switches under /proc/sys too, which root owns
     assert not any(seen["opens"].values())
 
@@ -162,10 +142,14 @@ def test_process_one_cannot_be_written_to(box: sandbox.Sandbox) -> None:
     assert done.returncode == 1 and "Read-only file system" in done.stderr
 
 
-def test_a_lock_of_uv_is_not_the_runs_to_hold(box: sandbox.Sandbox, tmp_path: Path) -> None:
-    venv = tmp_path / "venv"
-    command = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(venv)]
+def make_venv(folder: Path) -> Path:
+    command = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)]
     subprocess.run(command, check=True)
+    return folder
+
+
+def test_a_lock_of_uv_is_not_the_runs_to_hold(box: sandbox.Sandbox, tmp_path: Path) -> None:
+    venv = make_venv(tmp_path / "venv")
     (venv / ".lock").touch()
     hold = """
 import contextlib, fcntl, sys, time
@@ -222,12 +206,8 @@ def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
 def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
     code = "import os; found = map(os.statvfs, ('/tmp', '/dev/shm'))"
     code += "; print([s.f_blocks * s.f_frsize for s in found])"
-    done = subprocess.run(
-        sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    argv = sandbox.wrap(box, [sys.executable, "-I", "-c", code], env={}, tmpfs_bytes=1 << 20)
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [1 << 20, 1 << 20]
 
 
@@ -235,10 +215,7 @@ def test_temporary_memory_is_bounded(box: sandbox.Sandbox) -> None:
 def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, parent: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="autorl python ", dir=parent))
     try:
-        subprocess.run(
-            [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv")],
-            check=True,
-        )
+        make_venv(folder / "venv")
         (folder / "beside.txt").write_text("not for you")
         (folder / "installed").mkdir()
         (folder / "installed" / "my_module.py").write_text("NAME = 'mine'\n")
@@ -252,14 +229,10 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
             "argv = sandbox.wrap(sandbox.probe('bwrap'), argv, env={}); "
             "sys.exit(subprocess.run(argv).returncode)"
         )
-        done = subprocess.run(
-            # a relative path, as somebody with one environment for several clones types
-            [os.path.relpath(folder / "venv/bin/python", PROJECT), "-c", code],
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(msgspec.__file__).parent.parent)},
-        )
+        # a relative path, as somebody with one environment for several clones types
+        argv = [os.path.relpath(folder / "venv/bin/python", PROJECT), "-c", code]
+        env = os.environ | {"PYTHONPATH": str(Path(msgspec.__file__).parent.parent)}
+        done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, env=env)
         assert done.stdout.split() == ["mine", "False", "json"], done.stderr
     finally:
         shutil.rmtree(folder)
@@ -267,11 +240,8 @@ def test_a_python_that_lives_under_tmp_or_home_is_there(box: sandbox.Sandbox, pa
 
 def test_an_inherited_socket_works_inside(box: sandbox.Sandbox) -> None:
     ours, theirs = socket.socketpair()
-    argv = sandbox.wrap(
-        box,
-        [sys.executable, "-I", "-S", "-c", f"import os; os.write({theirs.fileno()}, b'hello')"],
-        env={},
-    )
+    code = f"import os; os.write({theirs.fileno()}, b'hello')"
+    argv = sandbox.wrap(box, [sys.executable, "-I", "-S", "-c", code], env={})
     with ours, theirs:
         subprocess.run(argv, pass_fds=[theirs.fileno()], check=True, timeout=30)
         assert ours.recv(5) == b"hello"
@@ -299,7 +269,7 @@ def test_works_for_an_ordinary_user(box: sandbox.Sandbox) -> None:
 
 
 def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Path) -> None:
-    code = "from autorl.judge import sandbox; print(sandbox.advice('auto')); sandbox.probe('bwrap')"
+    code = "print(sandbox.advice('auto')); sandbox.probe('bwrap')"
     for program, word in (
         (None, "not installed"),
         ("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n", "does not work"),
@@ -309,22 +279,11 @@ def test_absent_or_broken_is_said_with_what_to_do_and_never_silent(tmp_path: Pat
         if program:
             (folder / "bwrap").write_text(program)
             (folder / "bwrap").chmod(0o755)
-        only = code.replace(
-            "from autorl.judge import sandbox;",
-            f"from autorl.judge import sandbox; sandbox.PLACES = ({str(folder)!r},);",
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", only],
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            env={"PATH": str(folder)},
-        )
-        assert (
-            word in done.stdout
-            and done.stdout.startswith("Runs are not confined (isolation=none)")
-            and done.stdout.count("\n") == 1
-        )
+        only = f"from autorl.judge import sandbox; sandbox.PLACES = ({str(folder)!r},); {code}"
+        done = python("-c", only, PATH=str(folder))
+        assert word in done.stdout
+        assert done.stdout.startswith("Runs are not confined (isolation=none)")
+        assert done.stdout.count("\n") == 1
         assert "UserError" in done.stderr and "--sandbox bwrap does not work here" in done.stderr
 
 

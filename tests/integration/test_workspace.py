@@ -46,53 +46,37 @@ def test_the_commit_holds_the_parents_tree_with_train_py_replaced(repo):
     assert git(repo, "ls-tree", "-r", sha, "sub/tool.sh").startswith("100755 blob")
     assert train_of(repo, sha).decode() == "print('ü🙂')\r\n"
     assert git(repo, "rev-parse", f"{sha}^") == workspace.head()
-    assert (
-        git(repo, "log", "-1", "--format=%an %ae|%cn %ce|%s", sha)
-        == "Ada Ångström ada@example.org|Ada Ångström ada@example.org|Idea"
-    )
+    who = "Ada Ångström ada@example.org"
+    assert git(repo, "log", "-1", "--format=%an %ae|%cn %ce|%s", sha) == f"{who}|{who}|Idea"
 
 
 def test_the_same_commit_twice_is_one_commit(repo, tmp_path):
     workspace = Repository(repo)
-    first = workspace.commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T02:03:04Z")
+    head = workspace.head()
+    first = workspace.commit("a = 1\n", head, "Idea", when="2026-01-31T02:03:04Z")
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(repo), str(clone))
     git(clone, "config", "user.name", "Ada Ångström")
     git(clone, "config", "user.email", "ada@example.org")
     os.environ["TZ"] = "Asia/Kathmandu"
     try:
-        assert (
-            Repository(clone).commit(
-                "a = 1\n", workspace.head(), "Idea", when="2026-01-31T07:48:04+05:45"
-            )
-            == first
-        )
+        there = Repository(clone)
+        assert there.commit("a = 1\n", head, "Idea", when="2026-01-31T07:48:04+05:45") == first
     finally:
         del os.environ["TZ"]
-    assert (
-        workspace.commit("a = 1\n", workspace.head(), "Idea", when="2026-01-31T02:03:05Z") != first
-    )
+    assert workspace.commit("a = 1\n", head, "Idea", when="2026-01-31T02:03:05Z") != first
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "",
-        "\n\n",
-        "# not a comment",
-        "tab\tü🙂\u2028 \0 nul",
-        "--amend",
-        "x" * 100_000,
-        "lone \ud800 surrogate",
-    ],
-)
+MESSAGES = ["", "\n\n", "# not a comment", "--amend", "x" * 100_000]
+MESSAGES += ["tab\tü🙂\u2028 \0 nul", "lone \ud800 surrogate"]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
 def test_any_message_makes_a_sound_commit(repo, message):
     workspace = Repository(repo)
     sha = workspace.commit("a = 1\n", workspace.head(), message)
-    assert (
-        git(repo, "cat-file", "-t", sha) == "commit"
-        and git(repo, "fsck", "--strict", "--no-dangling") == ""
-    )
+    assert git(repo, "cat-file", "-t", sha) == "commit"
+    assert git(repo, "fsck", "--strict", "--no-dangling") == ""
 
 
 def test_an_executable_train_py_stays_executable(repo):
@@ -106,19 +90,11 @@ def test_an_executable_train_py_stays_executable(repo):
 # -- what a session may find (paths, settings, states) ---------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with space",
-        "ünï🙂code",
-        "quote'\"dollar$HOME",
-        "-dash",
-        "x" * 200,
-        "new\nline",
-        os.fsdecode(b"latin-\xfc"),
-    ],
-    ids=ascii,
-)
+PATHS = ["with space", "ünï🙂code", "quote'\"dollar$HOME", "-dash", "x" * 200, "new\nline"]
+PATHS.append(os.fsdecode(b"latin-\xfc"))
+
+
+@pytest.mark.parametrize("name", PATHS, ids=ascii)
 def test_any_path(tmp_path, name):
     one_experiment(new_repository(tmp_path / name))
 
@@ -134,55 +110,31 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
     trap = tmp_path / "trap.sh"
     trap.write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{ran}'\nexit 1\n")
     trap.chmod(0o755)
-    for hook in (
-        "reference-transaction",
-        "pre-commit",
-        "commit-msg",
-        "prepare-commit-msg",
-        "post-commit",
-        "post-checkout",
-        "update",
-        "pre-auto-gc",
-        "post-index-change",
-        "fsmonitor-watchman",
-        "post-rewrite",
-    ):
+    hooks = """reference-transaction pre-commit commit-msg prepare-commit-msg post-commit
+        post-checkout update pre-auto-gc post-index-change fsmonitor-watchman post-rewrite"""
+    for hook in hooks.split():
         shutil.copy(trap, repo / ".git" / "hooks" / hook)
     (repo / ".git" / "info" / "attributes").write_text(
         "*.py filter=trap diff=trap merge=trap text eol=crlf ident -diff\n"
     )
-    for setting, value in {
+    programs = """filter.trap.clean filter.trap.smudge diff.trap.command diff.trap.textconv
+        diff.external core.fsmonitor gpg.program core.editor core.pager commit.template
+        credential.helper core.askPass core.sshCommand"""
+    switches = """filter.trap.required commit.gpgSign tag.gpgSign core.autocrlf core.safecrlf
+        diff.noprefix diff.mnemonicPrefix core.quotePath"""
+    settings = dict.fromkeys(programs.split(), str(trap)) | dict.fromkeys(switches.split(), "true")
+    settings |= {
         "core.hooksPath": str(repo / ".git" / "hooks"),
-        "filter.trap.clean": str(trap),
-        "filter.trap.smudge": str(trap),
-        "filter.trap.required": "true",
-        "diff.trap.command": str(trap),
-        "diff.trap.textconv": str(trap),
-        "diff.external": str(trap),
-        "core.fsmonitor": str(trap),
-        "gpg.program": str(trap),
-        "commit.gpgSign": "true",
-        "tag.gpgSign": "true",
-        "core.editor": str(trap),
-        "core.pager": str(trap),
-        "commit.template": str(trap),
-        "core.autocrlf": "true",
-        "core.safecrlf": "true",
         "core.logAllRefUpdates": "always",
-        "diff.noprefix": "true",
-        "diff.mnemonicPrefix": "true",
         "color.ui": "always",
         "gc.auto": "1",
         "alias.update-ref": f"!{trap}",
         "alias.hash-object": f"!{trap}",
-        "credential.helper": str(trap),
-        "core.askPass": str(trap),
-        "core.sshCommand": str(trap),
         "i18n.commitEncoding": "ISO-8859-1",
         "notes.displayRef": "refs/notes/none",
-        "core.quotePath": "true",
         "core.abbrev": "5",
-    }.items():
+    }
+    for setting, value in settings.items():
         git(repo, "config", setting, value)
     before = picture(repo)
     workspace = Repository(repo)
@@ -192,14 +144,13 @@ def test_hooks_filters_signing_and_external_diffs_never_run(repo, tmp_path):
     workspace.move_branch("demo", sha, None)
     workspace.note(sha, "text")
     assert train_of(repo, sha) == b"a = 1\n"
-    assert workspace.diff(workspace.head(), sha).splitlines()[2:] == [
-        "--- a/train.py",
-        "+++ b/train.py",
-        "@@ -1,2 +1 @@",
-        "-LEARNING_RATE = 3e-4",
-        "-print(LEARNING_RATE)",
-        "+a = 1",
-    ]
+    changes = """@@ -1,2 +1 @@
+-LEARNING_RATE = 3e-4
+-print(LEARNING_RATE)
++a = 1
+"""
+    diff = workspace.diff(workspace.head(), sha)
+    assert diff.split("\n", 2)[2] == f"--- a/train.py\n+++ b/train.py\n{changes}"
     workspace.checkout_state()
     assert not ran.exists(), ran.read_text()
     assert picture(repo) == before
@@ -350,44 +301,21 @@ def test_the_working_train_py_is_read_without_links_pipes_or_surprises(repo, tmp
             train.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        "a b",
-        "-x",
-        "a..b",
-        "x.lock",
-        "x.",
-        "ü",
-        "a\nb",
-        "x" * 65,
-        "@{1}",
-        "~",
-        ".hidden",
-        "a\0b",
-    ],
-)
+NO_TAGS = ["", "a b", "a\nb", "x" * 65, "a\0b"]
+NO_TAGS += [".", "..", "../x", "a/b", "-x", "a..b", "x.lock", "x.", "ü", "@{1}", "~", ".hidden"]
+
+
+@pytest.mark.parametrize("tag", NO_TAGS)
 def test_a_tag_that_is_no_name_is_refused(repo, tag):
     with pytest.raises(UserError, match="cannot be a tag"):
         Repository(repo).open_tag(tag)
 
 
 @pytest.mark.parametrize(
-    "ref",
-    [
-        "refs/heads/autoresearch",
-        "refs/heads/autoresearch/demo/sub",
-        "refs/autorl",
-        "refs/autorl/demo",
-    ],
+    "ref", ["heads/autoresearch", "heads/autoresearch/demo/sub", "autorl", "autorl/demo"]
 )
 def test_a_ref_in_the_way_is_refused_before_anything(repo, ref):
-    git(repo, "update-ref", ref, "HEAD")
+    git(repo, "update-ref", f"refs/{ref}", "HEAD")
     with pytest.raises(UserError, match="in the way"):
         Repository(repo).open_tag("demo")
 

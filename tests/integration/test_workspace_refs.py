@@ -3,17 +3,16 @@
 Real git in temporary folders.
 """
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from plain_git import ROOT, git, new_repository, one_experiment, train_of
+from conftest import python
+from plain_git import git, new_repository, one_experiment, train_of
 
 from autorl.errors import Paused
 from autorl.git.repository import Repository
@@ -50,22 +49,19 @@ def test_a_branch_that_the_user_moved_is_never_forced(repo, deed):
     a, b = (workspace.commit(f"a = {i}\n", base, "Idea") for i in (1, 2))
     workspace.move_branch("demo", a, None)
     mine = workspace.commit("mine = 1\n", a, "The user's own")
-    git(
-        repo,
-        *{
-            "commits": ("update-ref", "refs/heads/autoresearch/demo", mine),
-            "deletes": ("branch", "-D", "autoresearch/demo"),
-            "resets": ("branch", "-f", "autoresearch/demo", base),
-        }[deed],
-    )
+    ref = "refs/heads/autoresearch/demo"
+    deeds = {
+        "commits": ("update-ref", ref, mine),
+        "deletes": ("branch", "-D", "autoresearch/demo"),
+        "resets": ("branch", "-f", "autoresearch/demo", base),
+    }
+    git(repo, *deeds[deed])
     there = workspace.branch("demo")
-    with pytest.raises(
-        Paused,
-        match=r"by somebody else.*put it back with `git update-ref refs/heads/autoresearch/demo",
-    ):
+    why = f"by somebody else.*put it back with `git update-ref {ref}"
+    with pytest.raises(Paused, match=why):
         workspace.move_branch("demo", b, a)
     assert workspace.branch("demo") == there
-    git(repo, "update-ref", "refs/heads/autoresearch/demo", a)  # what the message says
+    git(repo, "update-ref", ref, a)  # what the message says
     workspace.move_branch("demo", b, a)
     assert workspace.branch("demo") == b
 
@@ -99,10 +95,8 @@ def test_notes_replace_and_live_beside_the_users_own(repo):
         workspace.note(sha, f"first {sha}")
         workspace.note(sha, f"second {sha}\n\nwith ü🙂 and | = pipes\n")
     assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "by hand"
-    assert (
-        git(repo, "notes", "--ref=autorl", "show", shas[4])
-        == f"second {shas[4]}\n\nwith ü🙂 and | = pipes"
-    )
+    newest = git(repo, "notes", "--ref=autorl", "show", shas[4])
+    assert newest == f"second {shas[4]}\n\nwith ü🙂 and | = pipes"
     assert git(repo, "notes", "show", shas[1]) == "the user's own"
     tip = git(repo, "rev-parse", "refs/notes/autorl")
     workspace.note(shas[4], f"second {shas[4]}\n\nwith ü🙂 and | = pipes\n")
@@ -113,23 +107,8 @@ def test_notes_fanned_out_by_git_are_replaced_and_not_doubled(repo):
     workspace = Repository(repo)
     shas = [workspace.commit(f"a = {i}\n", workspace.head(), "Idea") for i in range(3)]
     blob = git(repo, "hash-object", "-w", "program.md")
-    fanned = f"{shas[0][:2]}/{shas[0][2:]}"
-    inner = subprocess.run(
-        ["git", "mktree"],
-        cwd=repo,
-        input=f"100644 blob {blob}\t{fanned[3:]}\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    tree = subprocess.run(
-        ["git", "mktree"],
-        cwd=repo,
-        input=f"040000 tree {inner}\t{fanned[:2]}\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    inner = git(repo, "mktree", input=f"100644 blob {blob}\t{shas[0][2:]}\n")
+    tree = git(repo, "mktree", input=f"040000 tree {inner}\t{shas[0][:2]}\n")
     git(repo, "update-ref", "refs/notes/autorl", git(repo, "commit-tree", tree, "-m", "notes"))
     assert git(repo, "notes", "--ref=autorl", "show", shas[0]) == "be bold"
     workspace.note(shas[0], "new")
@@ -149,9 +128,8 @@ def test_two_loops_writing_notes_at_once_lose_none(repo):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(
-        line.split()[1] for line in git(repo, "notes", "--ref=autorl", "list").splitlines()
-    ) == sorted(shas)
+    listed = git(repo, "notes", "--ref=autorl", "list").split()
+    assert sorted(listed[1::2]) == sorted(shas)
 
 
 def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
@@ -183,22 +161,10 @@ def test_moving_a_ref_while_the_user_packs_refs_succeeds(repo):
 def test_a_stale_lock_of_ours_is_removed_with_a_note_and_the_users_are_not(repo):
     sha = one_experiment(repo)
     workspace, dot_git = Repository(repo), repo / ".git"
-    ours = [
-        dot_git / "refs/heads/autoresearch/demo.lock",
-        dot_git / "refs/autorl/demo/2.lock",
-        dot_git / "refs/notes/autorl.lock",
-    ]
-    theirs = [
-        dot_git / n
-        for n in (
-            "index.lock",
-            "packed-refs.lock",
-            "HEAD.lock",
-            "config.lock",
-            "refs/heads/main.lock",
-            "refs/heads/autoresearch/other.lock",
-        )
-    ]
+    ours = ["refs/heads/autoresearch/demo", "refs/autorl/demo/2", "refs/notes/autorl"]
+    theirs = ["index", "packed-refs", "HEAD", "config", "refs/heads/main"]
+    theirs.append("refs/heads/autoresearch/other")
+    ours, theirs = ([dot_git / f"{name}.lock" for name in names] for names in (ours, theirs))
     for path in ours + theirs:
         path.write_text("")
     said = workspace.clear_stale_locks("demo")
@@ -243,13 +209,7 @@ print(sha)
 
 
 def child(repo: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", EXPERIMENT, str(repo)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return python("-c", EXPERIMENT, repo, **env)
 
 
 def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(repo, tmp_path):
@@ -257,10 +217,8 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
     shutil.copytree(repo, tmp_path / "clean")
     sha = child(tmp_path / "clean", AUTORL_EFFECT_TRACE=str(trace)).stdout.strip()
     effects = trace.read_text().splitlines()
-    assert len(effects) >= 9 and {line.partition(" ")[2] for line in effects} == {
-        "git object",
-        "ref move",
-    }
+    assert len(effects) >= 9
+    assert {line.partition(" ")[2] for line in effects} == {"git object", "ref move"}
     for n in range(1, len(effects) + 1):
         for when in ("", ":after"):
             copy = tmp_path / f"{n}{when}"
@@ -268,10 +226,8 @@ def test_kill_at_every_git_effect_then_again_makes_the_same_commit_and_one_note(
             assert child(copy, AUTORL_KILL_AT=f"{n}{when}").returncode == -signal.SIGKILL
             again = child(copy)
             assert again.stdout.strip() == sha, again.stderr
-            assert git(copy, "rev-parse", "autoresearch/demo", "refs/autorl/demo/1").split() == [
-                sha,
-                sha,
-            ]
+            both = git(copy, "rev-parse", "autoresearch/demo", "refs/autorl/demo/1")
+            assert both.split() == [sha, sha]
             assert git(copy, "notes", "--ref=autorl", "show", sha) == "kept"
             assert git(copy, "status", "--porcelain") == ""
 
@@ -316,12 +272,5 @@ from autorl.git.repository import Repository
 w = Repository(Path(sys.argv[1]))
 print(os.getpgid(0), w._git.run('-c', 'alias.pg=!ps -o pgid= -p $$', 'pg').decode())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(repo)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    mine, gits = done.stdout.split()
+    mine, gits = python("-c", code, repo).stdout.split()
     assert mine != gits

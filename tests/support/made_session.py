@@ -26,9 +26,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
 COLUMNS = "episode_return,episode_length,approx_kl,clipfrac,explained_variance,entropy,sps"
 BUDGET = 720.0
-EVIL = (
-    "<script>fetch('http://evil.example/')</script><img src=x onerror=alert(1)>\x1b[31m\u202e\x07"
-)
+EVIL = "<script>fetch('http://evil.example/')</script><img src=x onerror=alert(1)>"
+EVIL += "\x1b[31m\u202e\x07"
 TITLES = (
     "a wider critic with layer normalisation",
     "GAE lambda 0.9 for a shorter horizon",
@@ -78,9 +77,8 @@ def make_session(
         events.append(Pinned(n=n, commit=f"{n + 1:040x}"))
         kind = "baseline" if n == 0 else rng.choices(("keep", "discard", "crash"), (1, 6, 1))[0]
         score = mean + rng.gauss(120, 40) if kind == "keep" else mean + rng.gauss(-250, 200)
-        scores = (
-            [] if kind == "crash" else [score + rng.gauss(0, 90) for _ in range(4 - 3 * (n > 0))]
-        )
+        runs = 0 if kind == "crash" else 1 if n else 4
+        scores = [score + rng.gauss(0, 90) for _ in range(runs)]
         for value in scores or [None]:
             run += 1
             where = folder / "runs" / str(n) / str(run)
@@ -108,23 +106,12 @@ def make_session(
             events.append(BranchMoved(commit=f"{n + 1:040x}"))
             events.append(ControlEnded(run=run, attempt=n, kind="zero_budget", passed=True,
                                        reason="untrained, it scores as nothing"))  # fmt: skip
-    events.append(
-        Refused(title=EVIL if evil else "the same again", reason="No change.", proposer="x")
-    )
+    title = EVIL if evil else "the same again"
+    events.append(Refused(title=title, reason="No change.", proposer="x"))
     if best:
         sentence = f"Shown: {EVIL if evil else 'the champion'} is 412.0 better (95 %: 210 to 610)."
-        claim = {
-            "gain": 412.0,
-            "shown": True,
-            "sentence": sentence,
-            "runs": 5,
-            "runs0": 5,
-            "low": 210.0,
-            "high": 610.0,
-            "confidence": 0.95,
-            "mean": mean,
-            "mean0": 1500.0,
-        }
+        claim = {"gain": 412.0, "low": 210.0, "high": 610.0, "confidence": 0.95, "shown": True}
+        claim |= {"sentence": sentence, "runs": 5, "runs0": 5, "mean": mean, "mean0": 1500.0}
         events.append(Claimed(claim={"champion": best, "claim": claim, "runs": [], "commits": {}}))
     lines = [encode(type(e)(**{**_fields(e), "seq": i})) for i, e in enumerate(events)]
     (folder / "journal.jsonl").write_bytes(b"".join(lines))

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import cloudpickle
@@ -22,6 +21,9 @@ import grpclib
 import grpclib.server
 from google.protobuf import empty_pb2
 from modal_proto import api_grpc, api_pb2
+
+PAGE = "http://127.0.0.1/app"
+SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 
 
 class Call:
@@ -69,12 +71,7 @@ class ModalServer(api_grpc.ModalClientBase):
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         async def end() -> None:
             self._server.close()
             await self._server.wait_closed()
@@ -87,111 +84,45 @@ class ModalServer(api_grpc.ModalClientBase):
     @property
     def environment(self) -> dict[str, str]:
         """What the client must find in its environment to come here."""
-        return {
-            "MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}",
-            "MODAL_TOKEN_ID": "ak-1",
-            "MODAL_TOKEN_SECRET": "as-1",
-        }
+        token = {"MODAL_TOKEN_ID": "ak-1", "MODAL_TOKEN_SECRET": "as-1"}
+        return token | {"MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}"}
 
     # -- the app and what it is made of ------------------------------------------------------------
 
-    async def ClientHello(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.ClientHelloResponse())
-
-    async def EnvironmentGetOrCreate(self, stream: Any) -> None:
-        settings = api_pb2.EnvironmentSettings(image_builder_version="2025.06", webhook_suffix="")
-        await self._answer(
-            stream,
-            api_pb2.EnvironmentGetOrCreateResponse(
-                environment_id="en-1",
-                metadata=api_pb2.EnvironmentMetadata(name="main", settings=settings),
-            ),
-        )
-
-    async def AppCreate(self, stream: Any) -> None:
-        await self._answer(
-            stream, api_pb2.AppCreateResponse(app_id="ap-1", app_page_url="http://127.0.0.1/app")
-        )
-
-    async def AppGetOrCreate(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.AppGetOrCreateResponse(app_id="ap-1"))
-
-    async def AppGetByDeploymentName(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.AppGetByDeploymentNameResponse())
-
-    async def AppGetLayout(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.AppGetLayoutResponse(app_layout=api_pb2.AppLayout()))
-
-    async def AppHeartbeat(self, stream: Any) -> None:
-        await self._answer(stream, empty_pb2.Empty())
-
     async def AppPublish(self, stream: Any) -> None:
-        request = await self._answer(
-            stream, api_pb2.AppPublishResponse(url="http://127.0.0.1/app", deployed_at=time.time())
-        )
+        answer = api_pb2.AppPublishResponse(url=PAGE, deployed_at=time.time())
+        request = await self._answer(stream, answer)
         if request.app_state == api_pb2.APP_STATE_DEPLOYED:
             self.deployed.append(request.name)
 
-    async def AppClientDisconnect(self, stream: Any) -> None:
-        await self._answer(stream, empty_pb2.Empty())
-
-    async def AppGetLogs(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.TaskLogsBatch(app_done=True))
-
-    async def MountBatchedCheckExistence(self, stream: Any) -> None:
-        # nothing is missing
-        await self._answer(stream, api_pb2.MountBatchedCheckExistenceResponse())
-
-    async def MountPutFile(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.MountPutFileResponse(exists=True))
-
-    async def MountGetOrCreate(self, stream: Any) -> None:
-        await self._answer(stream, api_pb2.MountGetOrCreateResponse(mount_id="mo-1"))
-
     async def ImageGetOrCreate(self, stream: Any) -> None:
-        success = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
-        number = len(self.images) + 1
-        request = await self._answer(
-            stream, api_pb2.ImageGetOrCreateResponse(image_id=f"im-{number}", result=success)
-        )
+        success, name = api_pb2.GenericResult(status=SUCCESS), f"im-{len(self.images) + 1}"
+        answer = api_pb2.ImageGetOrCreateResponse(image_id=name, result=success)
+        request = await self._answer(stream, answer)
         self.images.append(request.image)
 
     async def FunctionPrecreate(self, stream: Any) -> None:
-        await self._answer(
-            stream,
-            api_pb2.FunctionPrecreateResponse(function_id="fu-1", handle_metadata=self.metadata),
-        )
+        known = {"function_id": "fu-1", "handle_metadata": self.metadata}
+        await self._answer(stream, api_pb2.FunctionPrecreateResponse(**known))
 
     async def FunctionCreate(self, stream: Any) -> None:
         request = await self._receive(stream)
         self.functions.append(request.function)
-        await stream.send_message(
-            api_pb2.FunctionCreateResponse(
-                function_id="fu-1",
-                function=request.function,
-                function_data=described(request.function),
-                handle_metadata=self.metadata,
-            )
-        )
+        known = {"function_id": "fu-1", "handle_metadata": self.metadata}
+        known |= {"function": request.function, "function_data": described(request.function)}
+        await stream.send_message(api_pb2.FunctionCreateResponse(**known))
 
     async def FunctionGet(self, stream: Any) -> None:
         function = described(self.functions[-1] if self.functions else api_pb2.Function())
-        await self._answer(
-            stream,
-            api_pb2.FunctionGetResponse(
-                function_id="fu-1", handle_metadata=self.metadata, function=function
-            ),
-        )
+        known = {"function_id": "fu-1", "handle_metadata": self.metadata, "function": function}
+        await self._answer(stream, api_pb2.FunctionGetResponse(**known))
 
     async def FunctionBindParams(self, stream: Any) -> None:
         request = await self._receive(stream)
         bound = f"fu-{len(self.options) + 2}"
         self.options[bound] = request.function_options
-        await stream.send_message(
-            api_pb2.FunctionBindParamsResponse(
-                bound_function_id=bound, handle_metadata=self.metadata
-            )
-        )
+        known = {"bound_function_id": bound, "handle_metadata": self.metadata}
+        await stream.send_message(api_pb2.FunctionBindParamsResponse(**known))
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -202,11 +133,8 @@ class ModalServer(api_grpc.ModalClientBase):
         call = self.calls[name] = Call(request.function_id, args, kwargs)
         threading.Thread(target=self._run, args=(call,), daemon=True).start()
         item = api_pb2.FunctionPutInputsResponseItem(idx=0, input_id="in-1", input_jwt="jwt")
-        await stream.send_message(
-            api_pb2.FunctionMapResponse(
-                function_call_id=name, pipelined_inputs=[item], function_call_jwt="jwt"
-            )
-        )
+        known = {"function_call_id": name, "pipelined_inputs": [item], "function_call_jwt": "jwt"}
+        await stream.send_message(api_pb2.FunctionMapResponse(**known))
 
     async def FunctionGetOutputs(self, stream: Any) -> None:
         request = await self._receive(stream)
@@ -220,14 +148,10 @@ class ModalServer(api_grpc.ModalClientBase):
             await stream.send_message(api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1))
             return
         if call.error:
-            result = api_pb2.GenericResult(
-                status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=call.error
-            )
+            failure = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
+            result = api_pb2.GenericResult(status=failure, exception=call.error)
         else:
-            result = api_pb2.GenericResult(
-                status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS,
-                data=cloudpickle.dumps(call.value),
-            )
+            result = api_pb2.GenericResult(status=SUCCESS, data=cloudpickle.dumps(call.value))
         output = api_pb2.FunctionGetOutputsItem(
             idx=0, input_id="in-1", result=result, data_format=api_pb2.DATA_FORMAT_PICKLE
         )
@@ -259,19 +183,41 @@ class ModalServer(api_grpc.ModalClientBase):
 
 def described(function: api_pb2.Function) -> api_pb2.FunctionData:
     """A function's definition as the platform gives it back."""
-    return api_pb2.FunctionData(
-        ranked_functions=[api_pb2.FunctionData.RankedFunction(rank=0, function=function)]
-    )
+    ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
+    return api_pb2.FunctionData(ranked_functions=[ranked])
 
 
 async def _unknown(self: ModalServer, stream: Any) -> None:
     """Any other request: said so, and seen by the test that made it."""
     request = await self._receive(stream)
-    raise grpclib.GRPCError(
-        grpclib.Status.UNIMPLEMENTED, f"{type(request).__name__} is not answered here"
-    )
+    why = f"{type(request).__name__} is not answered here"
+    raise grpclib.GRPCError(grpclib.Status.UNIMPLEMENTED, why)
+
+
+_ENVIRONMENT = api_pb2.EnvironmentSettings(image_builder_version="2025.06", webhook_suffix="")
+_MAIN = api_pb2.EnvironmentMetadata(name="main", settings=_ENVIRONMENT)
+CANNED = {  # what is answered the same whatever is asked
+    "ClientHello": api_pb2.ClientHelloResponse(),
+    "EnvironmentGetOrCreate": api_pb2.EnvironmentGetOrCreateResponse(
+        environment_id="en-1", metadata=_MAIN
+    ),
+    "AppCreate": api_pb2.AppCreateResponse(app_id="ap-1", app_page_url=PAGE),
+    "AppGetOrCreate": api_pb2.AppGetOrCreateResponse(app_id="ap-1"),
+    "AppGetByDeploymentName": api_pb2.AppGetByDeploymentNameResponse(),
+    "AppGetLayout": api_pb2.AppGetLayoutResponse(app_layout=api_pb2.AppLayout()),
+    "AppHeartbeat": empty_pb2.Empty(),
+    "AppClientDisconnect": empty_pb2.Empty(),
+    "AppGetLogs": api_pb2.TaskLogsBatch(app_done=True),
+    "MountBatchedCheckExistence": api_pb2.MountBatchedCheckExistenceResponse(),  # none is missing
+    "MountPutFile": api_pb2.MountPutFileResponse(exists=True),
+    "MountGetOrCreate": api_pb2.MountGetOrCreateResponse(mount_id="mo-1"),
+}
+
+
+def _canned(answer: Any) -> Callable[[ModalServer, Any], Any]:
+    return lambda server, stream: server._answer(stream, answer)
 
 
 for _name in ModalServer.__abstractmethods__:
-    setattr(ModalServer, _name, _unknown)
+    setattr(ModalServer, _name, _canned(CANNED[_name]) if _name in CANNED else _unknown)
 ModalServer.__abstractmethods__ = frozenset()  # type: ignore[misc]

@@ -9,25 +9,18 @@ from autorl.git.repository import Repository
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "LEARNING_RATE = 3e-4\nprint(LEARNING_RATE)\n"
+OURS = ("objects", "refs/autorl", "refs/heads/autoresearch", "refs/notes", "logs/refs")
+OURS = tuple(f".git/{name}" for name in OURS)  # what a session writes
 NOBODY = {"HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
-def git(folder: Path, *args: str, **kwargs: object) -> str:
+def git(folder: Path, *args: str, input: str | None = None, check: bool = True) -> str:
     """The user's own git, with the user's own rights."""
-    env = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
-        **NOBODY,
-        "GIT_EDITOR": "true",
-    }
-    done = subprocess.run(
-        ["git", *args],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=bool(kwargs.get("check", True)),
-    )
-    return done.stdout.strip()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    env |= NOBODY | {"GIT_EDITOR": "true"}
+    argv, text = ["git", *args], {"input": input, "text": True}
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=check, **text)
+    return str(done.stdout).strip()
 
 
 def new_repository(folder: Path, *init: str) -> Path:
@@ -57,23 +50,10 @@ def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        ours = name.startswith(
-            (
-                ".git/objects",
-                ".git/refs/autorl",
-                ".git/refs/heads/autoresearch",
-                ".git/refs/notes",
-                ".git/logs/refs",
-            )
-        )
-        if path.is_symlink() or not path.is_file() or ours:
+        if path.is_symlink() or not path.is_file() or name.startswith(OURS):
             continue
-        found = path.stat()
-        seen[name] = (
-            found.st_mode,
-            found.st_mtime_ns,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-        )
+        found, digest = path.stat(), hashlib.sha256(path.read_bytes()).hexdigest()
+        seen[name] = (found.st_mode, found.st_mtime_ns, digest)
     return seen
 
 
@@ -82,23 +62,17 @@ def one_experiment(folder: Path, tag: str = "demo") -> str:
     workspace = Repository(folder)
     workspace.open_tag(tag)
     base = workspace.head()
-    sha = workspace.commit(
-        workspace.head_source() + "# better\n",
-        base,
-        "Better\n\nBecause.",
-        when="2023-11-14T22:13:20Z",
-    )
+    source = workspace.head_source() + "# better\n"
+    sha = workspace.commit(source, base, "Better\n\nBecause.", when="2023-11-14T22:13:20Z")
     workspace.pin(tag, 0, base)
     workspace.pin(tag, 1, sha)
     workspace.move_branch(tag, base, None)
     workspace.move_branch(tag, sha, base)
     workspace.note(sha, "kept: +31 over 3 runs")
     assert workspace.branch(tag) == sha and workspace.pinned(tag) == {0: base, 1: sha}
-    assert train_of(folder, sha).decode() == workspace.head_source() + "# better\n"
+    assert train_of(folder, sha).decode() == source
     assert "+# better" in workspace.diff(base, sha)
-    assert (
-        git(folder, "log", "-1", "--notes=autorl", "--format=%s|%N", sha)
-        == "Better|kept: +31 over 3 runs"
-    )
+    shown = git(folder, "log", "-1", "--notes=autorl", "--format=%s|%N", sha)
+    assert shown == "Better|kept: +31 over 3 runs"
     assert git(folder, "fsck", "--strict", "--no-dangling") == ""
     return sha

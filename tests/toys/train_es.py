@@ -6,7 +6,7 @@ Salimans et al. 2017 (https://arxiv.org/abs/1703.03864), antithetic pairs, rank-
 import gymnasium as gym
 import numpy as np
 
-from evaluate import ENV_ID, SEED, evaluate_policy, log_metrics, remaining, summary_block
+from evaluate import ENV_ID, SEED, evaluate_policy, log_metrics, remaining
 
 LEARNING_RATE = 0.5  # [1e-6, 2.0] log
 SIGMA = 0.5  # [0.01, 1.0] log
@@ -50,19 +50,7 @@ def main() -> None:
         log_metrics(steps, num_updates=update, episode_return=mean)
         if remaining() < 0.5:
             break
-    stats = evaluate_policy(Agent(weights))
-    print(
-        summary_block(
-            stats["avg_return"],
-            stats["std_return"],
-            stats["min_return"],
-            stats["max_return"],
-            steps,
-            stats["training_seconds"],
-            stats["total_seconds"],
-            update,
-        )
-    )
+    evaluate_policy(Agent(weights))
 
 
 if __name__ == "__main__":

@@ -158,9 +158,8 @@ def test_repeated_runs_are_listed_and_the_means_are_told_with_them() -> None:
     site = Site(climbed(1))
     site.run(0, 40.0, steady=False)
     claim = site.look([98.0, 102.0, 100.0], [120.0, 121.0, 119.0])
-    assert claim["claim"]["mean0"] == 100.0 and [r["avg_return"] for r in claim["repeated"]] == [
-        40.0
-    ]
+    assert claim["claim"]["mean0"] == 100.0
+    assert [r["avg_return"] for r in claim["repeated"]] == [40.0]
     said = "do not count: 1; the mean of the baseline is 85.0 with them, without 100.0."
     assert said in claim["claim"]["sentence"]
 

@@ -140,12 +140,10 @@ def test_a_clear_gain_is_shown_with_every_number() -> None:
     c = stats.claim(A, B)
     assert c.shown and c.sentence.startswith("Shown: the champion scores 3.2 more")
     assert (c.mean0, c.mean, c.gain, c.iqm0, c.iqm) == (3.0, 6.2, pytest.approx(3.2), 3.0, 6.0)
-    assert (
-        c.low is not None
-        and 0 < c.low < 3.2
-        and c.runs == c.runs0 == 5
-        and c.crashes == c.crashes0 == 0
-    )
+    assert c.low is not None
+    assert 0 < c.low < 3.2
+    assert c.runs == c.runs0 == 5
+    assert c.crashes == c.crashes0 == 0
     assert c.probability_of_improvement == 0.92
 
 
@@ -157,19 +155,14 @@ def test_a_gain_within_the_noise_is_not_shown_and_says_what_could_have_been() ->
 
 def test_the_smallest_gain_is_shown_in_about_eight_cases_of_ten() -> None:
     rng = random.Random(3)
-    typical = [
-        stats.claim(
-            [rng.gauss(0, 1) for _ in range(5)], [rng.gauss(0, 1) for _ in range(5)]
-        ).smallest
-        for _ in range(300)
-    ]
+
+    def claimed(gain: float) -> stats.Claim:
+        base, champion = ([rng.gauss(mean, 1) for _ in range(5)] for mean in (0, gain))
+        return stats.claim(base, champion)
+
+    typical = [claimed(0).smallest for _ in range(300)]
     smallest = stats.mean([x for x in typical if x is not None])
-    shown = sum(
-        stats.claim(
-            [rng.gauss(0, 1) for _ in range(5)], [rng.gauss(smallest, 1) for _ in range(5)]
-        ).shown
-        for _ in range(600)
-    )
+    shown = sum(claimed(smallest).shown for _ in range(600))
     assert 0.7 < shown / 600 < 0.9
 
 
@@ -215,14 +208,11 @@ def test_a_deterministic_gain_is_shown_by_permutation_and_not_by_dividing_by_zer
 def test_a_claim_does_not_depend_on_zero_or_scale_and_quotes_no_percentage_of_a_score() -> None:
     for seed in range(20):
         a, b = draws(seed, 5), [x + 25 for x in draws(seed + 9, 5)]
-        first, shifted = (
-            stats.claim(a, b),
-            stats.claim([3 * x - 7000 for x in a], [3 * x - 7000 for x in b]),
-        )
+        first = stats.claim(a, b)
+        shifted = stats.claim([3 * x - 7000 for x in a], [3 * x - 7000 for x in b])
         assert first.shown == shifted.shown
-        assert shifted.gain == pytest.approx(
-            3 * (first.gain or 0.0)
-        ) and shifted.low == pytest.approx(3 * (first.low or 0.0))
+        assert shifted.gain == pytest.approx(3 * (first.gain or 0.0))
+        assert shifted.low == pytest.approx(3 * (first.low or 0.0))
         assert first.sentence.count("%") == 1  # the interval's confidence
 
 
@@ -231,11 +221,9 @@ def test_the_interval_covers_the_truth(skewed: bool) -> None:
     rng = random.Random(5)
 
     def run() -> float:
-        return (
-            rng.gauss(0, 0.62) + (-1.87 if rng.random() < 0.15 else 0.33)
-            if skewed
-            else rng.gauss(0, 1)
-        )
+        if not skewed:
+            return rng.gauss(0, 1)
+        return rng.gauss(0, 0.62) + (-1.87 if rng.random() < 0.15 else 0.33)
 
     held = 0
     for _ in range(1500):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import busy
+import noises
 import numpy as np
 import pytest
 import simulation
@@ -179,7 +180,7 @@ def test_real_residuals_are_those_of_the_recorded_runs() -> None:
     folder = Path(simulation.__file__).resolve().parent.parent / "results" / "benchmarks"
     rows = json.loads((folder / "slots.json").read_text())
     scores = {round(r["avg_return"], 1) for r in rows if r["avg_return"] is not None}
-    assert {y for runs in simulation._SLOTS for y in runs} <= scores
+    assert {y for runs in noises.SLOTS for y in runs} <= scores
 
 
 def test_on_a_wandering_machine_most_runs_are_candidates_and_verdicts_as_good() -> None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PROJECT, python
+from played_alone import NOTHING
 
 from autorl.decision.controls import band_verdict
 from autorl.environments import check_env, plausible_maximum, sanity_band
@@ -22,15 +23,6 @@ from autorl.judge.episodes import Ask, roll
 from autorl.judge.machine_share import clock
 from autorl.records import Job, Limits, RunRecord
 from autorl.system import files
-from autorl.system.files import PROJECT
-
-NOTHING = """
-import numpy as np
-from evaluate import evaluate_policy, log_metrics
-class Agent:
-    def get_action(self, obs):
-        return np.zeros((len(obs), 1), np.float32)
-"""
 
 # -- controls --------------------------------------------------------------------------------------
 
@@ -56,12 +48,8 @@ def test_zero_budget_control_measures_far_above_in_what_training_gains(
 ) -> None:
     # upper -80; margin max(3 * 20, half of 380 = 190) -> above 110 with a trained score of 300,
     # above -20 without one
-    assert (
-        band_verdict(
-            "zero_budget", RunRecord("ok", avg_return=score, env_id="Mine-v0"), BAND, trained
-        )[0]
-        is passes
-    )
+    record = RunRecord("ok", avg_return=score, env_id="Mine-v0")
+    assert band_verdict("zero_budget", record, BAND, trained)[0] is passes
 
 
 def test_a_control_that_crashed_does_not_pass() -> None:
@@ -70,22 +58,14 @@ def test_a_control_that_crashed_does_not_pass() -> None:
 
 def test_sanity_band_of_a_known_environment() -> None:
     band = sanity_band("InvertedPendulum-v5", episodes=5)
-    assert (
-        1
-        <= band["random"]["min"]
-        <= band["random"]["mean"]
-        <= band["random"]["max"]
-        <= band["upper"]
-        < 200
-    )
+    low, mean, high = (band["random"][name] for name in ("min", "mean", "max"))
+    assert 1 <= low <= mean <= high <= band["upper"] < 200
     assert band == sanity_band("InvertedPendulum-v5", episodes=5)
 
 
 def test_a_score_above_the_plausible_maximum_is_one_that_no_honest_run_reaches() -> None:
-    assert (
-        plausible_maximum("InvertedPendulum-v5") >= 1000.0
-        and plausible_maximum("InvertedPendulum-v5") < 1000.1
-    )
+    assert plausible_maximum("InvertedPendulum-v5") >= 1000.0
+    assert plausible_maximum("InvertedPendulum-v5") < 1000.1
     assert plausible_maximum("Mine-v0") is None
     assert plausible_maximum("CartPole-v1") is not None
     assert plausible_maximum("CartPole-v1", {"max_episode_steps": 9}) is None
@@ -139,11 +119,8 @@ def test_nested_observations_and_choices_with_a_start_are_played() -> None:
 def test_discrete_actions_come_as_whole_numbers_of_either_shape() -> None:
     for shape in ((3,), (3, 1)):
         for dtype in (np.int64, np.uint8, np.float32):
-            assert answered(np.array([0, 4, 2], dtype).reshape(shape), 5).tolist() == [
-                [0],
-                [4],
-                [2],
-            ]
+            found = answered(np.array([0, 4, 2], dtype).reshape(shape), 5)
+            assert found.tolist() == [[0], [4], [2]]
 
 
 @pytest.mark.parametrize(
@@ -177,10 +154,8 @@ def test_what_a_child_leaves_is_read_as_a_regular_file_or_not_at_all(tmp_path: P
     (tmp_path / "folder").mkdir()
     with open(tmp_path / "sparse", "wb") as file:
         file.truncate(1 << 40)
-    assert (
-        files.read_regular(tmp_path / "file", 4) == b"0123"
-        and files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
-    )
+    assert files.read_regular(tmp_path / "file", 4) == b"0123"
+    assert files.read_regular(tmp_path / "file", 4, tail=True) == b"6789"
     for name in ("link", "fifo", "folder", "absent"):
         with pytest.raises(OSError):
             files.read_regular(tmp_path / name, 10)
@@ -198,12 +173,10 @@ def test_a_log_keeps_its_head_and_tail_in_constant_memory(tmp_path: Path) -> Non
     log.write("last words \u00e9\x1b[0m\n".encode())
     log.close()
     data = (tmp_path / "log").read_bytes()
-    assert (
-        data.startswith(b"000000")
-        and data.endswith(b"\x1b[0m\n")
-        and len(data) < 600_000
-        and b"bytes left out" in data
-    )
+    assert data.startswith(b"000000")
+    assert data.endswith(b"\x1b[0m\n")
+    assert len(data) < 600_000
+    assert b"bytes left out" in data
     assert log.tail().endswith("last words \u00e9") and len(log.tail().encode()) <= 3 * 4096
     assert log.last_line() == "last words \u00e9"
 
@@ -239,31 +212,20 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_sentence(
 # -- python evaluate.py ----------------------------------------------------------------------------
 
 
-def evaluate_py(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "evaluate.py", *args],
-        cwd=PROJECT,
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def evaluate_py(*args: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return python("evaluate.py", *args, **more)
+
+
+def trained(folder: Path, source: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """evaluate.py with this train.py on Pendulum, three episodes."""
+    (folder / "t.py").write_text(source)
+    usual = ("--env-id", "Pendulum-v1", "--episodes", "3", *args)
+    return evaluate_py("--train", folder / "t.py", *usual)
 
 
 def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
-    (tmp_path / "t.py").write_text(
-        NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n"
-    )
-    done = evaluate_py(
-        "--train",
-        str(tmp_path / "t.py"),
-        "--env-id",
-        "Pendulum-v1",
-        "--budget",
-        "20",
-        "--episodes",
-        "3",
-    )
+    source = NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n"
+    done = trained(tmp_path, source, "--budget", "20")
     assert done.returncode == 0, done.stderr
     names = "--- avg_return std_return min_return max_return total_timesteps training_seconds"
     names += " total_seconds num_updates"
@@ -272,19 +234,7 @@ def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
 
 
 def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
-    (tmp_path / "t.py").write_text("import evaluate\n")
-    done = evaluate_py(
-        "--train",
-        str(tmp_path / "t.py"),
-        "--env-id",
-        "Pendulum-v1",
-        "--budget",
-        "5",
-        "--episodes",
-        "3",
-        "--sandbox",
-        "off",
-    )
+    done = trained(tmp_path, "import evaluate\n", "--budget", "5", "--sandbox", "off")
     assert (done.returncode, done.stdout) == (1, "")
     assert "without handing an agent over" in done.stderr.splitlines()[-1]
 
@@ -298,20 +248,15 @@ def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
         (("--seed", "-3"), "--seed"),
         (("--train", "no such file.py"), "no such file.py"),
         (("--env-id", "CarRacing-v3"), "shows images"),
-        (
-            ("--train", "README.md" if (PROJECT / "README.md").is_file() else "LICENSE"),
-            "not Python",
-        ),
+        (("--train", "LICENSE"), "not Python"),
     ],
 )
 def test_evaluate_py_refuses_bad_input_in_one_sentence(args: tuple[str, ...], word: str) -> None:
     done = evaluate_py(*args)
-    assert (
-        done.returncode == 2
-        and word in done.stderr
-        and "Traceback" not in done.stderr
-        and done.stderr.count("\n") == 1
-    )
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_evaluate_py_tries_an_environment_before_it_trains() -> None:
@@ -321,14 +266,12 @@ def test_evaluate_py_tries_an_environment_before_it_trains() -> None:
     assert "step() gives 4 values; Gymnasium's gives 5" in done.stderr.splitlines()[-1]
 
 
-def test_evaluate_py_reads_a_train_py_that_is_no_file_or_endless_and_goes_on(
-    tmp_path: Path,
-) -> None:
+def test_evaluate_py_reads_a_train_py_that_is_no_file_or_endless_and_goes_on(tmp_path) -> None:
     os.mkfifo(tmp_path / "fifo.py")
     with open(tmp_path / "large.py", "wb") as file:
         file.truncate(20 * 2**30)
     for name, word in (("fifo.py", "not a regular file"), ("large.py", "more than 131072 bytes")):
-        done = evaluate_py("--train", str(tmp_path / name))
+        done = evaluate_py("--train", tmp_path / name)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
 
 

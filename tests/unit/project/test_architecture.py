@@ -15,16 +15,10 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= (
-                {f"autorl.{a.name}" for a in node.names}
-                if node.module == "autorl"
-                else {node.module}
-            )
-    return {
-        name
-        for name in found
-        if name.split(".")[0] in ("autorl", "evaluate", "train", "modal_app", "agent_loop")
-    }
+            rooms = {f"autorl.{a.name}" for a in node.names}
+            found |= rooms if node.module == "autorl" else {node.module}
+    ours = ("autorl", "evaluate", "train", "modal_app", "agent_loop")
+    return {name for name in found if name.split(".")[0] in ours}
 
 
 def test_imports_between_rooms_run_downward() -> None:
@@ -36,13 +30,8 @@ def test_imports_between_rooms_run_downward() -> None:
 
 def test_a_room_shows_few_names() -> None:
     for face in sorted((PROJECT / "autorl").glob("*/__init__.py")):
-        names = [
-            n
-            for node in ast.parse(face.read_text()).body
-            if isinstance(node, ast.ImportFrom)
-            for n in node.names
-        ]
-        assert len(names) <= 20, face
+        body = ast.parse(face.read_text()).body
+        assert sum(len(n.names) for n in body if isinstance(n, ast.ImportFrom)) <= 20, face
 
 
 def test_train_imports_only_evaluate() -> None:
@@ -67,17 +56,10 @@ def calls(path: Path, names: set[str]) -> list[int]:
 
 
 def test_processes_are_started_in_few_places() -> None:
-    starts = {
-        "subprocess.Popen",
-        "subprocess.run",
-        "subprocess.check_output",
-        "os.system",
-        "os.fork",
-        "os.execv",
-    }
-    places = {
-        str(p.relative_to(PROJECT)) for p in (PROJECT / "autorl").rglob("*.py") if calls(p, starts)
-    }
+    starts = {f"subprocess.{verb}" for verb in ("Popen", "run", "check_output")}
+    starts |= {f"os.{verb}" for verb in ("system", "fork", "execv")}
+    files = (PROJECT / "autorl").rglob("*.py")
+    places = {str(p.relative_to(PROJECT)) for p in files if calls(p, starts)}
     allowed_places = (
         "autorl/judge/",
         "autorl/runners/local.py",
@@ -96,18 +78,12 @@ def test_processes_are_started_in_few_places() -> None:
 
 def test_nothing_of_the_child_is_unpickled_outside_the_sandbox() -> None:
     loads = {"cloudpickle.load", "cloudpickle.loads", "pickle.load", "pickle.loads", "torch.load"}
-    places = {
-        str(p.relative_to(PROJECT))
-        for p in [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"]
-        if calls(p, loads)
-    }
+    files = [*(PROJECT / "autorl").rglob("*.py"), PROJECT / "agent_loop.py"]
+    places = {str(p.relative_to(PROJECT)) for p in files if calls(p, loads)}
     assert places == {"autorl/judge/policy_server.py"}  # which runs confined
 
 
 def test_files_fit_in_the_head() -> None:
-    long = {
-        str(p.relative_to(PROJECT)): n
-        for p in [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")]
-        if (n := len(p.read_text().splitlines())) > 420
-    }
-    assert not long, long
+    files = [*PROJECT.glob("*.py"), *(PROJECT / "autorl").rglob("*.py")]
+    lines = {str(p.relative_to(PROJECT)): len(p.read_text().splitlines()) for p in files}
+    assert max(lines.values()) <= 420, lines

@@ -74,11 +74,9 @@ def test_hostile_text_never_becomes_html_and_no_control_character_gets_through(m
     names = write_report(root, None)
     text = (root / names[-1]).read_text(encoding="utf-8")
     found = Page(text)
-    assert (
-        "evil.example" not in text
-        and found.addresses == [("href", "data:,")]
-        and len(found.scripts) == 3
-    )
+    assert "evil.example" not in text
+    assert found.addresses == [("href", "data:,")]
+    assert len(found.scripts) == 3
     assert not {"iframe", "object", "form", "img", "base"} & set(found.seen)
     assert "default-src 'none'" in text and "innerHTML" not in text.replace(found.scripts[1], "")
     assert EVIL.partition("\x1b")[0] in found.data["experiments"][0]["description"]

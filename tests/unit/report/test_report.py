@@ -7,12 +7,10 @@ import json
 import math
 import random
 import struct
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from conftest import python
 
 from autorl.records import Row
 from autorl.report import (
@@ -27,8 +25,6 @@ from autorl.report import (
     summary_words,
 )
 from autorl.system.text import one_line
-
-PROJECT = Path(__file__).resolve().parents[3]
 
 HOSTILE = [
     "a\tb\nc\rd",
@@ -60,49 +56,21 @@ def row(n: int, score: float | None = None, status: str = "discard", **more: obj
 
 def session(count: int, base: float, sd: float, seed: int = 0) -> list[Row]:
     """A made-up session: crashes, discards, disasters, keeps, some taken back."""
-    rng = random.Random(seed)
-    rows, mean = (
-        [row(0, base, "keep", runs=4, stderr=sd / 2, seconds=2880.0, description="baseline")],
-        base,
-    )
+    rng, mean = random.Random(seed), base
+    rows = [row(0, base, "keep", runs=4, stderr=sd / 2, seconds=2880.0, description="baseline")]
     for n in range(1, count):
-        u, words = rng.random(), rng.choice(HOSTILE)
+        u, words = rng.random(), {"description": rng.choice(HOSTILE)}
         if u < 0.1:
-            rows.append(
-                row(
-                    n,
-                    None,
-                    "crash",
-                    description=words,
-                    reason="train.py raised ValueError",
-                    runs=1,
-                    seconds=30.0,
-                )
-            )
+            why = {"reason": "train.py raised ValueError"}
+            rows.append(row(n, None, "crash", runs=1, seconds=30.0, **words, **why))
         elif u < 0.25:
             mean += rng.random() * sd
-            rows.append(
-                row(
-                    n,
-                    mean,
-                    "keep",
-                    description=words,
-                    state="taken back" if u < 0.13 else "",
-                    runs=3,
-                    stderr=sd / 2,
-                    cost_usd=0.1,
-                )
-            )
+            state = "taken back" if u < 0.13 else ""
+            more = {"state": state, "runs": 3, "stderr": sd / 2, "cost_usd": 0.1}
+            rows.append(row(n, mean, "keep", **words, **more))
         else:
-            rows.append(
-                row(
-                    n,
-                    mean - rng.expovariate(1 / sd) * (40 if u > 0.97 else 1),
-                    description=words,
-                    runs=1,
-                    cost_usd=0.1,
-                )
-            )
+            score = mean - rng.expovariate(1 / sd) * (40 if u > 0.97 else 1)
+            rows.append(row(n, score, runs=1, cost_usd=0.1, **words))
     return rows
 
 
@@ -130,13 +98,8 @@ def test_the_first_four_columns_are_commit_return_status_description() -> None:
 
 
 def test_a_missing_score_is_an_empty_cell() -> None:
-    rows = [
-        row(1, None, "crash"),
-        row(2, math.nan),
-        row(3, -math.inf),
-        row(4, 0.0),
-        row(5, 17.0, "crash"),
-    ]
+    rows = [row(1, None, "crash"), row(2, math.nan), row(3, -math.inf), row(4, 0.0)]
+    rows.append(row(5, 17.0, "crash"))
     cells = [line.split("\t")[1] for line in results_tsv(rows).splitlines()[1:]]
     assert cells == ["", "", "", "0.000000", ""]
 
@@ -146,19 +109,8 @@ def test_what_is_still_running_is_not_a_result() -> None:
 
 
 def test_hostile_text_makes_no_line_no_column_and_no_formula() -> None:
-    rows = [
-        row(
-            n,
-            -1.5,
-            description=text,
-            reason=text,
-            proposer=text,
-            isolation=text,
-            state=text,
-            status=text,
-        )
-        for n, text in enumerate(HOSTILE)
-    ]
+    fields = ("description", "reason", "proposer", "isolation", "state", "status")
+    rows = [row(n, -1.5, **dict.fromkeys(fields, text)) for n, text in enumerate(HOSTILE)]
     text = results_tsv(rows)
     text.encode("utf-8")
     lines = text.split("\n")
@@ -166,51 +118,37 @@ def test_hostile_text_makes_no_line_no_column_and_no_formula() -> None:
     assert all(line.count("\t") == len(COLUMNS) - 1 for line in lines[:-1])
     for line in lines[1:-1]:
         for name, cell in zip(COLUMNS, line.split("\t"), strict=True):
-            assert name == "avg_return" or not cell.startswith(("=", "+", "-", "@", "＝", '"')), (
-                name,
-                cell,
-            )
+            formula = cell.startswith(("=", "+", "-", "@", "＝", '"'))
+            assert name == "avg_return" or not formula, (name, cell)
             assert all(c.isprintable() for c in cell), repr(cell)
 
 
 def test_csv_and_pandas_read_what_we_wrote() -> None:
     rows = session(40, -300.0, 20.0)
     text = results_tsv(rows)
-    assert [len(line) for line in csv.reader(io.StringIO(text), delimiter="\t")] == [
-        len(COLUMNS)
-    ] * (len(rows) + 1)
+    lengths = [len(line) for line in csv.reader(io.StringIO(text), delimiter="\t")]
+    assert lengths == [len(COLUMNS)] * (len(rows) + 1)
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_csv(io.StringIO(text), sep="\t")
     assert list(frame.columns) == list(COLUMNS) and len(frame) == len(rows)
     assert frame["avg_return"].isna().sum() == sum(r.status == "crash" for r in rows)
 
 
-def test_a_missing_score_is_an_empty_cell_and_a_number_reads_back() -> None:
-    rows = [
-        row(0, -12.25, "keep", runs=4, stderr=1.5),
-        row(1, None, "crash", parent=0, reason="late", cost_usd=0.0123),
-    ]
-    first, second = csv.DictReader(io.StringIO(results_tsv(rows)), delimiter="\t")
-    assert (float(first["avg_return"]), first["parent"], float(first["stderr"])) == (
-        -12.25,
-        "",
-        1.5,
-    )
-    assert (
-        second["avg_return"],
-        second["parent"],
-        second["reason"],
-        float(second["cost_usd"]),
-    ) == ("", "0", "late", 0.0123)
+def test_what_was_written_reads_back() -> None:
+    crash = row(1, None, "crash", parent=0, reason="late", cost_usd=0.0123)
+    text = results_tsv([row(0, -12.25, "keep", runs=4, stderr=1.5), crash])
+    first, second = csv.DictReader(io.StringIO(text), delimiter="\t")
+    assert (float(first["avg_return"]), first["parent"]) == (-12.25, "")
+    assert float(first["stderr"]) == 1.5
+    assert (second["avg_return"], second["parent"], second["reason"]) == ("", "0", "late")
+    assert float(second["cost_usd"]) == 0.0123
 
 
 def test_plain_text_is_bounded_and_one_line() -> None:
     for text in HOSTILE:
-        assert (
-            len(one_line(text, 50)) <= 50
-            and len(one_line(text).splitlines()) <= 1
-            and one_line(one_line(text)) == one_line(text)
-        )
+        assert len(one_line(text, 50)) <= 50
+        assert len(one_line(text).splitlines()) <= 1
+        assert one_line(one_line(text)) == one_line(text)
 
 
 # -- the session in numbers ------------------------------------------------------------------------
@@ -227,20 +165,12 @@ def test_the_summary_counts_by_hand() -> None:
         row(6, None, "running"),
     ]
     s = summarize(rows)
-    assert (s.attempts, s.kept, s.taken_back, s.discarded, s.crashed, s.running) == (
-        6,
-        2,
-        1,
-        1,
-        1,
-        1,
-    )
+    counts = (s.attempts, s.kept, s.taken_back, s.discarded, s.crashed, s.running)
+    assert counts == (6, 2, 1, 1, 1, 1)
     assert s.best is rows[5] and s.gain == 5.0 and s.seconds == 100.0 and s.seconds_per_keep == 50.0
-    assert (
-        s.cost_usd == 1.0
-        and s.cost_per_keep == 0.5
-        and summarize(rows, spent_usd=3.0).cost_per_keep == 1.5
-    )
+    assert s.cost_usd == 1.0
+    assert s.cost_per_keep == 0.5
+    assert summarize(rows, spent_usd=3.0).cost_per_keep == 1.5
 
 
 def test_nothing_kept_has_no_price_per_keep_and_a_crashed_baseline_no_gain() -> None:
@@ -258,33 +188,21 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    ("rows", "solved"),
-    [
-        ([], 300.0),
-        ([row(0, -50.0, "keep")], 300.0),
-        ([row(0, None, "crash")], None),
-        ([row(0, 5.0, "keep"), row(1, None, "running")], None),
-        ([row(n, 1000.0, "keep" if n == 0 else "discard", stderr=0.0) for n in range(9)], 950.0),
-        ([row(n, 1e-300 * n, "keep") for n in range(3)], None),
-        ([row(n, (-1) ** n * 1e15, "discard") for n in range(5)], 0.0),
-        (session(5, -1300.0, 150.0), None),
-        (session(40, 100.0, 30.0), 300.0),
-        (session(200, -400.0, 40.0), 300.0),
-    ],
-    ids=[
-        "no row",
-        "one row",
-        "only a crash",
-        "first running",
-        "saturated",
-        "tiny",
-        "huge",
-        "5 negative",
-        "40",
-        "200",
-    ],
-)
+SESSIONS: dict[str, tuple[list[Row], float | None]] = {
+    "no row": ([], 300.0),
+    "one row": ([row(0, -50.0, "keep")], 300.0),
+    "only a crash": ([row(0, None, "crash")], None),
+    "first running": ([row(0, 5.0, "keep"), row(1, None, "running")], None),
+    "saturated": ([row(n, 1000.0, "discard" if n else "keep", stderr=0.0) for n in range(9)], 950),
+    "tiny": ([row(n, 1e-300 * n, "keep") for n in range(3)], None),
+    "huge": ([row(n, (-1) ** n * 1e15, "discard") for n in range(5)], 0.0),
+    "5 negative": (session(5, -1300.0, 150.0), None),
+    "40": (session(40, 100.0, 30.0), 300.0),
+    "200": (session(200, -400.0, 40.0), 300.0),
+}
+
+
+@pytest.mark.parametrize(("rows", "solved"), SESSIONS.values(), ids=SESSIONS)
 def test_every_session_has_its_picture_without_a_warning(
     rows: list[Row], solved: float | None
 ) -> None:
@@ -296,10 +214,8 @@ def test_every_session_has_its_picture_without_a_warning(
 
 def test_the_picture_is_the_same_twice_and_changes_with_a_score() -> None:
     rows = session(12, 10.0, 2.0)
-    assert progress_png(rows, "E") == progress_png(rows, "E")
-    assert progress_png(rows, "E") != progress_png(
-        [*rows[:-1], dataclasses.replace(rows[-1], status="discard", avg_return=11.0)], "E"
-    )
+    other = [*rows[:-1], dataclasses.replace(rows[-1], status="discard", avg_return=11.0)]
+    assert progress_png(rows, "E") == progress_png(rows, "E") != progress_png(other, "E")
 
 
 def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
@@ -307,12 +223,8 @@ def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
     from matplotlib.image import imread
 
     for level in (-5000.0, 5000.0):
-        rows = [
-            row(0, level, "keep", stderr=10.0),
-            row(1, level - 50),
-            row(2, None, "crash"),
-            row(3, level + 20),
-        ]
+        rows = [row(0, level, "keep", stderr=10.0), row(1, level - 50)]
+        rows += [row(2, None, "crash"), row(3, level + 20)]
         pixels = imread(io.BytesIO(progress_png(rows, "E")))
         red = (pixels[:, :, 0] > 0.65) & (pixels[:, :, 1] < 0.35) & (pixels[:, :, 2] < 0.3)
         heights = red[: int(960 * 0.9)].any(axis=1).nonzero()[0]  # without the legend
@@ -320,11 +232,8 @@ def test_a_crash_is_drawn_at_the_edge_wherever_the_returns_are() -> None:
 
 
 def test_a_disaster_does_not_flatten_the_picture() -> None:
-    rows = [
-        row(0, 100.0, "keep", stderr=5.0),
-        *(row(n, 100.0 + n) for n in range(1, 20)),
-        row(20, -1e6),
-    ]
+    usual = [row(n, 100.0 + n) for n in range(1, 20)]
+    rows = [row(0, 100.0, "keep", stderr=5.0), *usual, row(20, -1e6)]
     low, high = limits(rows) or (0.0, 0.0)
     assert limits([row(0)]) is None and high == 119.0 and 0 < low < 100
 
@@ -349,17 +258,11 @@ def test_status_shows_every_kept_row_and_no_escape_sequence() -> None:
 
 
 def test_status_json_is_json_and_has_no_number_for_a_missing_score() -> None:
-    data = json.loads(
-        json.dumps(
-            status_json([row(0, math.nan, "crash")], spent_usd=1.25, tag="t", left_seconds=60.0),
-            allow_nan=False,
-        )
-    )
-    assert (
-        data["rows"][0]["avg_return"] is None
-        and data["summary"]["cost_usd"] == 1.25
-        and data["tag"] == "t"
-    )
+    found = status_json([row(0, math.nan, "crash")], spent_usd=1.25, tag="t", left_seconds=60.0)
+    data = json.loads(json.dumps(found, allow_nan=False))
+    assert data["rows"][0]["avg_return"] is None
+    assert data["summary"]["cost_usd"] == 1.25
+    assert data["tag"] == "t"
 
 
 def test_the_words_claim_nothing_unless_confirm_did() -> None:
@@ -375,38 +278,15 @@ def test_the_words_claim_nothing_unless_confirm_did() -> None:
 def test_evidence_is_shown_with_every_run_and_a_crash_without_a_score() -> None:
     from autorl.confirm import stats
 
-    runs = [
-        {
-            "arm": "baseline",
-            "seed": 7,
-            "avg_return": -12.5,
-            "returns": [-12.0, -13.0],
-            "status": "ok",
-        }
-    ]
-    runs += [
-        {
-            "arm": "champion",
-            "seed": 8,
-            "avg_return": None,
-            "returns": [],
-            "status": "crash",
-            "reason": "late",
-        }
-    ]
+    scored = {"avg_return": -12.5, "returns": [-12.0, -13.0], "status": "ok"}
+    crashed = {"avg_return": None, "returns": [], "status": "crash", "reason": "late"}
+    runs = [{"arm": "baseline", "seed": 7, **scored}, {"arm": "champion", "seed": 8, **crashed}]
     figures = dataclasses.asdict(stats.claim([1.0, 2.0, 3.0], [5.0, 6.5, 7.0]))
-    arms, gain, listed = evidence_tables(
-        {
-            "claim": figures,
-            "runs": runs,
-            "commits": {"baseline": "abcdef0123", "champion": "1234567890"},
-        }
-    )
-    assert (
-        arms.rows[0][:5] == ("baseline", "abcdef0", "3", "0", "2.00")
-        and arms.rows[1][4] == "6.17"
-        and arms.note == figures["sentence"]
-    )
+    commits = {"baseline": "abcdef0123", "champion": "1234567890"}
+    arms, gain, listed = evidence_tables({"claim": figures, "runs": runs, "commits": commits})
+    assert arms.rows[0][:5] == ("baseline", "abcdef0", "3", "0", "2.00")
+    assert arms.rows[1][4] == "6.17"
+    assert arms.note == figures["sentence"]
     assert gain.rows[0][0] == "4.17" and gain.rows[0][2] == "95 % Welch's t"
     assert listed.rows == (
         ("baseline", "7", "-12.50", "2", "ok", "", ""),
@@ -417,4 +297,4 @@ def test_evidence_is_shown_with_every_run_and_a_crash_without_a_score() -> None:
 
 def test_importing_the_report_does_not_load_matplotlib() -> None:
     code = "import sys, autorl.report; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, timeout=60).returncode == 0
+    assert python("-c", code).returncode == 0

@@ -169,10 +169,8 @@ def test_the_player_reads_what_python_packs() -> None:
     """The arithmetic of player.js, by node where there is one."""
     if (node := shutil.which("node")) is None:
         pytest.skip("no node here")
-    player, packed = (
-        player_script([]),
-        pack(np.random.default_rng(1).normal(size=(50, 4)).cumsum(0)),
-    )
+    player, rng = player_script([]), np.random.default_rng(1)
+    packed = pack(rng.normal(size=(50, 4)).cumsum(0))
     unpacking = player[player.index("  async function inflate") : player.index("  /* An episode")]
     task = script_json({"low": packed.low, "span": packed.span, "data": packed.data})
     code = f"{unpacking}; unpack({task}).then((x) => console.log(JSON.stringify([...x])))"

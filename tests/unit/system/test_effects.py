@@ -3,13 +3,12 @@
 Run: uv run pytest tests/unit/system/test_effects.py
 """
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from conftest import python
+
 THREE = """
 from pathlib import Path
 from autorl.system.faults import effect
@@ -19,15 +18,7 @@ for n in (1, 2, 3):
 
 
 def run(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run(
-        [sys.executable, "-c", THREE],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return python("-c", THREE, cwd=folder, **env)
 
 
 def made(folder: Path) -> list[str]:
@@ -59,17 +50,10 @@ def test_failure_can_last_for_a_count_or_for_ever(tmp_path):
     retry = THREE.replace('    effect(f"write', '    try: effect(f"write').replace(
         '"))', '"))\n    except OSError as e: print(e.errno)'
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for fail, expected in (("1:EIO:2", ["effect3"]), ("2:EIO:ever", ["effect1"])):
         folder = tmp_path / fail.replace(":", "-")
         folder.mkdir()
-        subprocess.run(
-            [sys.executable, "-c", retry],
-            cwd=folder,
-            env={**environment, "AUTORL_FAIL_AT": fail},
-            check=True,
-            timeout=60,
-        )
+        assert python("-c", retry, cwd=folder, AUTORL_FAIL_AT=fail).returncode == 0
         assert made(folder) == expected
 
 
@@ -81,9 +65,7 @@ def test_without_the_variables_nothing_is_touched(tmp_path):
 def write(view: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """atomic_write of `new` in a process of its own."""
     code = f"from autorl.system.files import *\natomic_write(Path({str(view)!r}), b'new')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    argv = [sys.executable, "-c", code]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+    return python("-c", code, **env)
 
 
 def test_a_killed_atomic_write_leaves_the_old_file_or_the_new_one_whole(tmp_path):

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import PROJECT, python
 
 from autorl.errors import Paused, UserError
 from autorl.system.locks import CoreSlots, TagLock, holder, holder_pid, slots_folder
 
-ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
@@ -32,18 +32,20 @@ time.sleep(60)
 """
 
 
+def started(*args: str) -> subprocess.Popen[str]:
+    """This Python with these arguments, whose output is read later."""
+    env = os.environ | {"PYTHONPATH": str(PROJECT)}
+    argv = [sys.executable, *args]
+    return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.fixture
 def hold():
     """Start a process that holds a lock; all are killed at the end."""
     holders = []
 
     def start(what: str, path: Path, *more: str) -> tuple[subprocess.Popen[str], str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, what, str(path), *more],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = started("-c", HOLD, what, str(path), *more)
         holders.append(process)
         assert process.stdout is not None
         return process, process.stdout.readline().strip()
@@ -58,9 +60,8 @@ def hold():
 
 def test_a_second_loop_on_a_tag_is_refused_naming_the_pid(tmp_path, hold):
     first, _ = hold("tag", tmp_path / "demo" / "session.lock")
-    with pytest.raises(
-        UserError, match=rf"demo is being worked on by pid {first.pid} .*stop --tag demo"
-    ):
+    why = rf"demo is being worked on by pid {first.pid} .*stop --tag demo"
+    with pytest.raises(UserError, match=why):
         TagLock(tmp_path / "demo" / "session.lock", "demo").acquire()
     assert holder_pid(tmp_path / "demo" / "session.lock") == first.pid
 
@@ -111,13 +112,7 @@ def test_a_forked_childs_exit_does_not_free_the_parents_lock(tmp_path, hold):
     os.waitpid(pid, 0)
     code = "import pathlib, sys; from autorl.system.locks import holder_pid"
     code += "; print(holder_pid(pathlib.Path(sys.argv[1])))"
-    other = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "session.lock")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    other = python("-c", code, tmp_path / "session.lock")
     assert other.stdout.strip() == str(os.getpid())
     lock.release()
 
@@ -170,15 +165,7 @@ while time.monotonic() < end:
     won += 1
 print(won)
 """
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
+    processes = [started("-c", code, str(tmp_path)) for _ in range(4)]
     won = [int(process.communicate(timeout=60)[0] or -1) for process in processes]
     assert all(process.returncode == 0 for process in processes) and sum(won) > 0
 

@@ -4,8 +4,6 @@ uv run pytest tests/unit/worlds/test_worlds.py
 """
 
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import python
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
@@ -50,22 +49,18 @@ def some_action(env: gym.Env[Any, Any], obs: NDArray[np.float32], rng: np.random
     if isinstance(env.action_space, gym.spaces.Box):
         return rng.normal(0, 0.6, 1) * env.action_space.high  # sometimes beyond the bounds
     if rng.random() < 0.2:
-        return env.action_space.sample()
+        return int(rng.integers(env.action_space.n))  # type: ignore[attr-defined]
     return int(obs[1] > 0) * 2 if env.action_space.n == 3 else int(obs[2] + obs[3] > 0)  # type: ignore[attr-defined]
 
 
-# ---------------------------------------------------------------------------
-# The truth
-# ---------------------------------------------------------------------------
+# -- The truth -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("ours", "theirs"), TWINS_IN_GYMNASIUM.items())
 def test_the_truth_is_gymnasiums_own_step_by_step(ours: str, theirs: str) -> None:
     a, b, rng = gym.make(ours), gym.make(theirs), np.random.default_rng(0)
-    assert (a.spec.max_episode_steps, a.spec.reward_threshold) == (
-        b.spec.max_episode_steps,
-        b.spec.reward_threshold,
-    )
+    assert a.spec.max_episode_steps == b.spec.max_episode_steps
+    assert a.spec.reward_threshold == b.spec.reward_threshold
     for seed in range(4):
         obs, _ = a.reset(seed=seed)
         np.testing.assert_allclose(obs, b.reset(seed=seed)[0], atol=1e-7)
@@ -75,10 +70,8 @@ def test_the_truth_is_gymnasiums_own_step_by_step(ours: str, theirs: str) -> Non
             (obs, *ours_say, _), (their_obs, *they_say, _) = a.step(action), b.step(action)
             np.testing.assert_allclose(obs, their_obs, atol=1e-6)  # float32
             np.testing.assert_allclose(a.unwrapped.state, b.unwrapped.state, atol=1e-11)
-            assert (
-                ours_say[0] == pytest.approx(they_say[0], abs=1e-11)
-                and ours_say[1:] == they_say[1:]
-            )
+            assert ours_say[0] == pytest.approx(they_say[0], abs=1e-11)
+            assert ours_say[1:] == they_say[1:]
             ended = ours_say[1] or ours_say[2]
 
 
@@ -90,10 +83,8 @@ def test_gymnasiums_checker_has_nothing_to_say(env_id: str) -> None:
         warnings.filterwarnings("ignore", ".*symmetric and normalized space")
         env = gym.make(env_id, render_mode="rgb_array")
         check_env(env.unwrapped)
-    assert (
-        np.isfinite(env.observation_space.low).all()
-        and np.isfinite(env.observation_space.high).all()
-    )
+    assert np.isfinite(env.observation_space.low).all()
+    assert np.isfinite(env.observation_space.high).all()
 
 
 def mechanics(
@@ -137,39 +128,31 @@ def test_the_double_pendulum_obeys_mechanics() -> None:
         for _ in range(50):
             state, force = rng.normal(0, (1, 3, 3, 2, 8, 8)), rng.uniform(-20, 20)
             found = env.derivative(state, force)
-            np.testing.assert_array_equal(found[:3], state[3:])
-            np.testing.assert_allclose(
-                found[3:], mechanics(env, state, force), rtol=1e-9, atol=1e-9
-            )
+            expected = np.concatenate([state[3:], mechanics(env, state, force)])
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_energy_is_conserved_without_friction_and_force() -> None:
     class Frictionless(CartDoublePendulum):
         cart_friction = joint_friction = 0.0
 
-    def energy(
-        state: torch.Tensor,
-    ) -> torch.Tensor:  # (N,) J above both rods hanging, from the speeds of the bodies
+    def energy(state: torch.Tensor) -> torch.Tensor:
+        """(N,) J above both rods hanging, from the speeds of the bodies."""
         _, a, b, x_dot, a_dot, b_dot = state
         l1, l2, m1, m2 = world.lower_length, world.upper_length, world.lower_mass, world.upper_mass
         v1, v1_up = x_dot + l1 / 2 * a_dot * a.cos(), -l1 / 2 * a_dot * a.sin()
-        v2, v2_up = (
-            x_dot + l1 * a_dot * a.cos() + l2 / 2 * b_dot * b.cos(),
-            -l1 * a_dot * a.sin() - l2 / 2 * b_dot * b.sin(),
-        )
+        v2 = x_dot + l1 * a_dot * a.cos() + l2 / 2 * b_dot * b.cos()
+        v2_up = -l1 * a_dot * a.sin() - l2 / 2 * b_dot * b.sin()
         turning = m1 * l1**2 / 12 * a_dot**2 + m2 * l2**2 / 12 * b_dot**2
-        kinetic = (
-            world.cart_mass * x_dot**2 + m1 * (v1**2 + v1_up**2) + m2 * (v2**2 + v2_up**2) + turning
-        ) / 2
+        moving = world.cart_mass * x_dot**2 + m1 * (v1**2 + v1_up**2) + m2 * (v2**2 + v2_up**2)
+        kinetic = (moving + turning) / 2
         height = m1 * l1 / 2 * (1 + a.cos()) + m2 * (l1 * (1 + a.cos()) + l2 / 2 * (1 + b.cos()))
         return kinetic + world.gravity * height
 
     world = Frictionless(128)
     world.reset()
-    state = torch.zeros(6, 128)
-    state[1:3] = (
-        torch.rand(2, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    ) * torch.pi  # let go anywhere
+    state = torch.zeros(6, 128)  # let go anywhere
+    state[1:3].uniform_(-torch.pi, torch.pi, generator=torch.Generator().manual_seed(0))
     start, still = energy(state), torch.zeros(128)
     for _ in range(500):  # 10 s; the rail's ends are not part of the physics
         state = world.array(world.physics(state, still))
@@ -186,9 +169,8 @@ def test_the_swing_ups_reward_is_one_at_the_goal_and_nothing_at_the_bottom() -> 
     # x = 1, action = -1, a' = 10: 0.9 of the effort's factor, exp(-0.1 - 0.001 * 100) of the rest
     moved = np.array([1.0, 0, 0, 0, 10.0, 0])
     assert env.reward_function(up, -1.0, moved) == pytest.approx(0.9 * np.exp(-0.2), rel=1e-12)
-    assert [
-        bool(env.terminated(np.array([x, 0, 0, 0, 0, 0]))) for x in (-2.41, -2.39, 2.39, 2.41)
-    ] == [True, False, False, True]
+    for x in (-2.41, -2.39, 2.39, 2.41):
+        assert env.terminated(np.array([x, 0, 0, 0, 0, 0])) == (abs(x) > 2.4)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +189,7 @@ def test_the_truth_refuses_what_is_no_action(env_id: str, action: Any) -> None:
         env.step(action)
 
 
-# ---------------------------------------------------------------------------
-# The batched form against the truth
-# ---------------------------------------------------------------------------
+# -- The batched form against the truth ------------------------------------------------------------
 
 
 def side_by_side(
@@ -238,22 +218,17 @@ def step_both(
         What the truths said, (N, 2): terminated, truncated.
     """
     actions = np.stack([some_action(env, o, rng) for env, o in zip(envs, obs, strict=True)])
-    batch_obs, batch_reward, terminated, truncated, _ = (
-        x.numpy()[running] for x in batched.step(torch.as_tensor(actions))
-    )
-    states, rewards, ends = (
-        batched.state.T.numpy()[running],
-        np.zeros(len(envs)),
-        np.zeros((len(envs), 2), bool),
-    )
+    stepped = [x.numpy()[running] for x in batched.step(torch.as_tensor(actions))]
+    batch_obs, batch_reward, terminated, truncated, _ = stepped
+    states = batched.state.T.numpy()[running]
+    rewards, ends = np.zeros(len(envs)), np.zeros((len(envs), 2), bool)
     for i in np.flatnonzero(running):
         obs[i], rewards[i], *ends[i], _ = envs[i].step(actions[i])
     ends[:, 1] &= ~ends[:, 0]  # the batched form says truncated only of what has not terminated
     truth = np.stack([env.unwrapped.state for env, runs in zip(envs, running, strict=True) if runs])
     np.testing.assert_allclose(states, truth, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(
-        batch_obs, obs[running], rtol=max(tolerance, 1e-6), atol=max(tolerance, 1e-6)
-    )
+    float32 = max(tolerance, 1e-6)
+    np.testing.assert_allclose(batch_obs, obs[running], rtol=float32, atol=float32)
     np.testing.assert_allclose(batch_reward, rewards[running], rtol=tolerance, atol=tolerance)
     np.testing.assert_array_equal(np.stack([terminated, truncated], 1), ends[running])
     running &= ~ends.any(1)
@@ -278,9 +253,8 @@ def test_forty_episodes_agree_to_their_end(env_id: str) -> None:
         # From the truth's state at every step: the swing-up is chaotic, a last bit would grow.
         batched.state = torch.as_tensor(np.stack([env.unwrapped.state for env in envs], 1))
         ended |= step_both(envs, batched, obs, running, rng, 1e-9)
-        assert (
-            (envs[0].observation_space.low <= obs) & (obs <= envs[0].observation_space.high)
-        ).all()
+        space = envs[0].observation_space
+        assert ((space.low <= obs) & (obs <= space.high)).all()
     terminated, truncated = ended.sum(0)
     assert terminated + truncated == 40
     assert (terminated > 0, truncated > 0) == ENDS[env_id]
@@ -299,21 +273,10 @@ def test_speeds_beyond_the_bounds_are_observed_as_the_bounds() -> None:
     env, batched = CartDoublePendulumEnv(), CartDoublePendulum(1)
     state = np.array([0.5, 0.0, 0.0, -30.0, 140.0, -140.0])
     assert env.observe(state) == (0.5, -20, 1, 0, 1, 0, 50, -50)
-    assert [float(x) for x in batched.observe(torch.tensor(state)[:, None])] == [
-        0.5,
-        -20,
-        1,
-        0,
-        1,
-        0,
-        50,
-        -50,
-    ]
+    assert tuple(map(float, batched.observe(torch.tensor(state)[:, None]))) == env.observe(state)
 
 
-# ---------------------------------------------------------------------------
-# Batches
-# ---------------------------------------------------------------------------
+# -- Batches ---------------------------------------------------------------------------------------
 
 
 def test_time_truncates_and_the_next_step_begins_anew() -> None:
@@ -341,11 +304,9 @@ def test_an_end_shows_its_last_observation_and_rows_are_independent() -> None:
     ends = 0
     for _ in range(60):  # each falls over in about 10 steps
         obs, reward, terminated, truncated, valid = envs.step(torch.ones(64, dtype=torch.int64))
-        assert (
-            torch.equal(valid, ~ended)
-            and torch.equal(reward, valid.float())
-            and not truncated.any()
-        )
+        assert torch.equal(valid, ~ended)
+        assert torch.equal(reward, valid.float())
+        assert not truncated.any()
         beyond = (obs[:, 0].abs() > 2.4) | (obs[:, 2].abs() > 12 * torch.pi / 180)
         assert torch.equal(beyond, terminated)
         assert (obs[ended].abs() <= 0.05).all()  # a first observation
@@ -371,9 +332,8 @@ def test_a_subclass_designs_the_reward_and_the_true_one_stays() -> None:
 
         def reward_function(self, state: Any, action: Any, next_state: Any) -> Any:
             after = torch.where(self.terminated(next_state), 0, self.potential(next_state))
-            return (
-                super().reward_function(state, action, next_state) + after - self.potential(state)
-            )
+            true = super().reward_function(state, action, next_state)
+            return true + after - self.potential(state)
 
         def potential(self, state: Any) -> Any:
             return 300 * (0.0025 / 3 * torch.sin(3 * state[0]) + state[1] ** 2 / 2)  # its energy
@@ -401,9 +361,8 @@ def test_a_subclass_designs_the_end() -> None:
     envs.reset()
     for _ in range(30):
         obs, _, terminated, *_ = envs.step(torch.ones(16, dtype=torch.int64))
-        assert torch.equal(
-            terminated, (obs[:, 0].abs() > 0.1) | (obs[:, 2].abs() > 12 * torch.pi / 180)
-        )
+        fallen = obs[:, 2].abs() > 12 * torch.pi / 180
+        assert torch.equal(terminated, (obs[:, 0].abs() > 0.1) | fallen)
 
 
 def test_the_rewardless_pendulum_is_the_pendulum() -> None:
@@ -482,9 +441,7 @@ def test_a_gpu_steps_as_the_cpu(env_id: str) -> None:
             torch.testing.assert_close(ours, theirs.cpu(), rtol=1e-4, atol=1e-4)
 
 
-# ---------------------------------------------------------------------------
-# Pictures, and the package alone
-# ---------------------------------------------------------------------------
+# -- Pictures, and the package alone ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -522,8 +479,6 @@ except gymnasium.error.DependencyNotInstalled as error:
 import autorl_worlds.batched
 assert not {"autorl", "evaluate"} & set(sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = python("-I", "-c", code, tmp_path, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Pictures need Pillow: install pillow.\n"
