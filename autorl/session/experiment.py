@@ -14,7 +14,8 @@ from pathlib import Path
 from autorl.judge.recording import NAME
 from autorl.records import Crash, Experiment, Quarters, Recording, RunRecord, from_json
 from autorl.report import curves
-from autorl.session.state import Run, SessionState
+from autorl.session.attempts import Run
+from autorl.session.state import SessionState
 from autorl.system.files import read_regular, read_text
 
 LOG_BYTES = 4096
