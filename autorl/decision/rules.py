@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 # of the rules; a session's verdicts follow from its runs under one version (1: "standard", before
 # adaptive; 2: unsteady runs)
-VERSION = 3
+VERSION = 4
 
 Array = npt.NDArray[np.floating[Any]]
 

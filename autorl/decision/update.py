@@ -178,12 +178,11 @@ def _count(state: State, fact: RunFact) -> Settled:
     if arm.n == state.incumbent:
         p = posterior.run_again(posterior.blurred(p, state.rules.drift), run.score)
         return _decide_open(*_look_back(replace(state, posterior=p, moved=False), ()))
-    state = replace(state, posterior=p)
-    if arm.n not in state.open:
+    # whoever's run it was: the next one no longer sees that the share has moved
+    moved = state.moved or (_moved(before.share, fact.share) and p.unsure > state.rules.unsure)
+    state = replace(state, posterior=p, moved=moved)
+    if arm.n not in state.open or (moved and arm.parent == state.incumbent):
         return state, ()
-    moved = _moved(before.share, fact.share) and p.unsure > state.rules.unsure
-    if arm.parent == state.incumbent and (state.moved or moved):
-        return replace(state, moved=True), ()
     return _candidate(state, arm.n)
 
 

@@ -268,8 +268,10 @@ def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(mo
     opened = [
         e["usd"] for ticket, e in reserved.items() if ticket not in settled
     ]  # the loop was killed meanwhile
-    whole = [hand_price(e.usage) for e in morning.exchanges if e.whole]
-    cut = [hand_price(e.usage) for e in morning.exchanges if e.usage and not e.whole]
+    whole = [hand_price(e.usage, e.body["model"]) for e in morning.exchanges if e.whole]
+    cut = [
+        hand_price(e.usage, e.body["model"]) for e in morning.exchanges if e.usage and not e.whole
+    ]
     assert len(exact) == len(whole) and sum(exact) == pytest.approx(sum(whole))
     assert (
         len(bounds) >= len(cut) >= 1

@@ -1,6 +1,7 @@
 """What the tests of researchers share: a history, its spending, replies good and bad."""
 
 from pathlib import Path
+from typing import Any
 
 from api_server import Message, broken_tool, propose, text, thinking, tool
 
@@ -178,13 +179,17 @@ UNUSABLE = {
 }
 
 
-def hand_price(usage: dict) -> float:
-    """Claude Opus 5.5: $4 in, $20 out, $5 and $8 into the cache, $0.20 from it, a million."""
+def hand_price(usage: dict[str, Any], model: str = "claude-opus-5-5") -> float:
+    """A million tokens in, out, into the cache for 5 minutes and 1 hour, from it: in dollars,
+    Claude Opus 5.5: 4, 20, 5, 8, .20; Claude Opus 4.8: 5, 25, 6.25, 10, .50."""
+    older = model == "claude-opus-4-8"
+    prices = (5.0, 25.0, 6.25, 10.0, 0.5) if older else (4.0, 20.0, 5.0, 8.0, 0.2)
     split = usage["cache_creation"]
-    return (
-        4.0 * usage["input_tokens"]
-        + 20.0 * usage["output_tokens"]
-        + 0.2 * usage["cache_read_input_tokens"]
-        + 5.0 * split["ephemeral_5m_input_tokens"]
-        + 8.0 * split["ephemeral_1h_input_tokens"]
-    ) / 1e6
+    tokens = (
+        usage["input_tokens"],
+        usage["output_tokens"],
+        split["ephemeral_5m_input_tokens"],
+        split["ephemeral_1h_input_tokens"],
+        usage["cache_read_input_tokens"],
+    )
+    return float(sum(p * n for p, n in zip(prices, tokens, strict=True))) / 1e6

@@ -204,6 +204,20 @@ def test_before_a_verdict_at_another_share_the_incumbent_is_run_there() -> None:
     assert verdict.outcome == "discard"
 
 
+def test_a_move_that_a_candidate_of_an_older_incumbent_met_is_not_forgotten() -> None:
+    x = Session()
+    for y in (98.0, 102.0, 96.0, 104.0):
+        x.run(0, y, share=1.0)
+    x.propose(1)
+    x.propose(2)
+    assert [v.outcome for v in x.run(1, 112.0, share=1.0)] == ["keep"]
+    assert [v.outcome for v in x.run(2, 101.0, share=0.5)] == ["discard"]
+    assert x.state.moved
+    x.propose(3)
+    assert x.run(3, 110.0, share=0.5) == ()
+    assert wants(x.state) == (Measure(1, "incumbent"),)
+
+
 def test_the_same_share_asks_for_no_run_of_the_incumbent() -> None:
     x = on_a_moved_machine(92.0)
     x.run(0, 90.0, share=0.5)
