@@ -38,16 +38,18 @@ def test_only_a_demonstration_goes_on_with_one(repo: Path) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_demonstration_ends_with_a_gain_that_is_shown(repo: Path, autorl) -> None:
     shutil.copytree(PROJECT / "examples", repo / "examples")
     mine = (repo / "train.py").read_bytes()
-    done = autorl("run", "--demo", timeout=500)
+    tag, done = "demo", autorl("run", "--demo", timeout=500)
+    if "claim:   none; run it once more" in done.stdout:  # 19 of 20 are to show it
+        tag, done = "demo-2", autorl("run", "--demo", timeout=500)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == FIRST_LINE
     assert any(line.startswith("claim:   Shown: ") for line in lines), done.stdout
     assert lines[-1].startswith("picture: ")
     assert (repo / lines[-1].split()[-1]).read_bytes().startswith(b"\x89PNG")
-    assert "GAMMA = 0.5 " not in git(repo, "show", "autoresearch/demo:train.py")
+    assert "GAMMA = 0.5 " not in git(repo, "show", f"autoresearch/{tag}:train.py")
     assert (repo / "train.py").read_bytes() == mine
