@@ -4,7 +4,8 @@ Pure: usage in, US dollars out. The one place to update when prices change. A mo
 works, but has no price: limits in dollars are refused for it. What this file does not do: know
 discounts (batch, committed spend), or ask anybody for prices.
 
-Source: https://platform.claude.com/docs/en/about-claude/pricing
+Source: https://platform.claude.com/docs/en/about-claude/pricing; but Fable 5.2 from resellers'
+lists, and Mythos 5.2 taken to cost the same: check them before you rely on --max-usd there.
 """
 
 import math
