@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from autorl.cli import options as flags
-from autorl.cli.background import start_loop
+from autorl.cli.background import EVALUATION, start_loop
 from autorl.cli.console import Notifier, Standings
 from autorl.cli.cores import Cores
 from autorl.cli.presets import DEMO, FIRST_LINE, QUICK, Preset, demo_ending, demo_source
@@ -128,7 +128,7 @@ def bounds_of(options: RunOptions, settings: Settings) -> Bounds:
         experiments = preset.experiments if experiments is None else experiments
         hours, usual = preset.hours if hours is None else hours, preset.confirm_runs
     elif hours is not None:
-        pair = 2 * 1.05 * settings.time_budget / settings.slots
+        pair = 2 * EVALUATION * settings.time_budget / settings.slots
         usual = max(2, min(usual, int(hours * 3600 / 3 / pair)))
     runs = usual if options.confirm_runs is None else options.confirm_runs
     return Bounds(experiments, hours, options.max_usd, runs)
