@@ -161,15 +161,9 @@ class ActiveRuns:
     def collect(self) -> None:
         """Take in the runs that are over, in whatever order they come."""
         for active in list(self.active.values()):
-            if (record := self.runner.poll(active.handle)) is None:
-                continue
-            del self.active[active.run.run]
-            ours = (active.run.seed, self.session.settings.env_id)
-            if record.scored and (record.seed, record.env_id) != ours:
-                record = _interrupted(
-                    LOST, f"The answer was that of seed {record.seed}, another run's."
-                )
-            self._end(active.run, record)
+            if (record := self._answer(active)) is not None:
+                del self.active[active.run.run]
+                self._end(active.run, record)
 
     def cancel(self, why: str, keep_remote: bool = False, only: int | None = None) -> None:
         """Stop every run, or those of one attempt, and record it as interrupted; remote ones may
@@ -178,7 +172,7 @@ class ActiveRuns:
         ended: list[tuple[Run, RunRecord]] = []
         for active in [a for a in self.active.values() if only in (None, a.run.attempt)]:
             del self.active[active.run.run]
-            record = self.runner.poll(active.handle)
+            record = self._answer(active)
             if record is None and self.runner.survives_restart and keep_remote:
                 continue  # goes on without us and is fetched by its handle on resume
             self.runner.cancel(active.handle)
@@ -187,6 +181,14 @@ class ActiveRuns:
             self._end(run, record)
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _answer(self, active: ActiveRun) -> RunRecord | None:
+        """The record of a run that is over; one of another run's seed counts as lost."""
+        record = self.runner.poll(active.handle)
+        ours = (active.run.seed, self.session.settings.env_id)
+        if record is not None and record.scored and (record.seed, record.env_id) != ours:
+            return _interrupted(LOST, f"The answer was that of seed {record.seed}, another run's.")
+        return record
 
     def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
         s, cores = self.session.settings, self.cores[place]

@@ -104,6 +104,39 @@ def test_a_rented_machine_uses_all_it_has_whatever_this_one_has(
     assert places_of(True, tmp_path) == [((), 0, ""), ((), 0, "")]
 
 
+class Crossed(Recorder):
+    """Both runs go on until the loop is told to stop; then each is given the other's answer."""
+
+    def start(self, job: Job, folder: Path) -> str:
+        self.jobs.append(job)
+        return str(len(self.jobs))
+
+    def poll(self, handle: str) -> RunRecord | None:
+        assert self.screen.loop is not None
+        if not self.screen.loop.stopping:
+            if len(self.jobs) == self.places and handle == str(self.places):
+                self.screen.loop.stop("enough")
+            return None
+        seed = self.jobs[self.places - int(handle)].seed
+        return RunRecord("ok", avg_return=99.0, returns=(99.0,), env_id=ENV_ID, seed=seed)
+
+
+def test_a_stop_does_not_count_the_answer_of_another_run(tmp_path: Path) -> None:
+    site, screen = Site.new(tmp_path / "a night", ideas(), BASELINE), Quiet()
+    settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", slots=2)
+    session = open_session(site.repo, site.tag, settings, seed=1)
+    try:
+        runner = Crossed(False, screen)
+        screen.loop = Loop(session, Replay(site.ideas), runner, Bounds(), screen)
+        assert screen.loop.run() == 130
+    finally:
+        session.close()
+    records = [run.record for run in site.state().runs.values()]
+    assert [(r.status, r.rule, r.avg_return) for r in records if r] == [
+        ("interrupted", "lost", None)
+    ] * 2
+
+
 # -- rented places: the whole loop over the stand-in for Modal -------------------------------------
 
 
