@@ -6,8 +6,7 @@
 After CleanRL's ppo_continuous_action.py (https://github.com/vwxyzjn/cleanrl), in the order of an
 iteration: rollout, advantages, policy update, value update, log. `main` is the iteration.
 
-What it does not do: score itself (the harness evaluates what `evaluate_policy` is given), choose
-its seed, or know any environment by name.
+What it does not do: score itself, choose its seed, or know any environment by name.
 """
 
 import collections
@@ -26,9 +25,7 @@ from torch import nn
 import evaluate
 from evaluate import VecEnv, evaluate_policy, log_metrics, make_vec_env, remaining, summary_block
 
-# ---------------------------------------------------------------------------
-# Constants (edit freely; the comment after a value is the range that search may try)
-# ---------------------------------------------------------------------------
+# -- Constants (edit freely; the comment after a value is the range that search may try) -----------
 
 NUM_ENVS = 64  # {16, 32, 64, 128}
 NUM_STEPS = 64  # {32, 64, 128, 256} steps of each environment between two updates
@@ -71,16 +68,11 @@ DECAY = 0.9  # fixed: what the longest counts for one iteration later
 HANDOVER_SECONDS = 0.3  # fixed: kept for handing the agent over
 
 
-# ---------------------------------------------------------------------------
-# Agent (edit freely; `get_action` is the harness contract)
-# ---------------------------------------------------------------------------
+# -- Agent (edit freely; `get_action` is the harness contract) -------------------------------------
 
 
 def mlp(in_dim: int, out_dim: int, out_gain: float) -> nn.Sequential:
-    """Two hidden SiLU layers (a fifth of tanh's time on a CPU), orthogonal initialisation.
-
-    The gains matter: https://arxiv.org/abs/2006.05990, section 3.2.
-    """
+    """Two hidden SiLU layers (a fifth of tanh's time on a CPU); gains: arXiv:2006.05990, 3.2."""
     first, second = nn.Linear(in_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
     last = nn.Linear(HIDDEN, out_dim)
     for layer, gain in ((first, 2**0.5), (second, 2**0.5), (last, out_gain)):
@@ -153,10 +145,7 @@ class Agent(nn.Module):
 
 
 class RunningMoments:
-    """Mean and variance of all rows so far, in float64; Chan et al.'s parallel update.
-
-    https://en.wikipedia.org/wiki/Algorithms_for_calculating_variance
-    """
+    """Mean and variance of all rows so far, in float64 (Chan, Golub and LeVeque, 1979)."""
 
     def __init__(self, dim: int):
         self.mean, self.var, self.count = np.zeros(dim), np.ones(dim), 1e-4
@@ -169,9 +158,7 @@ class RunningMoments:
         self.mean, self.var, self.count = self.mean + delta * count / total, m2 / total, total
 
 
-# ---------------------------------------------------------------------------
-# Rollout, losses, updates (edit freely)
-# ---------------------------------------------------------------------------
+# -- Rollout, losses, updates (edit freely) --------------------------------------------------------
 
 
 class Rollout:
@@ -196,8 +183,8 @@ class Rollout:
             obs = agent.normalize(torch.from_numpy(self.obs[t, rows]))
             action = agent.sample(agent.actor(obs), torch.from_numpy(self.noise[t, rows]))
             self.actions[t, rows] = action.numpy()
-            step = envs.step(agent.to_env(action).numpy())
-            self.obs[t + 1, rows], self.rewards[t, rows], *flags = step
+            env_action = agent.to_env(action).numpy()
+            self.obs[t + 1, rows], self.rewards[t, rows], *flags = envs.step(env_action)
             self.true_rewards[t, rows] = envs.true_reward
             self.terminated[t, rows], self.truncated[t, rows], self.valid[t, rows] = flags
 
@@ -280,8 +267,7 @@ def update(
 def learners(agent: Agent, losses: list[Loss], batch: Batch) -> list[tuple[list[Loss], Adam]]:
     """Each loss with an Adam of its own, or all with one where they share a parameter.
 
-    They learn at the same time, so no parameter may have two. Which parameters a loss moves is
-    asked of autograd: an edit of the networks need not say it.
+    They learn at the same time, so no parameter may have two. Autograd tells what a loss moves.
     """
     parameters = [p for p in agent.parameters() if p.requires_grad]
     moved = []
@@ -294,9 +280,7 @@ def learners(agent: Agent, losses: list[Loss], batch: Batch) -> list[tuple[list[
     return [(group, Adam(own)) for group, own in groups]
 
 
-# ---------------------------------------------------------------------------
-# Training (edit freely)
-# ---------------------------------------------------------------------------
+# -- Training (edit freely) ------------------------------------------------------------------------
 
 
 def main() -> None:
@@ -372,22 +356,19 @@ def main() -> None:
 
         # -- policy update, value update: at once, on a thread each
         groups = groups or learners(agent, [policy_loss, value_loss], batch)
-        learning_rate = LEARNING_RATE * max(FINAL_LR_SHARE, frac)
-        rates = (learning_rate * lr_scale, learning_rate)
+        rates = [LEARNING_RATE * max(FINAL_LR_SHARE, frac) * scale for scale in (lr_scale, 1.0)]
         perms = [rng.permutation(len(batch.obs)) for _ in range(UPDATE_EPOCHS)]
         learn = zip(groups, rates, strict=False)  # a shared trunk has one group, at the first rate
         updates = [threads.submit(update, agent, *group, batch, perms, lr) for group, lr in learn]
         stats = {name: x for done in updates for name, x in done.result().items()}
 
-        # -- what adapts: the actor's learning rate, to keep the KL near its target, as in
-        # https://github.com/leggedrobotics/rsl_rl (rsl_rl/algorithms/ppo.py);
+        # -- what adapts: the actor's rate, by KL (https://github.com/leggedrobotics/rsl_rl, PPO);
         target_kl = TARGET_KL * (FINAL_KL_SHARE + (1 - FINAL_KL_SHARE) * frac)
         lr_scale *= 1 / LR_SCALE_RATE if stats["approx_kl"] > target_kl else LR_SCALE_RATE
         lr_scale = min(MAX_LR_SCALE, max(MIN_LR_SCALE, lr_scale))
         # the discount (https://arxiv.org/abs/1512.02011): higher while the critic explains returns;
-        residual = batch.advantages.var() / (batch.returns.var() + 1e-8)
-        stats["explained_variance"] = 1 - residual.item()
-        ev_ema = EV_EMA * ev_ema + (1 - EV_EMA) * max(0.0, stats["explained_variance"])
+        explained = 1 - (batch.advantages.var() / (batch.returns.var() + 1e-8)).item()
+        ev_ema = EV_EMA * ev_ema + (1 - EV_EMA) * max(0.0, explained)
         if not EV_LOW <= ev_ema <= EV_HIGH:
             horizon *= HORIZON_RATE if ev_ema > EV_HIGH else 1 / HORIZON_RATE
             horizon = min(1 / (1 - MAX_GAMMA), max(1 / (1 - GAMMA), horizon))
@@ -402,8 +383,8 @@ def main() -> None:
         longest, sps, start = max(DECAY * longest, now - start), len(batch.obs) / (now - start), now
         means = np.mean(finished, axis=0) if finished else np.full(3, np.nan)
         stats |= {"num_updates": num_updates, "sps": sps, "gamma": gamma, "learning_rate": rates[0]}
+        stats |= {"explained_variance": explained, "policy_mu": batch.actions.mean().item()}
         stats |= zip(EPISODE, means.tolist(), strict=True)
-        stats["policy_mu"] = batch.actions.mean().item()
         stats["policy_sigma"] = agent.log_std.exp().mean().item()
         log_metrics(total_timesteps, **stats)
         if now - printed > PRINT_EVERY:
