@@ -10,8 +10,10 @@ from typing import Any
 
 from autorl.cli.page import run_data
 from autorl.cli.status import newest, numbered
+from autorl.judge import read_progress
 from autorl.proposers.prompt import MAX_BYTES, MAX_LOG, experiment_text, row_line, shown_names
 from autorl.records import Experiment
+from autorl.report.progress import describe
 from autorl.session import SessionState
 from autorl.session.experiment import experiment
 from autorl.system.text import one_line, plain
@@ -20,11 +22,11 @@ MAX_RUNS = 6  # of the JSON answer, the newest
 FEW = 8  # metrics of an answer of `wait`
 METRICS_AT = [0.25, 0.5, 0.75, 1.0]  # shares of the budget: own values, then those beside
 
-Seen = tuple[str, SessionState, Experiment]
+Seen = tuple[str, SessionState, Experiment, list[str]]
 
 
 def look_up(root: Path, what: str, beside: str | None, tag: str | None) -> Seen:
-    """The session's tag, what it knows, and an experiment beside another.
+    """The session's tag, what it knows, an experiment beside another, and its runs under way.
 
     Args:
         what: a number, an id that `try` printed, best or baseline.
@@ -36,13 +38,15 @@ def look_up(root: Path, what: str, beside: str | None, tag: str | None) -> Seen:
     folder, state = newest(root, tag, what)
     n, m = (w if w is None else numbered(state, w, folder.name) for w in (what, beside))
     assert n is not None
-    return folder.name, state, experiment(root, state, n, m)
+    pending = [r for r in state.every_run_of(n) if r.record is None]
+    looks = [f"run {r.run}: {describe(read_progress(root / r.folder))}" for r in pending]
+    return folder.name, state, experiment(root, state, n, m), looks
 
 
 def show_text(seen: Seen) -> str:
     """An experiment as text, at most 12 kB."""
-    tag, state, found = seen
-    best, n = state.incumbent(), found.row.n
+    tag, state, found, under_way = seen
+    best = state.incumbent()
     lines = [
         f"session {tag} on {state.about.env_id}; incumbent: experiment {best.n if best else 0}"
     ]
@@ -50,14 +54,13 @@ def show_text(seen: Seen) -> str:
         lines.append(f"beside: {row_line(state.row(state.attempts[found.beside]), why=False)}")
     if found.row.commit:
         lines.append(f"its train.py: git show {found.row.commit}:./train.py")
-    if under_way := [r.run for r in state.every_run_of(n) if r.record is None]:
-        lines.append(f"runs without an end: {len(under_way)}")
+    lines += [f"under way (or was, when the loop ended): {look}" for look in under_way]
     return "\n".join([*lines, experiment_text(found)])
 
 
 def show_data(seen: Seen) -> dict[str, Any]:
     """What `show_text` says and more, as JSON data of at most 12 kB."""
-    tag, state, found = seen
+    tag, state, found, under_way = seen
     row, crash, other = found.row, found.crash, found.beside
     runs = [run_data(run) for run in state.every_run_of(row.n)[-MAX_RUNS:]]
     for run in runs:
@@ -78,6 +81,7 @@ def show_data(seen: Seen) -> dict[str, Any]:
         "reason": one_line(row.reason, 300),
         "incumbent": best.n if (best := state.incumbent()) else None,
         "runs": runs,
+        "under_way": under_way,
         "beside": other,
         "beside_return": None if other is None else state.row(state.attempts[other]).avg_return,
         "metrics_at": METRICS_AT,

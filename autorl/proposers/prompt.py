@@ -245,7 +245,8 @@ def experiment_text(experiment: Experiment) -> str:
         (f"diff against its parent{parent}", experiment.diff, MAX_BYTES, "start"),
     ):
         room = MAX_BYTES - len("\n".join(parts).encode()) - 250  # 250: headings, what was left out
-        parts.append(f"{what}:\n{quoted(text, min(most, room), keep)}")
+        if text:
+            parts.append(f"{what}:\n{quoted(text, min(most, room), keep)}")
     return "\n".join(parts)
 
 

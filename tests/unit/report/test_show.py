@@ -9,7 +9,10 @@ from made_session import BUDGET, make_session
 
 from autorl.cli.show import diagnosis, look_up, show_data, show_text
 from autorl.errors import UserError
+from autorl.records import Progress, to_json
 from autorl.session import read_state
+from autorl.session.event_log import EventLog
+from autorl.session.events import RunStarted
 
 ROWS = "\n".join(("seconds,step,episode_return,approx_kl,entropy,my_own", "{}", ""))
 
@@ -75,8 +78,8 @@ def test_it_fits_into_12_kB_whatever_the_session(tmp_path: Path) -> None:
         for run in state.every_run_of(n):
             (tmp_path / run.folder / "run.log").write_bytes(b"\xff\n\x1b[31m" * 9_000)
     for n in state.attempts:
-        seen = ("made", state, look_up(tmp_path, str(n), None, None)[2])
-        for found in (seen, (*seen[:2], _with_diff(seen[2]))):
+        seen = look_up(tmp_path, str(n), None, None)[2]
+        for found in (("made", state, e, []) for e in (seen, _with_diff(seen))):
             assert len(json.dumps(show_data(found), ensure_ascii=False).encode()) <= 12_000
             assert len(show_text(found).encode()) <= 12_000
             assert "\x1b" not in show_text(found) and "\u202e" not in show_text(found)
@@ -100,6 +103,25 @@ def test_the_commands_print_it_and_wait_says_how_it_learnt_beside_the_incumbent(
     assert [float(v) for v in own.split()] == data["metrics"]["approx_kl"][0]
     best = show_data(look_up(made, "best", None, None))["metrics"]["approx_kl"][0]
     assert [float(v) for v in other.split()] == best
+
+
+def test_a_run_under_way_says_how_far_it_is(made: Path) -> None:
+    path = made / "results/Walker2d-v5/made/journal.jsonl"
+    best = read_state(path).incumbent()
+    assert best is not None
+    about = {"attempt": best.n, "purpose": "incumbent", "kind": "measure", "epoch": 0}
+    log, _ = EventLog.open(path)
+    log.append(RunStarted(run=10_000, seed_index=9, seed=9, folder="under_way", **about))
+    log.close()
+    assert "under way (or was, when the loop ended): run 10000: starting" in show_text(
+        look_up(made, "best", None, None)
+    )
+    (made / "under_way").mkdir()
+    look = Progress("training", 30.0, BUDGET, 9_000, 300.0, 41.25)
+    (made / "under_way" / "progress.json").write_text(json.dumps(to_json(look)))
+    seen = look_up(made, "best", None, None)
+    assert "run 10000: 30/720 s  return 41.2  300 steps/s" in show_text(seen)
+    assert show_data(seen)["under_way"] == ["run 10000: 30/720 s  return 41.2  300 steps/s"]
 
 
 def test_what_is_not_there_is_one_sentence(made: Path) -> None:
