@@ -56,6 +56,7 @@ class Proposal:
     edits: tuple[Edit, ...] = ()
     source: str | None = None
     proposer: str = ""  # "claude", "command", "search", "replay", "person"
+    base: int | None = None  # the incumbent that it was written on
     params: tuple[tuple[str, float], ...] = ()  # search: the constants it set, by name
     cost_usd: float = 0.0
     seconds: float = 0.0
@@ -264,7 +265,7 @@ class Row:
     avg_return: float | None  # mean over this attempt's scored runs
     status: str  # keep | discard | crash | running
     description: str
-    state: str = ""  # superseded | taken back | shown | not shown | ""
+    state: str = ""  # superseded | taken back | cancelled | shown | not shown | ""
     runs: int = 0
     stderr: float | None = None
     parent: int | None = None

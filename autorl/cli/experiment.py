@@ -124,8 +124,9 @@ def submit(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     waiting = inbox.waiting()
     _refuse_known(found.key, state, waiting)
     title, _, rest = plain(o["message"]).strip().partition("\n")
+    best = state.incumbent()
     ticket = inbox.leave(
-        Proposal(title=title, hypothesis=rest.strip(), source=source, proposer="person")
+        Proposal(title, rest.strip(), source=source, proposer="person", base=best.n if best else 0)
     )
     try:
         revive(root, path.parent, state)
@@ -306,7 +307,7 @@ def _try(root: Path, tag: str) -> str:
 
 def _figures(state: SessionState, attempt: Attempt) -> dict[str, Any]:
     row, best = state.row(attempt), state.incumbent()
-    logs = [r.folder for r in state.runs.values() if r.attempt == attempt.n]
+    logs = [r.folder for r in state.every_run_of(attempt.n)]
     return {
         "experiment": attempt.n,
         "title": attempt.title,
@@ -348,7 +349,7 @@ def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> di
         what_next = f"the best one is another: {fetch}; then the next idea"
     return {
         "outcome": "baseline" if attempt.outcome == "baseline" else row.status,
-        "seconds": row.seconds,
+        "run_seconds": row.seconds,
         "reason": row.reason,
         "next": what_next,
     }

@@ -112,15 +112,16 @@ def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -
 
 
 @click.command()
-@ID
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @OF_SESSION
 @AS_JSON
 @click.pass_obj
-def cancel(root: Path, id_: str, tag: str | None, as_json: bool) -> None:
-    """Take an experiment back that has no verdict yet: its runs stop, the next one begins."""
+def cancel(root: Path, ids: tuple[str, ...], tag: str | None, as_json: bool) -> None:
+    """Take experiments back that have no verdict yet: their runs stop, the next one begins."""
     from autorl.cli.experiment import cancel
 
-    print_answer(cancel(root, id_, tag), as_json)
+    for id_ in reversed(ids):  # the next one first: it must not begin in between
+        print_answer(cancel(root, id_, tag), as_json)
 
 
 @click.command()

@@ -32,6 +32,7 @@ from autorl.session import (
 from autorl.session.inbox import Inbox
 from autorl.system.files import atomic_write, disk_usage
 from autorl.system.locks import holder, holder_pid
+from autorl.system.text import one_line
 
 MANY = 10_000_000  # files: more are not counted
 
@@ -166,7 +167,7 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
         line = f"{r.n:4d}  {r.commit[:7]}  {r.score:>15}  {r.status:<8} {r.description}"
         click.echo(f"{line}: {r.reason}" if r.reason else line)
     for each in refused:
-        click.echo(f"   -  refused before a run: {each['title']}: {each['reason']}")
+        click.echo(f"   -  refused before a run: {each['title']}: {one_line(each['reason'], 300)}")
 
 
 def solved_at(state: SessionState) -> float | None:

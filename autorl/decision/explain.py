@@ -49,13 +49,17 @@ def _runs(arm: Arm, sd: float | None) -> str:
     return f"run{'s' if len(arm.runs) > 1 else ''} {which} scored {scores}"
 
 
-def _compared(arm: Arm, p: Posterior) -> str:
-    apart, runs = _mean(arm) - p.mean, _runs(arm, p.sd)
+def _compared(state: State, arm: Arm, p: Posterior) -> str:
+    apart, runs, beaten = _mean(arm) - p.mean, _runs(arm, p.sd), state.arms[arm.parent or 0]
     in_sd = "" if _still(p.mean, p.sd) else f" ({abs(apart) / p.sd:.1f} sd)"
+    # of a few runs an estimate believes a part
+    lucky = beaten.scores and abs(_mean(beaten) - p.mean) > p.sd / 2
+    luck = f" ({_runs(beaten, p.sd)}; luck is allowed for)" if lucky else ""
     return (
         f"{runs[0].upper()}{runs[1:]}, {'on average ' if len(arm.runs) > 1 else ''}"
         f"{_about(abs(apart), p.sd)}{in_sd} {'above' if apart >= 0 else 'below'} "
-        f"{named(arm.parent)}, estimated at {_about(p.mean, p.sd)}; {_spread(p)}."
+        f"{named(arm.parent)}, whose score is estimated at {_about(p.mean, p.sd)}{luck}; "
+        f"{_spread(p)}."
     )
 
 
@@ -107,7 +111,7 @@ def decided(
         said = f"Kept for now: {why}, cheaper to build on than to prove."
     else:
         said = f"{'Kept' if kept else 'Discarded'}: {why}."
-    reason = f"{said} {_compared(arm, p)} {'' if kept else state.saturated}".strip()
+    reason = f"{said} {_compared(state, arm, p)} {'' if kept else state.saturated}".strip()
     verdict = _figures(Verdict(arm.n, outcome, reason, arm.parent), arm, p)
     return replace(verdict, gain=w.gain, chance=w.chance) if w else verdict
 

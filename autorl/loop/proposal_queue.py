@@ -49,8 +49,8 @@ class ProposalQueue:
         self.session, self.proposer, self.budget, self.console = session, proposer, budget, console
         self.bounds, self.places = bounds, places
         self.inbox = Inbox(session.folder / "inbox")
-        self.exhausted = ""  # why there is nothing more to come
-        self._ready: deque[tuple[int, Proposal]] = deque()  # ideas, with the incumbent of each
+        self.exhausted = ""  # why there was nothing more to come when it was last asked
+        self._ready: deque[Proposal] = deque()
         self._base = 0  # the incumbent that the thought is about
         self._thought: Future[Proposal | tuple[Proposal, ...] | None] | None = None
         self._seconds = 0.0  # that the last thought took
@@ -67,6 +67,13 @@ class ProposalQueue:
         """Tell the researcher that the loop is ending."""
         self._stopped.set()
 
+    def nothing_more(self) -> str:
+        """Why no idea is left; "" while there is one, or one may come."""
+        if self.proposer is None:  # whatever was said before: a person leaves one at any time
+            empty = not self.inbox.waiting()
+            self.exhausted = "every proposal in the inbox is decided" if empty else ""
+        return self.exhausted
+
     def take(self, free: int = 1) -> bool:
         """Take in one idea if there is one now; True when something was accepted or refused.
 
@@ -81,11 +88,12 @@ class ProposalQueue:
         tickets |= state.cancelled
         for ticket, proposal in self.inbox.waiting():
             if ticket not in tickets:
+                with contextlib.suppress(EditMiss):  # measured as it is
+                    proposal = self._on_incumbent(proposal)
                 self._accept(proposal, ticket=ticket)
             self.inbox.drop(ticket)
             return True
         if self.proposer is None:
-            self.exhausted = "every proposal in the inbox is decided"
             return False
         if self._collect():
             return True
@@ -107,11 +115,12 @@ class ProposalQueue:
         return min(target - len(self._ready), MAX_IDEAS)
 
     def _retry(self, waiting: list[Attempt]) -> None:
-        """Superseded ideas again on top of the incumbent, as many as fit together."""
+        """Superseded ideas on top of the incumbent, as many as fit together, or one as it is."""
         attempts, first = self.session.state.attempts, waiting[0]
         source = attempts[self.session.decision.incumbent].source
         made: list[Attempt] = []
         edits: list[Edit] = []
+        whole: str | None = None
         for old in waiting:
             own = old.edits or edits_between(attempts[old.parent or 0].source, old.source)
             try:
@@ -119,7 +128,8 @@ class ProposalQueue:
             except EditMiss:
                 if old is not first:
                     continue
-                made, edits = [old], list(own)  # refused, with the reason
+                # it does not fit on top of what superseded it: its runs are weighed against that
+                made, edits, whole = [old], [], old.source
                 break
             if made and look(source).why:
                 break
@@ -130,6 +140,7 @@ class ProposalQueue:
             "\n".join(a.hypothesis for a in made if a.hypothesis),
             "\n".join(a.expected_effect for a in made if a.expected_effect),
             tuple(edits),
+            source=whole,
             proposer=first.proposer,
         )
         self._accept(joined, tuple(a.n for a in made), first.ticket)
@@ -171,26 +182,36 @@ class ProposalQueue:
         for idea in (ideas,) if isinstance(ideas, Proposal) else ideas:
             if idea.lesson and idea.lesson_of in self.session.state.attempts:
                 self.session.record(Lesson(n=idea.lesson_of, text=idea.lesson))
-            self._ready.append((self._base, idea))
+            self._ready.append(replace(idea, base=self._base))
         return False
 
     def _accept_ready(self) -> bool:
         """Accept, or refuse, the oldest idea that is ready; False without one."""
-        attempts, incumbent = self.session.state.attempts, self.session.decision.incumbent
         while self._ready:
-            base, proposal = self._ready.popleft()
-            if base != incumbent:  # there was a keep since it was thought of
-                if proposal.source is not None:  # a whole file would take the keep back
-                    edits = edits_between(attempts[base].source, proposal.source)
-                    proposal = replace(proposal, source=None, edits=edits)
-                try:
-                    apply_edits(attempts[incumbent].source, proposal.edits)
-                except EditMiss:
-                    if not proposal.cost_usd:  # a free idea is thought of anew; a paid one refused
-                        continue
+            proposal = self._ready.popleft()
+            try:
+                proposal = self._on_incumbent(proposal)
+            except EditMiss:
+                if not proposal.cost_usd:  # a free idea is thought of anew; a paid one refused
+                    continue
             self._accept(proposal)
             return True
         return False
+
+    def _on_incumbent(self, idea: Proposal) -> Proposal:
+        """An idea that was written on an older incumbent, as edits of today's.
+
+        Raises:
+            EditMiss: it does not fit there.
+        """
+        attempts, incumbent = self.session.state.attempts, self.session.decision.incumbent
+        if idea.base in (None, incumbent):
+            return idea
+        if idea.source is not None:  # a whole file would take the keep back
+            edits = edits_between(attempts[idea.base or 0].source, idea.source)
+            idea = replace(idea, source=None, edits=edits)
+        apply_edits(attempts[incumbent].source, idea.edits)
+        return idea
 
     def _accept(self, proposal: Proposal, retry_of: tuple[int, ...] = (), ticket: str = "") -> None:
         """Proposal -> commit, or a refusal with a reason that is fed back."""
@@ -272,9 +293,10 @@ class ProposalQueue:
             session.root / "program.md",
         )
         keys = set[str]()  # of what waits for a place
-        for base, idea in self._ready:
+        for idea in self._ready:
             with contextlib.suppress(EditMiss):
-                source = idea.source or apply_edits(state.attempts[base].source, idea.edits)
+                before = state.attempts[idea.base or 0].source
+                source = idea.source or apply_edits(before, idea.edits)
                 keys.add(look(source).key)
         return History(
             env_id=s.env_id,
@@ -299,6 +321,6 @@ class ProposalQueue:
             ),
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
-            ready=tuple(idea.title for _, idea in self._ready),
+            ready=tuple(idea.title for idea in self._ready),
             stopped=self._stopped.is_set,
         )

@@ -64,11 +64,11 @@ class Research:
         state = self.session.state
         if state.waiting_retries(1):  # counted as one experiment with its second attempt
             return False
-        self.why = self.why or self.queue.exhausted
-        count = self.bounds.experiments
-        if count is not None and state.tried >= count:
-            self.why = self.why or f"{count} experiment{' is' if count == 1 else 's are'} done"
-        return bool(self.why)
+        why, count = self.queue.nothing_more(), self.bounds.experiments
+        if not why and count is not None and state.tried >= count:
+            why = f"{count} experiment{' is' if count == 1 else 's are'} done"
+        self.why = self.why or why
+        return bool(why)
 
     def _time_is_up(self) -> bool:
         """One more run and the confirmation would go beyond the hours given."""

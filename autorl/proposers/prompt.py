@@ -27,9 +27,9 @@ MAX_LOG, MAX_RUNS, MAX_NAMES = 1_500, 4, 24  # bytes, runs, metrics of it
 
 # Shown first, in this order, where train.py reports them.
 DIAGNOSTICS = (
-    "episode_return", "approx_kl", "clipfrac", "explained_variance", "entropy", "policy_sigma",
-    "policy_mu", "value_loss", "policy_loss", "grad_norm", "learning_rate", "sps", "num_updates",
-    "episode_length",
+    "episode_return", "sps", "approx_kl", "clipfrac", "explained_variance", "entropy",
+    "policy_sigma", "policy_mu", "value_loss", "policy_loss", "grad_norm", "learning_rate",
+    "num_updates", "episode_length",
 )  # fmt: skip
 
 
@@ -260,7 +260,8 @@ def metrics_table(experiment: Experiment) -> str:
             for values in experiment.metrics[name]
         )
         lines.append(f"{name:<20} {own}" + (f" | {theirs}" if other else ""))
-    return "metrics, self-reported:\n" + quoted("\n".join(lines), 4_000)
+    table = quoted("\n".join(lines), 4_000)
+    return f"metrics, self-reported, mean of the runs that count:\n{table}"
 
 
 # ---------------------------------------------------------------------------

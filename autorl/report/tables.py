@@ -102,8 +102,12 @@ class Summary:
 
 
 def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
-    """Count a session's rows. `spent_usd`: what was spent, where more is known than in rows."""
-    statuses = [r.status for r in rows]
+    """Count a session's rows. `spent_usd`: what was spent, where more is known than in rows.
+
+    A superseded idea counts as its second attempt, a cancelled one not at all.
+    """
+    counted = [r for r in rows if r.state not in ("superseded", "cancelled")]
+    statuses = [r.status for r in counted]
     standing = [r for r in rows if r.status == "keep" and r.state != "taken back"]
     baseline = next((r for r in rows if r.n == 0), None)
     best = standing[-1] if standing else None
@@ -112,7 +116,7 @@ def summarize(rows: Sequence[Row], spent_usd: float | None = None) -> Summary:
     seconds = math.fsum(r.seconds for r in rows)
     cost = math.fsum(r.cost_usd for r in rows) if spent_usd is None else spent_usd
     return Summary(
-        attempts=sum(r.n != 0 for r in rows),
+        attempts=sum(r.n != 0 for r in counted),
         kept=kept,
         taken_back=sum(r.state == "taken back" for r in rows),
         discarded=statuses.count("discard"),

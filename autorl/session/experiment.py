@@ -46,11 +46,7 @@ def experiment(root: Path, state: SessionState, n: int, beside: int | None = Non
     attempt, incumbent = state.attempts[n], state.incumbent()
     if beside is None and incumbent is not None:
         beside = attempt.parent if incumbent.n == n else incumbent.n
-    runs = [
-        r
-        for r in tuple(state.runs.values())
-        if r.attempt == n and r.record is not None and r.kind == "measure"
-    ]
+    runs = [r for r in state.every_run_of(n) if r.record is not None and r.kind == "measure"]
     folder = root / runs[-1].folder if runs else None
     return Experiment(
         state.row(attempt),

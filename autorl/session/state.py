@@ -112,6 +112,9 @@ class SessionState:
         known = {name: getattr(event, name) for name in event.__struct_fields__ if name != "seq"}
         self.attempts[event.n] = Attempt(**known)
         self.fresh = event.seq
+        # the same program is not run anew: what was seen of it counts for its second attempt
+        for n in (n for n in event.retry_of if self.attempts[n].key == event.key):
+            self._by_attempt[event.n] = self._by_attempt.pop(n, [])
 
     @apply.register
     def _(self, event: Lesson) -> None:
@@ -319,7 +322,9 @@ class SessionState:
             avg_return=sum(scores) / len(scores) if scores else None,
             status=STATUS.get(attempt.outcome, attempt.outcome),
             description=attempt.title,
-            state=attempt.outcome
+            state="cancelled"
+            if attempt.cancelled
+            else attempt.outcome
             if attempt.outcome in ("superseded", "taken back")
             else self._claimed(attempt),
             runs=len(records),

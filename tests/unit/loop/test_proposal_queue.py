@@ -12,7 +12,8 @@ from autorl.records import Edit, History, Proposal
 from autorl.runners.scripted import ScriptedRunner
 from autorl.session import Bounds, SessionState, Settings, open_session
 from autorl.session.event_log import Follower
-from autorl.session.events import Lesson
+from autorl.session.events import Lesson, RunEnded
+from autorl.session.inbox import Inbox
 
 
 class Thinker:
@@ -75,6 +76,62 @@ def test_with_one_place_no_idea_is_thought_of_before_its_turn(tmp_path: Path) ->
     session_of(tmp_path, thinker, places=1, experiments=3)
     assert [h.wanted for h in thinker.histories] == [1, 1, 1]
     assert all(row.status != "running" for h in thinker.histories for row in h.rows)
+
+
+def test_a_file_of_a_person_is_measured_on_top_of_what_was_kept_meanwhile(tmp_path: Path) -> None:
+    script = 'SCRIPT = {"return": 10.0, "noise": 0.1, "seconds": 0.05, "end": "ok"}\n'
+    baseline, better = script + "\nA = 0\n\nB = 0\n", script.replace("10.0", "30.0")
+    site = Site.new(tmp_path, [], baseline)
+    settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=1)
+    session = open_session(site.repo, site.tag, settings, seed=1)
+    inbox = Inbox(session.folder / "inbox")
+    sources = (
+        better + "\nA = 0\n\nB = 0\n",  # kept
+        script + "\nA = 0\n\nB = 1\n",  # fits on top of it
+        script.replace("10.0", "20.0") + "\nA = 1\n\nB = 0\n",  # does not
+    )
+    for k, source in enumerate(sources):
+        inbox.leave(Proposal(f"idea {k}", source=source, proposer="person", base=0))
+    try:
+        assert Loop(session, None, ScriptedRunner(1), Bounds(confirm_runs=0), Quiet()).run() == 0
+        _, first, second, third = session.state.attempts.values()
+    finally:
+        session.close()
+    assert first.outcome == "keep" and first.source == sources[0]
+    assert second.parent == 1 and second.source == better + "\nA = 0\n\nB = 1\n"
+    assert third.source == sources[2]
+
+
+def test_a_free_place_takes_the_idea_that_a_person_leaves_while_another_is_measured(
+    tmp_path: Path,
+) -> None:
+    script = 'SCRIPT = {"return": 10.0, "noise": 0.1, "seconds": 0.5, "end": "ok"}\n'
+    site = Site.new(tmp_path, [], script)
+    settings = Settings(ENV_ID, 9.0, EPISODES, sandbox="off", runner="scripted", slots=2)
+    session = open_session(site.repo, site.tag, settings, seed=1)
+    inbox = Inbox(session.folder / "inbox")
+
+    class Person(Quiet):
+        def progress(self, runs: list, waiting: str) -> None:
+            if not left and any("experiment 1 " in name for name, _ in runs):
+                left.append(inbox.leave(ideas[1]))
+
+    ideas = [
+        Proposal(f"idea {k}", source=f"{script}A = {k}\n", proposer="person", base=0)
+        for k in (1, 2)
+    ]
+    left: list[str] = []
+    inbox.leave(ideas[0])
+    try:
+        loop = Loop(session, None, ScriptedRunner(2), Bounds(confirm_runs=0), Person())
+        assert loop.run() == 0 and left
+        journal = Follower(session.log.path).new()
+    finally:
+        session.close()
+    began = next(i for i, e in enumerate(journal) if getattr(e, "purpose", "") and e.attempt == 2)
+    first = next(e.run for e in journal if getattr(e, "purpose", "") and e.attempt == 1)
+    ended = next(i for i, e in enumerate(journal) if isinstance(e, RunEnded) and e.run == first)
+    assert began < ended
 
 
 def test_a_lesson_is_kept_in_the_row_it_is_about(tmp_path: Path) -> None:
