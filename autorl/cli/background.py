@@ -35,12 +35,13 @@ def takes(state: SessionState, settings: Settings, ahead: int = 0) -> str:
     ended = [r.record for r in state.runs.values() if r.record and r.kind == "measure"]
     took = [r.total_seconds for r in ended if r.status == "ok" and r.total_seconds]
     one = statistics.median(took) if took else EVALUATION * settings.time_budget
-    each = f"about {duration(one)} a run, 1 to {RULES.max_runs} runs"
-    if ahead:
-        each += f", after {ahead} other experiment{'s' if ahead > 1 else ''}"
-    left = 0
+    each, left = f"about {duration(one)} a run, 1 to {RULES.max_runs} runs", 0
     if 0 not in state.attempts or state.attempts[0].outcome == "running":
         left = max(0, RULES.calibration_runs - sum(r.counted for r in state.runs_of(0)))
+    if ahead:
+        rounds = math.ceil(left / settings.slots) + ahead // settings.slots + 1
+        each += f", after {ahead} other experiment{'s' if ahead > 1 else ''}"
+        each += f": in {duration(rounds * one)} at the earliest"
     if not left:
         return each
     first = f"{left} run{'s' if left > 1 else ''} of the baseline first"

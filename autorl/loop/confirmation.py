@@ -46,7 +46,8 @@ class Confirmation:
         claimed = len(self.session.state.claims) > self._before
         if self.wanted and not claimed and decision.champion(self.session.decision) == 0:
             self.why = "nothing is likely enough to be better than the baseline to be confirmed"
-        self.why = self.why or "the confirmation is done"
+        if self.wanted:
+            self.why = self.why or "the confirmation is done"
         return True
 
     def _due(self) -> bool:

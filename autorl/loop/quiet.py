@@ -18,6 +18,7 @@ PEERS = 7  # newest runs whose median share is the usual
 MAX_GAP = 30.0  # seconds without a sample: the judge itself was stopped
 MOST = 600.0  # seconds that a run is waited for, and never more than it takes
 SHORTEST = 60.0  # seconds of a run that is waited for: a look at less tells nothing
+UNSAID = 10.0  # seconds of a wait that nobody is told of: a command was typed
 WINDOW = 5.0  # seconds over which the share is read, and at most a hundredth of a run
 
 
@@ -74,6 +75,8 @@ class QuietWait:
         if free is None or free >= TOLERANCE * usual or now - self._began >= self.most:
             self.why, self._began = "", 0.0
             return True
+        if now - self._began < min(UNSAID, self.most / 10):
+            return False
         most = f"{self.most / 60:.0f} minutes" if self.most >= 120 else f"{self.most:.0f} s"
         self.why = f"{percent(1 - free)} of the cores went to others; waiting up to {most}"
         return False

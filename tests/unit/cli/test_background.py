@@ -39,7 +39,7 @@ def test_the_time_follows_from_the_budget_the_places_and_then_from_the_runs():
     two_places = Settings(time_budget=720.0, slots=2)
     assert takes(after(*one_run), two_places, ahead=1) == (
         "3 runs of the baseline first, 2 at once: about 30 min; then about 15 min a run, 1 to "
-        "4 runs, after 1 other experiment"
+        "4 runs, after 1 other experiment: in 45 min at the earliest"
     )
     done = e.Decided(verdict=Verdict(0, "baseline", "measured"))
     assert takes(after(*one_run, done), two_places) == "about 15 min a run, 1 to 4 runs"
