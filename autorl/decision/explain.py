@@ -107,6 +107,8 @@ def decided(
     why = f"a {'gain' if kept else 'loss'} far beyond luck"
     if w is not None:
         why = f"{percent(w.chance)} likely a real gain"
+        if arm.known is not None:
+            why += " with what it showed on an earlier incumbent"
     if kept and w is not None and w.chance < SURE:
         said = f"Kept for now: {why}, cheaper to build on than to prove."
     else:
