@@ -8,9 +8,11 @@ import time
 
 from autorl import decision
 from autorl.confirm import make_claim, owed, purpose
+from autorl.decision.explain import named
 from autorl.interfaces import Console
 from autorl.loop.active_runs import ActiveRuns
 from autorl.loop.research import longest_run
+from autorl.report import duration
 from autorl.session import Bounds, Session
 from autorl.session.events import Claimed
 from autorl.session.state import CONFIRM_SEEDS
@@ -37,7 +39,7 @@ class Confirmation:
     ):
         self.session, self.runs, self.console = session, runs, console
         self.bounds, self.again, self.wanted = bounds, again, bounds.confirm_runs
-        self.why, self.exit_code = "", 0
+        self.why, self.exit_code, self._told = "", 0, 0
         self._began, self._before = time.monotonic(), len(session.state.claims)
 
     def finished(self) -> bool:
@@ -82,6 +84,7 @@ class Confirmation:
         if active:
             return False
         due = owed(state, champion, self.wanted)
+        self._announce(champion, sum(due.values()))
         arm = max(due, key=lambda n: due[n])  # the baseline first
         if due[arm] and self.runs.room and self.runs.quiet():
             index = state.next_seed_index(CONFIRM_SEEDS)
@@ -91,3 +94,14 @@ class Confirmation:
             session.record(Claimed(claim=claim))
             self.console.say(str(claim["claim"]["sentence"]))
         return False
+
+    def _announce(self, champion: int, runs: int) -> None:
+        """Once: who is confirmed, and how long it takes."""
+        if runs and champion != self._told:
+            self._told, tip = champion, self.session.decision.incumbent
+            best = f", by all runs better than {named(tip)}" if champion != tip else ""
+            takes = duration(longest_run(self.session) * math.ceil(runs / self.runs.places))
+            self.console.say(
+                f"confirming {named(champion)}{best} against the baseline: {runs} fresh runs, "
+                f"about {takes}; as many again where it is ahead and nothing is shown"
+            )
