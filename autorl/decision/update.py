@@ -90,9 +90,10 @@ def _attempt(state: State, fact: AttemptFact) -> Settled:
     if twin is not None and not (twin.status == "superseded" and fact.parent == state.incumbent):
         state = with_arm(state, replace(arm, status="discard"))
         return state, (explain.identical(arm, twin),)
-    # a superseded twin's runs are pooled, not drawn anew
-    known = _known(state, fact.again) if twin is None else None
-    arm = replace(arm, runs=twin.runs if twin else (), known=known)
+    # A superseded twin's runs are pooled where it is compared with the same incumbent again. Beside
+    # another it is run anew: its runs were selected, they beat what it was built on.
+    pooled = twin.runs if twin and twin.parent == fact.parent else ()
+    arm = replace(arm, runs=pooled, known=_known(state, fact.again) if twin is None else None)
     if fact.parent != state.incumbent:
         state = with_arm(state, replace(arm, status="superseded"))
         return state, (explain.superseded(state, arm),)

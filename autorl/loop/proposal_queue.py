@@ -128,8 +128,11 @@ class ProposalQueue:
             except EditMiss:
                 if old is not first:
                     continue
-                # it does not fit on top of what superseded it: its runs are weighed against that
+                # it does not fit on top of what superseded it: it is weighed against that as it is,
+                # once; after that it is refused, with the reason
                 made, edits, whole = [old], [], old.source
+                if old.retry_of:
+                    edits, whole = list(own), None
                 break
             if made and look(source).why:
                 break

@@ -112,9 +112,9 @@ class SessionState:
         known = {name: getattr(event, name) for name in event.__struct_fields__ if name != "seq"}
         self.attempts[event.n] = Attempt(**known)
         self.fresh = event.seq
-        # the same program is not run anew: what was seen of it counts for its second attempt
-        for n in (n for n in event.retry_of if self.attempts[n].key == event.key):
-            self._by_attempt[event.n] = self._by_attempt.pop(n, [])
+        for old in (self.attempts[n] for n in event.retry_of):  # the same on the same: not run anew
+            if (old.key, old.parent) == (event.key, event.parent):
+                self._by_attempt[event.n] = self._by_attempt.pop(old.n, [])
 
     @apply.register
     def _(self, event: Lesson) -> None:

@@ -112,19 +112,15 @@ def test_ideas_that_do_not_fit_together_are_made_again_one_by_one(tmp_path: Path
     assert (other.retry_of, other.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
 
 
-def test_an_idea_that_does_not_fit_any_more_is_weighed_as_it_is_by_the_run_it_had(
-    tmp_path: Path,
-) -> None:
+def test_an_idea_that_does_not_fit_any_more_is_weighed_as_it_is(tmp_path: Path) -> None:
     edits = {"A = 0": "A = 1", "A = 0\nB = 0": "A = 0\nB = 1", "C = 0": "C = 1"}
     state = researched(tmp_path, edits)
-    fits, whole = second(state)
-    assert (fits.retry_of, fits.source) == ((3,), "A = 1\nB = 0\nC = 1\n")
-    assert (whole.retry_of, whole.source) == ((2,), state.attempts[2].source)
-    assert whole.verdict is not None and whole.verdict.outcome == "discard"
-    assert whole.verdict.incumbent == whole.parent and not state.refusals
-    (run,) = state.runs_of(whole.n)
-    assert run.attempt == 2 and not state.runs_of(2)
+    whole, fits, *_ = second(state)
+    assert (whole.retry_of, whole.parent) == ((2,), 1)
+    assert whole.source == state.attempts[2].source == "A = 0\nB = 1\nC = 0\n"
     assert (state.row(whole).runs, state.row(whole).avg_return) == (1, 100 + WORTH["B"])
+    assert fits.source == "A = 1\nB = 0\nC = 1\n" and state.tip == fits.commit
+    assert not state.refusals
 
 
 def test_ideas_that_crash_together_are_made_again_alone(
