@@ -21,7 +21,7 @@ const num = v => v === null || v === undefined ? '' : Math.abs(v) >= 1000
 const clock = s => s === null ? '' : s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 60)} min`
   : `${Math.floor(s / 3600)} h ${String(Math.round(s % 3600 / 60)).padStart(2, '0')}`;
 const look = e => e.state === 'taken back' ? 'back' : e.status;
-const word = e => e.n === 0 && e.status === 'keep' ? 'baseline' : e.state === 'taken back' ? 'taken back'
+const word = e => e.n === 0 && e.status === 'keep' ? 'baseline' : ['taken back', 'cancelled'].includes(e.state) ? e.state
   : {keep: 'kept', discard: 'discarded', crash: 'crashed'}[e.status] || e.status;
 const scored = e => e.status !== 'crash' && e.avg_return !== null;
 const runsOf = e => `${e.runs} run${e.runs === 1 ? '' : 's'}`;

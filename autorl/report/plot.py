@@ -75,7 +75,8 @@ def progress_png(
         axes.set_yticks([])
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#888888", "fontsize": 13}
         axes.text(0.5, 0.5, "no scored experiment yet", transform=axes.transAxes, **style)
-    crashed, label = [r.n for r in decided if not _has_score(r)], "crashed (no score)"
+    crashed = [r.n for r in decided if not _has_score(r) and r.state != "cancelled"]
+    label = "crashed (no score)"
     _mark_edge(axes, crashed, 0.03, marker="x", s=32, color=BAD, zorder=4, label=label)
     if decided:
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=5)
