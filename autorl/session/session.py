@@ -33,7 +33,7 @@ from autorl.session.events import (
     Opened,
     RunEnded,
 )
-from autorl.session.find import journals, safe_name
+from autorl.session.find import journals, read_state, safe_name
 from autorl.session.settings import Settings
 from autorl.session.state import SessionState
 from autorl.source.checks import look
@@ -192,6 +192,11 @@ def open_session(
         raise UserError(
             f"A session with the tag {tag!r} exists: leave out --new to continue it, or choose "
             "another --tag."
+        )
+    if path is not None and not repository.pinned(tag) and read_state(path).tip:
+        raise UserError(
+            f"The session {tag!r} was made in another repository, its refs/autorl/{tag} are not "
+            "here: `status`, `show` and `report` show it; make one of your own with --tag NAME."
         )
     first = None if path else _created(repository, root, tag, settings, seed, demo)
     path = path or root / "results" / safe_name(settings.env_id) / tag / "journal.jsonl"

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import clean_env
 
+from autorl.session.find import newest_unfinished
+
+PROJECT = Path(__file__).resolve().parents[2]
 SHADOWS = ("gymnasium.py", "numpy.py", "click.py", "pathlib.py", "json.py", "ast.py")
 LEFT = "raise SystemExit('SHADOW: a file of the checkout was imported')\n"
 
@@ -49,3 +52,17 @@ print(process.stdout.read().decode(), look("x = 1").why or "looked at")
     assert "site-packages" in gymnasium, done.stderr
     assert ours == str(shadowed / "autorl" / "__init__.py")
     assert looked.strip() == "looked at"
+
+
+def test_the_committed_session_is_shown_and_not_continued(repo: Path, tmp_path: Path) -> None:
+    """A clone has the journal of results/, and not the session's refs."""
+    (made,) = (PROJECT / "results").glob("*/*/journal.jsonl")
+    folder = repo / "results" / made.parent.parent.name / made.parent.name
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(made.read_bytes())
+    told = python(tmp_path, "agent_loop.py", "status", cwd=repo)
+    assert told.returncode == 0 and f"{folder.name} on " in told.stdout
+    refused = python(tmp_path, "agent_loop.py", "confirm", "--tag", folder.name, cwd=repo)
+    assert refused.returncode == 2 and "was made in another repository" in refused.stderr
+    assert (folder / "journal.jsonl").read_bytes() == made.read_bytes()
+    assert newest_unfinished(repo) is None
