@@ -305,7 +305,10 @@ def test_an_update_is_torchs_adam_with_its_gradient_clipping() -> None:
 def test_the_horizon_follows_what_the_critic_explains(tmp_path: Path) -> None:
     """Longer above EV_HIGH, as it was in between, shorter below EV_LOW."""
     source = replaced(
-        ("1 - residual.item()", "[0.95, 0.8, 0.5][num_updates // 60]"),
+        (
+            "1 - (batch.advantages.var() / (batch.returns.var() + 1e-8)).item()",
+            "[0.95, 0.8, 0.5][num_updates // 60]",
+        ),
         ("HORIZON_RATE = 1.005", "HORIZON_RATE = 1.05"),
         ("EV_EMA = 0.98", "EV_EMA = 0.8"),
         ("NUM_ENVS = 64", "NUM_ENVS = 2"),
