@@ -150,7 +150,7 @@ def _refuse_known(key: str, state: SessionState, waiting: list[tuple[str, Propos
     queued = (t for t, p in waiting if p.source and look(p.source).key == key)
     if which := which or next((f"{ticket}, which is queued" for ticket in queued), ""):
         raise UserError(
-            f"./train.py was not taken: it is the program of {which}, but perhaps for comments, "
+            f"./train.py was not taken: it is the program of {which}, except perhaps for comments, "
             "docstrings, layout and names: change what it does, then try again."
         )
 

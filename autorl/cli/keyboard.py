@@ -102,7 +102,8 @@ def try_(root: Path, /, as_json: bool, only_check: bool, **o: Any) -> None:
 def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -> None:
     """Wait for an experiment: an id that `try` printed, a number, or baseline.
 
-    Exit code 0: decided; 4: still running; 1: nobody is working on it.
+    A loop that was killed is started again. Exit code 0: decided; 4: still running; 1: nobody works
+    on it, and `reason` says why; 2: there is no such id.
     """
     from autorl.cli.experiment import wait_for
 
