@@ -35,6 +35,7 @@ from autorl.session.events import STOPPED
 from autorl.session.find import newest_unfinished
 from autorl.session.inbox import Inbox
 from autorl.source.checks import look
+from autorl.system.files import read_text
 from autorl.system.locks import holder
 from autorl.system.text import plain
 
@@ -337,16 +338,18 @@ def _is_settled(state: SessionState, attempt: Attempt) -> bool:
 
 
 def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> dict[str, Any]:
-    row = state.row(attempt)
+    row, file = state.row(attempt), root / "train.py"
     what_next = "kept: go on from this ./train.py"
+    fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
+    fetch += " && mv train.py.best train.py"
     if not attempt.n:
         what_next = _try(root, tag)
         if attempt.outcome == "crash":
             what_next = f"fix train.py, commit it, then: {program(root)} begin --tag NAME"
     elif attempt is not _newest_keep(state):
-        fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
-        fetch += " && mv train.py.best train.py"
         what_next = f"the best one is another: {fetch}; then the next idea"
+    elif read_text(file, len(attempt.source.encode()) + 1) != attempt.source:  # edited since
+        what_next = f"kept: {fetch}; then the next idea"
     return {
         "outcome": "baseline" if attempt.outcome == "baseline" else row.status,
         "run_seconds": row.seconds,
