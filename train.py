@@ -48,7 +48,7 @@ MINIBATCH_SIZE = 1024  # {256, 512, 1024, 2048}
 CLIP_COEF = 0.2  # [0.05, 0.5] of the probability ratio
 TARGET_KL = 0.02  # [0.003, 0.1] log; the actor's learning rate follows it
 FINAL_KL_SHARE = 0.2  # [0.05, 1.0] of TARGET_KL, reached when the time is up
-LR_SCALE_RATE = 1.1  # [1.0, 1.5] factor on the actor's learning rate, up or down an update
+LR_SCALE_RATE = 0.1  # [0.0, 0.5] by this share the actor's learning rate moves an update
 MIN_LR_SCALE = 0.1  # [0.01, 1.0] log; of LEARNING_RATE
 MAX_LR_SCALE = 2.0  # [1.0, 10.0] log; 10 threw the mean far out of bounds early on
 
@@ -312,9 +312,7 @@ def main() -> None:
     total_timesteps = num_updates = 0
     longest, printed, start = 0.0, 0.0, time.monotonic()  # seconds
     while num_updates == 0 or remaining() > SAFETY * longest + HANDOVER_SECONDS:
-        # -- rollout, under a sigma that falls with the time that is left
-        last_frac, frac = frac, max(0.0, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
-        agent.log_std.data -= (LOG_STD_INIT - LOG_STD_FINAL) * (last_frac - frac)
+        # -- rollout
         acting.load_state_dict(agent.state_dict())
         if agent.discrete:
             rollout.noise[:] = rng.gumbel(size=rollout.noise.shape)
@@ -356,15 +354,17 @@ def main() -> None:
 
         # -- policy update, value update: at once, on a thread each
         groups = groups or learners(agent, [policy_loss, value_loss], batch)
+        last_frac, frac = frac, max(0.0, min(1.0, remaining() / max(evaluate.TIME_BUDGET, 1e-9)))
         rates = [LEARNING_RATE * max(FINAL_LR_SHARE, frac) * scale for scale in (lr_scale, 1.0)]
         perms = [rng.permutation(len(batch.obs)) for _ in range(UPDATE_EPOCHS)]
         learn = zip(groups, rates, strict=False)  # a shared trunk has one group, at the first rate
         updates = [threads.submit(update, agent, *group, batch, perms, lr) for group, lr in learn]
         stats = {name: x for done in updates for name, x in done.result().items()}
 
-        # -- what adapts: the actor's rate, by KL (https://github.com/leggedrobotics/rsl_rl, PPO);
+        # -- what adapts: sigma; the actor's rate, by KL (https://github.com/leggedrobotics/rsl_rl);
+        agent.log_std.data -= (LOG_STD_INIT - LOG_STD_FINAL) * (last_frac - frac)
         target_kl = TARGET_KL * (FINAL_KL_SHARE + (1 - FINAL_KL_SHARE) * frac)
-        lr_scale *= 1 / LR_SCALE_RATE if stats["approx_kl"] > target_kl else LR_SCALE_RATE
+        lr_scale *= 1 + LR_SCALE_RATE * (-1 if stats["approx_kl"] > target_kl else 1)
         lr_scale = min(MAX_LR_SCALE, max(MIN_LR_SCALE, lr_scale))
         # the discount (https://arxiv.org/abs/1512.02011): higher while the critic explains returns;
         explained = 1 - (batch.advantages.var() / (batch.returns.var() + 1e-8)).item()
