@@ -122,6 +122,9 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    for each in facts["measuring"]:
+        what = f"now: run {each['run']} of experiment {each['experiment']} ({each['purpose']})"
+        console.print(what, markup=False, soft_wrap=True)
     for each in facts["queued"]:
         console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)
     if facts["waits"]:
