@@ -320,6 +320,7 @@ class Experiment:
     metrics: Mapping[str, tuple[Quarters, Quarters]] = field(default_factory=dict)
     beside: int | None = None
     crash: Crash | None = None
+    names: tuple[str, ...] = ()  # of the runs that `records` are of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 from autorl.decision import Rules
+from autorl.decision.rules import TOLERANCE
 from autorl.errors import UserError
+from autorl.loop.quiet import usual
 from autorl.report import duration
 from autorl.session import SessionState, Settings, program
 from autorl.session.inbox import Inbox
@@ -36,6 +38,9 @@ def takes(state: SessionState, settings: Settings, ahead: int = 0) -> str:
     took = [r.total_seconds for r in ended if r.status == "ok" and r.total_seconds]
     one = statistics.median(took) if took else EVALUATION * settings.time_budget
     each, left = f"about {duration(one)} a run, 1 to {RULES.max_runs} runs", 0
+    shares = [r.machine.cpu_share for r in ended if r.machine.cpu_share is not None]
+    if usual(shares) < TOLERANCE or state.waits:
+        each += " (others use the machine: it may take longer)"
     if 0 not in state.attempts or state.attempts[0].outcome == "running":
         left = max(0, RULES.calibration_runs - sum(r.counted for r in state.runs_of(0)))
     if ahead:

@@ -1,16 +1,19 @@
 """`try --check`: does ./train.py run at all? The judge trains it for two updates and lets it play.
 
-Takes seconds, in the sandbox like a run, at a lower priority than a run. What it does not do:
+Takes seconds, in the sandbox like a run, on cores that no session measures on where there are
+such, at a lower priority than a run. What it does not do:
 make or need a session, score, or keep anything.
 """
 
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autorl.cli import options
+from autorl.cli.cores import idle
 from autorl.environments import check_env
 from autorl.errors import AutoRLError
 from autorl.git import Repository
@@ -22,6 +25,7 @@ from autorl.session.find import newest_unfinished
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 from autorl.system.files import read_text
+from autorl.system.hardware import partition
 from autorl.system.text import plain
 
 UPDATES, EPISODES = 2, 2
@@ -51,8 +55,11 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     if why := look(source).why:
         record, updates = RunRecord("crash", "look", f"It is refused before any run: {why}"), 0
+        alone = True
     else:
-        record, updates = _run(root, source, settings)
+        with idle(len(partition(settings.cores, 1)[0])) as cores:
+            record, updates = _run(root, source, replace(settings, cores=cores or settings.cores))
+        alone = bool(cores)
     if record.status == "interrupted":
         raise AutoRLError(f"The check came to no end: {record.reason}")
     crash, fine = crash_in(source, record), record.status == "ok"
@@ -68,6 +75,7 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "reason": FEW.format(updates) if few else record.reason,
         "line": None if fine else crash.line,
         "code": None if fine else plain(crash.code)[:200],
+        "note": None if alone else "a session measures on these cores: its runs got less of them",
         "log": None if fine else plain(record.log_tail)[-LOG_CHARS:],
         "next": f'{program(root)} try -m "title: what and why"' if fine else "fix ./train.py",
     }

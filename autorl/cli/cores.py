@@ -3,10 +3,13 @@
 What it does not do: wait (loop/loop.py asks again and again), or divide them among runs.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from autorl.errors import UserError
 from autorl.judge import sandbox
 from autorl.session import Settings
-from autorl.system.hardware import gpus, partition
+from autorl.system.hardware import affinity, gpus, partition
 from autorl.system.locks import CoreSlots, HeldSlots
 
 
@@ -43,3 +46,18 @@ class Cores:
         """Let others have them."""
         if self._held:
             self._held.release()
+
+
+@contextlib.contextmanager
+def idle(most: int) -> Iterator[tuple[int, ...]]:
+    """Up to so many cores that no loop holds, held meanwhile; () where there is none."""
+    shared, free = CoreSlots(), list[int]()
+    for core in affinity():
+        if each := shared.acquire((core,)):
+            each.release()
+            free.append(core)
+    cores = tuple(free[:most])
+    held = shared.acquire(cores)
+    yield cores if held else ()
+    if held:
+        held.release()

@@ -5,6 +5,7 @@ an id, `wait` asks for that id; each sees that a loop works on it (background.py
 do: measure or decide.
 """
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,7 @@ class Watch:
         self.root, self.tag = root, tag
         self.ticket = "0" if ticket == "baseline" else ticket
         self._known: dict[Path, tuple[Follower, SessionState]] = {}
+        self.revived = ""
 
     def look(self) -> tuple[dict[str, Any], int]:
         """(answer, code): 0 decided, refused or cancelled, 4 under way, 1 nobody works on it.
@@ -235,13 +237,17 @@ class Watch:
         state = self._known[path][1]
         if state.ended == STOPPED:
             raise UserError(f"A person stopped this session ({STOPPED}), so it was left so.")
+        how = how_it_ended(state)
         revive(self.root, path.parent, state)
+        self.revived = f"its loop had ended ({how}), so another was started"
 
     def _look(self, path: Path, state: SessionState) -> tuple[dict[str, Any], int] | None:
         """The answer of one session, None where it does not know the id."""
         ticket, folder, inbox = self.ticket, path.parent, Inbox(path.parent / "inbox")
         attempt, name = state.named(ticket), f"--tag {path.parent.name}"
         answer: dict[str, Any] = {"id": ticket, "session": folder.name}
+        if self.revived:
+            answer["note"] = self.revived
         if refused := next((r for r in state.refusals if r.ticket == ticket), None):
             what_next = "fix ./train.py and try again"
             return answer | {"state": "refused", "reason": refused.reason, "next": what_next}, 0
@@ -258,7 +264,10 @@ class Watch:
         queued = [id_ for id_, _ in inbox.waiting()]
         ahead = queued.index(ticket) if ticket in queued else 0
         if attempt is not None:
-            answer |= {"state": "running"} | _figures(state, attempt)
+            so_far = _figures(state, attempt)
+            so_far["so_far"] = so_far.pop("avg_return")  # the mean of a part is not the score
+            del so_far["stderr"]
+            answer |= {"state": "running"} | so_far
         elif ticket in queued or (ticket == "0" and state.created and not state.attempts):
             answer["state"] = "queued"
         else:
@@ -313,6 +322,7 @@ def _figures(state: SessionState, attempt: Attempt) -> dict[str, Any]:
         "experiment": attempt.n,
         "title": attempt.title,
         "commit": attempt.commit,
+        "parent": attempt.parent,
         "avg_return": _six_digits(row.avg_return),
         "stderr": _six_digits(row.stderr),
         "runs": row.runs,
@@ -339,7 +349,7 @@ def _is_settled(state: SessionState, attempt: Attempt) -> bool:
 
 def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> dict[str, Any]:
     row, file = state.row(attempt), root / "train.py"
-    what_next = "kept: go on from this ./train.py"
+    what_next, taken_back = "kept: go on from this ./train.py", _taken_back(state, attempt.n)
     fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
     fetch += " && mv train.py.best train.py"
     if not attempt.n:
@@ -348,11 +358,23 @@ def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> di
             what_next = f"fix train.py, commit it, then: {program(root)} begin --tag NAME"
     elif attempt is not _newest_keep(state):
         what_next = f"the best one is another: {fetch}; then the next idea"
+        if attempt.outcome == "crash":
+            what_next = f"fix ./train.py and try again; or {what_next}"
     elif read_text(file, len(attempt.source.encode()) + 1) != attempt.source:  # edited since
         what_next = f"kept: {fetch}; then the next idea"
     return {
         "outcome": "baseline" if attempt.outcome == "baseline" else row.status,
         "run_seconds": row.seconds,
         "reason": row.reason,
+        **({"taken_back": taken_back} if taken_back else {}),
         "next": what_next,
     }
+
+
+def _taken_back(state: SessionState, n: int) -> str:
+    """What went with the verdict on experiment `n`: the keeps that it took back, and why."""
+    verdicts = state.verdicts
+    own = [i for i, v in enumerate(verdicts) if v.attempt == n and v.outcome != "taken back"]
+    after = verdicts[own[-1] + 1 :] if own else []
+    then = itertools.takewhile(lambda v: v.outcome == "taken back", after)
+    return " ".join(v.reason for v in then)

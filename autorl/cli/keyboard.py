@@ -19,11 +19,13 @@ def print_answer(answer: dict[str, Any], as_json: bool) -> None:
     """A block after `---`, a `name: value` on each line, several lines indented; or JSON."""
     if as_json:
         return click.echo(json.dumps(answer, ensure_ascii=False))
-    lines, width = ["---"], 2 + max(map(len, answer))
+    lines, width, other = ["---"], 2 + max(map(len, answer)), answer.get("beside")
+    heading = "" if other is None else f"  (| experiment {other})"
     for name, value in answer.items():
         if value and isinstance(value, dict):
             pairs = (" | ".join(map(_text, pair)) for pair in value.values())
-            lines += [f"{name}:", *(f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))]
+            rows = (f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))
+            lines += [f"{name}:{heading}", *rows]
         elif isinstance(value, str) and "\n" in value:
             lines += [f"{name}:", *(f"  {line}" for line in value.splitlines())]
         else:
@@ -104,6 +106,10 @@ def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -
 
     A loop that was killed is started again. Exit code 0: decided; 4: still running; 1: nobody works
     on it, and `reason` says why; 2: there is no such id.
+
+    In the answer avg_return is the mean of so many `runs` and stderr its standard error; metrics
+    are what train.py logged at the shares of the budget in metrics_at, its own | those of the
+    experiment `beside`; line and code are where train.py broke.
     """
     from autorl.cli.experiment import wait_for
 

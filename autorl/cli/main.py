@@ -173,7 +173,10 @@ def status(root: Path, tag: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def history(root: Path, tag: str | None, as_json: bool) -> None:
-    """Every experiment of a session, refused ones and reasons included."""
+    """Every experiment of a session and why, and what the loop refused.
+
+    What `try` refuses at once is told there only: it never reached the session.
+    """
     from autorl.cli.status import print_history
 
     print_history(root, tag, as_json)

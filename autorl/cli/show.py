@@ -116,6 +116,7 @@ def diagnosis(root: Path, state: SessionState, n: int) -> dict[str, Any]:
         "updates": last and last.num_updates,
         "cpu_share": last and last.machine.cpu_share,
         "line": found.crash and found.crash.line,
+        "code": (found.crash and one_line(found.crash.code, 200)) or None,
         "beside": found.beside,
         "metrics_at": METRICS_AT,
         "metrics": metrics_data(found, FEW),

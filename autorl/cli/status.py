@@ -122,6 +122,9 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         f"branch: {facts['branch']}   disk: {facts['disk_bytes'] / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    for each in facts["measuring"]:
+        what = f"now: run {each['run']} of experiment {each['experiment']} ({each['purpose']})"
+        console.print(what, markup=False, soft_wrap=True)
     for each in facts["queued"]:
         console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)
     if facts["waits"]:
@@ -164,7 +167,7 @@ def print_history(root: Path, tag: str | None, as_json: bool) -> None:
         ]
         return _print_json(facts | {"experiments": attempts, "refused": refused})
     for r in state.rows(decided_only=False):
-        line = f"{r.n:4d}  {r.commit[:7]}  {r.score:>15}  {r.status:<8} {r.description}"
+        line = f"{r.n:4d}  {r.commit[:7]}  {r.score:>15}  {report.status(r):<8} {r.description}"
         click.echo(f"{line}: {r.reason}" if r.reason else line)
     for each in refused:
         click.echo(f"   -  refused before a run: {each['title']}: {one_line(each['reason'], 300)}")
@@ -223,10 +226,13 @@ def stop_session(root: Path, tag: str | None, patience: float = 30.0) -> str:
     pid = holder_pid(lock)
     if pid is None:
         raise UserError(f"No loop is working on {name!r}; there is nothing to stop.")
+    claiming = any(r.purpose.startswith("confirm") for r in read_state(path).pending())
     os.kill(pid, signal.SIGINT)  # SIGTERM may be anybody's: `wait` starts the loop again
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if holder_pid(lock) is None:
+            if claiming:
+                return f"Stopped {name}; resume with: {program(root)} confirm --tag {name}"
             again = f"{program(root)} run --tag {name}"
             return f"Stopped {name}; resume with: {again}; or with `try`, where the ideas are yours"
         time.sleep(0.1)

@@ -71,7 +71,7 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
     for who, (n, arm) in zip(ARMS, runs.items(), strict=True):
         sentence += _humps(who, [*known.arms[n].scores, *_scored(arm)], found.sd)
     sentence += _repeated(again, runs, found.sd) if again else ""
-    sentence += _follows(found, champion, state) + _looks(found, before)
+    sentence += _follows(found, champion, known.incumbent, state) + _looks(found, before)
     claims = len({c["champion"] for c in state.claims} | {champion})
     return {
         "champion": champion,
@@ -96,8 +96,8 @@ def make_claim(state: SessionState, known: decision.State, champion: int) -> dic
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _follows(found: stats.Claim, champion: int, state: SessionState) -> str:
-    """What becomes of the champion."""
+def _follows(found: stats.Claim, champion: int, tip: int, state: SessionState) -> str:
+    """What becomes of the champion; the branch stands at experiment `tip`."""
     then = "stays on the branch, kept for now and not shown."
     if found.behind:
         there = f"refs/autorl/{state.about.tag}/{champion}"
@@ -106,6 +106,8 @@ def _follows(found: stats.Claim, champion: int, state: SessionState) -> str:
         then = "stays on the branch, and the note on its commit says what was shown."
     elif found.open:
         then = "stays on the branch; as many runs again of each follow."
+    if tip != champion and not found.behind:
+        then += f" The branch stands at experiment {tip}, built on it."
     return f" The champion, experiment {champion}, {then}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autorl.decision.posterior import Posterior, Weighing
+from autorl.decision.rules import TOLERANCE
 from autorl.decision.state import Arm, ControlFact, Decided, RunFact, State
 from autorl.records import Verdict, score_text
 
@@ -43,10 +44,15 @@ def _mean(arm: Arm) -> float:
 
 
 def _runs(arm: Arm, sd: float | None) -> str:
-    """ "run 5 scored 112", "runs 5 and 7 scored 112 and 108"."""
-    which = listed([run.run for run in arm.runs])
+    """ "run 5 scored 112", "runs 5 and 7 scored 112 and 108 on 40 to 55 % of their cores"."""
+    which, several = listed([run.run for run in arm.runs]), len(arm.runs) > 1
     scores = listed([score_text(score, sd) for score in arm.scores])
-    return f"run{'s' if len(arm.runs) > 1 else ''} {which} scored {scores}"
+    shares, cores = [run.share for run in arm.runs if run.share is not None], ""
+    if shares and min(shares) < TOLERANCE:
+        low, high = percent(min(shares)), percent(max(shares))
+        span = high if low == high else f"{low.removesuffix(' %')} to {high}"
+        cores = f" on {span} of {'their' if several else 'its'} cores"
+    return f"run{'s' if several else ''} {which} scored {scores}{cores}"
 
 
 def _compared(state: State, arm: Arm, p: Posterior) -> str:
@@ -183,6 +189,28 @@ def better_before(state: State, place: int, chance: float) -> str:
     return f"By all runs so far {before} is better than {tip} with {percent(chance)} chance"
 
 
+def doubted(state: State, p: Posterior) -> str:
+    """The incumbent's newest run is far from what is believed of it, `p`."""
+    arm = state.arms[state.incumbent]
+    run = _runs(replace(arm, runs=arm.runs[-1:]), p.sd)
+    return (
+        f"{run[0].upper()}{run[1:]}, and it is {named(arm.n)}'s, whose score is estimated at "
+        f"{_about(p.mean, p.sd)}: far beyond luck, so {named(arm.n)} is run once more."
+    )
+
+
+def afresh(state: State, p: Posterior) -> str:
+    """So was the run after it."""
+    arm = state.arms[state.incumbent]
+    runs = _runs(replace(arm, runs=arm.runs[-2:]), p.sd)
+    how = "by all of its runs" if state.afresh else "by these and later runs"
+    return (
+        f"{runs[0].upper()}{runs[1:]}, and they are {named(arm.n)}'s, whose score was estimated at "
+        f"{_about(p.mean, p.sd)}: the machine is not what it was, so {named(arm.n)} is calibrated "
+        f"again, {how}."
+    )
+
+
 def crashes(state: State, fact: RunFact | None = None) -> str:
     """Candidates crash; `fact`: so does what they are built on."""
     row, tip = f"{state.crashed_in_a_row} experiments in a row crashed", named(state.incumbent)
@@ -197,11 +225,10 @@ def saturation(state: State) -> str:
     Three runs share the very same score, none is higher, and at least half of the incumbent's runs
     are among them: a ceiling, not noise.
     """
-    seen = [score for arm in state.arms.values() for score in arm.scores]
-    own, best = state.arms[state.incumbent].scores, max(seen, default=0.0)
-    if not own or seen.count(best) < 3 or 2 * own.count(best) < len(own):
+    own, top = state.arms[state.incumbent].scores, state.top
+    if top is None or state.at_top < 3 or not own or 2 * own.count(top) < len(own):
         return ""
     return (
-        f"{seen.count(best)} runs scored exactly {best:.6g} and none more: the score is saturated; "
+        f"{state.at_top} runs scored exactly {top:.6g} and none more: the score is saturated; "
         "take a harder environment or a shorter budget."
     )

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 # of the rules; a session's verdicts follow from its runs under one version (1: "standard", before
-# adaptive; 2: unsteady runs; 3: every run counts; 4: whoever's run first meets another share)
-VERSION = 4
+# adaptive; 2: unsteady runs; 3: every run counts; 4: whoever's run first meets another share;
+# 5: an incumbent far from what was calibrated)
+VERSION = 5
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -104,6 +104,7 @@ class Scored:
     run: int
     score: float
     seed: int
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +142,13 @@ class State:
     jumped: bool = False  # not calibrated because the incumbent came in far beyond luck
     epoch: int | None = None  # of the hardware
     moved: bool = False  # the machine's share did: the incumbent is run before the next verdict
+    doubt: str = ""  # a sentence while the incumbent's newest run is far from what was calibrated
+    afresh: bool = False  # it was twice in a row, so it was calibrated again
     crashed_in_a_row: int = 0
     recheck: bool = False  # the incumbent is to be run again: is the harness at fault?
     equal_in_a_row: int = 0
+    top: float | None = None  # the highest score under the present conditions
+    at_top: int = 0  # runs that scored it
     saturated: str = ""  # a sentence when the score has hit a ceiling
     stop: str = ""  # a sentence when the search should end
     broken: bool = False  # it ends because of the harness or the machine: no claim can be measured
@@ -189,4 +194,5 @@ def closed(state: State, n: int, status: Decided) -> State:
 def new_conditions(state: State) -> State:
     """Other hardware: earlier runs are not compared with later."""
     arms = {n: replace(arm, runs=()) for n, arm in state.arms.items()}
-    return replace(state, arms=arms, past={}, calibrated=False, jumped=False, moved=False)
+    state = replace(state, arms=arms, past={}, top=None, at_top=0, afresh=False)
+    return replace(state, calibrated=False, jumped=False, moved=False, doubt="")

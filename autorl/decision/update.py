@@ -11,8 +11,11 @@ a crash         never keeps: a crash in any run discards a candidate and takes b
 other hardware  Nothing is pooled across. Incumbent and baseline are calibrated again; what was
                 learnt of ideas and of the noise's shape stays, the path between is forgotten.
 a busy machine  Every run counts, as it is. When the share of the cores that runs get has moved, it
-                is less sure what the incumbent would score there; if less than `unsure`, it is run
-                there once before the candidate's verdict.
+                is less sure what the incumbent would score there; if less than `unsure`, or where
+                the candidate is far beyond luck, it is run there once before the verdict. If that
+                run is far beyond luck, and so is the next, then the machine is not what it was: the
+                incumbent, and the baseline, are calibrated again; earlier runs are not compared
+                with later ones. If it comes back, all runs are its noise.
 saturation      Where every run of the incumbent reached the ceiling, an equal score is no gain.
                 `max_equal` candidates in a row at the ceiling, kept or not, end the search.
 a keep          supersedes what was built on the incumbent before it. A candidate with runs is
@@ -32,6 +35,7 @@ run next (next_runs.py).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from autorl.decision import explain, posterior
@@ -166,8 +170,11 @@ def _crash(state: State, arm: Arm, fact: RunFact) -> Settled:
 def _count(state: State, fact: RunFact) -> Settled:
     """A run with a score, under the present conditions."""
     arm = state.arms[fact.attempt]
-    run = Scored(fact.run, float(fact.score or 0.0), fact.seed)
+    run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
     state = with_arm(state, replace(arm, runs=(*arm.runs, run), crashes=0))
+    if state.top is None or run.score > state.top:
+        state = replace(state, top=run.score, at_top=0)
+    state = replace(state, at_top=state.at_top + (run.score == state.top))
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
@@ -176,15 +183,30 @@ def _count(state: State, fact: RunFact) -> Settled:
     assert before is not None
     state = replace(state, saturated=explain.saturation(state))
     p = posterior.at_share(before, fact.share, state.rules.share)
+    off = _beyond_luck((run.score,), p, state.rules)
     if arm.n == state.incumbent:
-        p = posterior.run_again(posterior.blurred(p, state.rules.drift), run.score)
-        return _decide_open(*_look_back(replace(state, posterior=p, moved=False), ()))
+        return _run_again(state, p, run, odd=off != 0)
     # whoever's run it was: the next one no longer sees that the share has moved
-    moved = state.moved or (_moved(before.share, fact.share) and p.unsure > state.rules.unsure)
+    unsure = p.unsure > state.rules.unsure or off != 0
+    moved = state.moved or (_moved(before.share, fact.share) and unsure)
     state = replace(state, posterior=p, moved=moved)
     if arm.n not in state.open or (moved and arm.parent == state.incumbent):
         return state, ()
     return _candidate(state, arm.n)
+
+
+def _run_again(state: State, p: Posterior, run: Scored, odd: bool) -> Settled:
+    """One more run of the incumbent, of which `p` is believed; odd: far beyond luck."""
+    if odd and state.doubt:
+        why, tip = explain.afresh(state, p), state.arms[state.incumbent]
+        if not state.afresh:
+            state = with_arm(new_conditions(state), replace(tip, runs=tip.runs[-2:]))
+        state = replace(state, afresh=True, doubt=why, past={}, calibrated=False, moved=False)
+        return _calibrate(state, run.share)
+    doubt = explain.doubted(state, p) if odd else ""
+    p = posterior.run_again(posterior.blurred(p, state.rules.drift), run.score)
+    state = replace(state, posterior=p, moved=odd, doubt=doubt)
+    return (state, ()) if odd else _decide_open(*_look_back(state, ()))
 
 
 def _moved(before: float | None, share: float | None) -> bool:
@@ -209,7 +231,7 @@ def _calibrate(state: State, share: float | None) -> Settled:
     else:
         p, path = posterior.calibrate(tip.scores, before), (tip.n,)
     state = replace(state, posterior=replace(p, share=share), path=path)
-    state = replace(state, calibrated=True, jumped=False)
+    state = replace(state, calibrated=True, jumped=False, doubt="")
     state = replace(state, saturated=explain.saturation(state))
     verdicts: tuple[Verdict, ...] = () if before is not None else (explain.baseline(state),)
     return _decide_open(*_look_back(state, verdicts))
@@ -232,7 +254,7 @@ def _candidate(state: State, n: int) -> Settled:
     assert state.posterior is not None
     p = posterior.blurred(state.posterior, rules.drift)
     state = replace(state, posterior=p)
-    if off := _beyond_luck(arm, p, rules):
+    if off := _beyond_luck(arm.scores, p, rules):
         if off < 0:
             verdict = explain.decided(state, arm, "discard", p)
             return _counted_equal(closed(state, n, "discard"), n), (verdict,)
@@ -255,9 +277,10 @@ def _candidate(state: State, n: int) -> Settled:
     return _look_back(_counted_equal(closed(state, n, "discard"), n), (verdict,))
 
 
-def _beyond_luck(arm: Arm, p: Posterior, rules: Rules) -> float:
-    """How far above (below: negative) `p` every run of a candidate is, in sd; 0 if not evident."""
-    off = [(y - p.mean) / p.sd for y in arm.scores]
+def _beyond_luck(scores: Sequence[float], p: Posterior, rules: Rules) -> float:
+    """How far above (below: negative) `p` every one of these runs is, in sd; 0 if not evident."""
+    mean, sd = p.mean, p.sd
+    off = [(y - mean) / sd for y in scores]
     mean = sum(off) / len(off)
     return mean if min(map(abs, off)) > rules.far and abs(mean) > rules.evident else 0.0
 
@@ -270,7 +293,7 @@ def _stale(state: State, arm: Arm) -> Settled:
     now = state.posterior.share if state.posterior else None
     p = posterior.at_share(p, now, state.rules.share)
     w = posterior.weigh(p, arm.scores, arm.known)
-    if _beyond_luck(arm, p, state.rules) > 0:  # the table of gains does not reach it
+    if _beyond_luck(arm.scores, p, state.rules) > 0:  # the table of gains does not reach it
         w = replace(w, gain=1.0, chance=1.0, gains=(GAINS[-1] <= GAINS).astype(float))
     if w.gain > 0:
         state = with_arm(state, replace(arm, known=tuple(w.gains.tolist())))
@@ -283,7 +306,8 @@ def _kept(state: State, n: int, after: Posterior, verdict: Verdict) -> Settled:
     assert state.posterior is not None
     state = replace(state, past={**state.past, state.incumbent: state.posterior})
     state = _counted_equal(closed(state, n, "keep"), n)
-    state = replace(state, incumbent=n, path=(*state.path, n), posterior=after, moved=False)
+    state = replace(state, incumbent=n, path=(*state.path, n), posterior=after)
+    state = replace(state, moved=False, doubt="")
     state = replace(state, saturated=explain.saturation(state))
     state, verdicts = _settle_stale(state, (verdict,))
     return _look_back(state, verdicts) if state.calibrated else (state, verdicts)
@@ -327,7 +351,7 @@ def _take_back(state: State, back: int, why: str) -> Settled:
         known = at_hand and (state.calibrated or state.jumped)
         state = replace(state, posterior=posterior.gone_back(p, place), calibrated=known)
         state = replace(state, path=state.path[: place + 1], jumped=False)
-    state = replace(state, incumbent=back, moved=False)
+    state = replace(state, incumbent=back, moved=False, doubt="")
     state = replace(state, saturated=explain.saturation(state))
     return _settle_stale(state, (explain.taken_back(state, tip, taken, why),))
 

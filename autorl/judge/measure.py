@@ -224,7 +224,9 @@ class _Run:
                 stalled = f"the judge itself was stopped for {child.max_gap_seconds:.0f} s"
                 raise Fault("stalled", stalled, "interrupted")
             late = f"it had not handed an agent over {late_after:g} s after its start"
-            raise Fault("late", f"{late} (budget {self.clock.time_budget:g} s)")
+            logged = self._last_metrics().get("seconds")
+            last = "no update" if logged is None else f"its last update after {logged:.1f} s"
+            raise Fault("late", f"{late} (budget {self.clock.time_budget:g} s); it logged {last}")
         seconds = self.known["training_seconds"] = ended - self.started
         if child.exit_code != 0:
             how = f"train.py {ending(child.exit_code)} after {seconds:.1f} s"

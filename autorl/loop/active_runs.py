@@ -255,7 +255,7 @@ class ActiveRuns:
             reason = "The judge's record holds no finite score."
             record = replace(record, status="crash", rule="score", reason=reason, avg_return=None)
         record, why = self._seen_with_its_share(run, record)
-        steady, moved = not why, self.session.decision.moved
+        steady, before = not why, self.session.decision
         record = replace(record, log_tail=record.log_tail[-2000:])
         mono = round(time.monotonic(), 3)
         self.session.record(RunEnded(run=run.run, record=record, steady=steady, why=why, mono=mono))
@@ -265,8 +265,11 @@ class ActiveRuns:
         name = f"run {run.run} of experiment {run.attempt}"
         if not steady:
             self.console.say(f"run {run.run} is repeated: {why}")
-        if self.session.decision.moved and not moved:
-            got, tip = percent(record.machine.cpu_share or 0.0), self.session.decision.incumbent
+        now = self.session.decision
+        if now.doubt not in ("", before.doubt):
+            self.console.say(now.doubt)
+        elif now.moved and not before.moved:
+            got, tip = percent(record.machine.cpu_share or 0.0), now.incumbent
             self.console.say(
                 f"machine busy: {name} got {got} of its cores, unlike the run before it; "
                 f"{named(tip)} is run once more before the verdict"

@@ -12,8 +12,9 @@ from autorl.decision.explain import named
 from autorl.interfaces import Console
 from autorl.loop.active_runs import ActiveRuns
 from autorl.loop.research import longest_run
+from autorl.records import score_text
 from autorl.report import duration
-from autorl.session import Bounds, Session
+from autorl.session import Bounds, Run, Session
 from autorl.session.events import Claimed
 from autorl.session.state import CONFIRM_SEEDS
 
@@ -40,6 +41,7 @@ class Confirmation:
         self.session, self.runs, self.console = session, runs, console
         self.bounds, self.again, self.wanted = bounds, again, bounds.confirm_runs
         self.why, self.exit_code, self._told = "", 0, 0
+        self._of, self._left, self._seen = 0, 0, set[int]()
         self._began, self._before = time.monotonic(), len(session.state.claims)
 
     def finished(self) -> bool:
@@ -85,6 +87,7 @@ class Confirmation:
             return False
         due = owed(state, champion, self.wanted)
         self._announce(champion, sum(due.values()))
+        self._progress(champion, sum(due.values()))
         arm = max(due, key=lambda n: due[n])  # the baseline first
         if due[arm] and self.runs.room and self.runs.quiet():
             index = state.next_seed_index(CONFIRM_SEEDS)
@@ -98,10 +101,35 @@ class Confirmation:
     def _announce(self, champion: int, runs: int) -> None:
         """Once: who is confirmed, and how long it takes."""
         if runs and champion != self._told:
-            self._told, tip = champion, self.session.decision.incumbent
-            best = f", by all runs better than {named(tip)}" if champion != tip else ""
+            self._told, self._of, self._left = champion, runs, runs
+            self._seen = {run.run for run in self._fresh(champion)}
+            known, best = self.session.decision, ""
+            if (p := known.posterior) and champion != known.incumbent:
+                ours, tip = (score_text(x, p.sd, least=-99) for x in (p.path_mean[p.best], p.mean))
+                best = f", by all runs ahead of {named(known.incumbent)}, which is built on it"
+                best += f" (estimated at {ours} and {tip}),"
             takes = duration(longest_run(self.session) * math.ceil(runs / self.runs.places))
             self.console.say(
                 f"confirming {named(champion)}{best} against the baseline: {runs} fresh runs, "
                 f"about {takes}; as many again where it is ahead and nothing is shown"
             )
+
+    def _progress(self, champion: int, left: int) -> None:
+        """What each fresh run scored, and how many are done."""
+        if left > self._left:  # another look
+            self._of = left
+        self._left = left
+        for run in self._fresh(champion):
+            if run.run not in self._seen:
+                self._seen.add(run.run)
+                score = run.record.avg_return if run.record and run.record.scored else None
+                said = "no score" if score is None else score_text(score, self.session.decision.sd)
+                self.console.say(
+                    f"{named(run.attempt)}, run {run.run}: {said}; "
+                    f"{self._of - left} of {self._of} fresh runs are done"
+                )
+
+    def _fresh(self, champion: int) -> list[Run]:
+        """The runs of this claim that are over and count."""
+        runs = self.session.state.runs.values()
+        return [r for r in runs if r.purpose == purpose(champion) and r.record and r.counted]

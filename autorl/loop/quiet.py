@@ -43,7 +43,10 @@ def unusual(share: MachineShare, shares: Sequence[float]) -> str:
     got, others = share.cpu_share, usual(shares)
     if got is None or len(shares) < 2 or TOLERANCE * others <= got <= others / TOLERANCE:
         return ""
-    return f"it got {percent(got)} of its cores where the others got {percent(others)}"
+    return (
+        f"it got {percent(got)} of its cores and the others {percent(others)}, "
+        "too far apart to be compared"
+    )
 
 
 class QuietWait:

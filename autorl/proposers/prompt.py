@@ -232,9 +232,10 @@ def experiment_text(experiment: Experiment) -> str:
         parts.append(f"hypothesis: {one_line(row.hypothesis, 300)}")
     if verdict is not None:
         parts.append(quoted("verdict: " + one_line(verdict.reason, 500), 600))
-    for index, record in list(enumerate(records, 1))[-MAX_RUNS:]:
+    names = experiment.names or [f"run {k}" for k in range(1, len(records) + 1)]
+    for name, record in list(zip(names, records, strict=True))[-MAX_RUNS:]:
         told = record.scored and bool(experiment.metrics)
-        parts.append(f"run {index} of {len(records)}:\n{diagnostics_line(record, not told)}")
+        parts.append(f"{name}:\n{diagnostics_line(record, not told)}")
     if experiment.metrics:
         parts.append(metrics_table(experiment))
     if (crash := experiment.crash) and crash.line:

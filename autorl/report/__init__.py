@@ -22,6 +22,7 @@ from autorl.report.tables import duration as duration
 from autorl.report.tables import headline as headline
 from autorl.report.tables import mean as mean
 from autorl.report.tables import results_tsv as results_tsv
+from autorl.report.tables import status as status
 from autorl.report.tables import status_json as status_json
 from autorl.report.tables import status_table as status_table
 from autorl.report.tables import summarize as summarize

@@ -36,8 +36,9 @@ def mean(row: Row | None) -> float | None:
 
 
 def status(row: Row) -> str:
-    """`keep (taken back)`."""
-    return f"{row.status} ({row.state})" if row.state else row.status
+    """`keep (taken back)`; the baseline was not kept, it was there."""
+    word = "baseline" if row.n == 0 and row.status == "keep" else row.status
+    return f"{word} ({row.state})" if row.state else word
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,7 @@ def experiment(root: Path, state: SessionState, n: int, beside: int | None = Non
         _metrics_beside(root, state, n, beside),
         beside,
         crash_of(state, n),
+        tuple(f"run {r.run}" + (", fresh, for the claim" * (not r.for_decision)) for r in runs),
     )
 
 

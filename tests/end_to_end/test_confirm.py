@@ -8,6 +8,7 @@ path, not a number.
 import base64
 import json
 import os
+import re
 import signal
 import zlib
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
     used = {e["seed"] for e in site.events() if e["type"] == "started"}
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "4"], site.env)
     assert code == 0, out + err
+    assert re.findall(r"; (\d of 8) fresh runs are done", err) == [f"{k} of 8" for k in range(1, 9)]
     (claim,) = claims(site)
     arms = {arm: [r for r in claim["runs"] if r["arm"] == arm] for arm in ("baseline", "champion")}
     assert [len(runs) for runs in arms.values()] == [4, 4] and claim["title"] == "far better"

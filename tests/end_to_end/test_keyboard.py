@@ -100,6 +100,7 @@ def test_a_keep_is_reported_once_the_branch_stands_there(repo: Path, autorl) -> 
     assert "killed" in answer["reason"]
     answer, code = wait(autorl, left["id"])
     assert code == 0 and answer["outcome"] == "keep" and git(repo, "rev-parse", branch) == kept
+    assert answer["note"] == "its loop had ended (the loop was killed), so another was started"
 
 
 def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(
@@ -128,6 +129,7 @@ def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:
         and answer["outcome"] == "crash"
         and answer["avg_return"] is None
         and answer["log"]
+        and answer["next"].startswith("fix ./train.py and try again; or ")
     )
 
 

@@ -324,7 +324,7 @@ def test_the_horizon_follows_what_the_critic_explains(tmp_path: Path) -> None:
 
 
 def test_sigma_falls_on_its_line_and_the_learning_rate_to_its_end(tmp_path: Path) -> None:
-    rows = run_updates(tmp_path, 5, replaced(*SMALL, ("1.1  # [1.0, 1.5]", "1.0  # [1.0, 1.5]")))
+    rows = run_updates(tmp_path, 5, replaced(*SMALL, ("0.1  # [0.0, 0.5]", "0.0  # [0.0, 0.5]")))
     for k, row in enumerate(rows):  # the clock: k of 5 updates are over
         line = train.LOG_STD_INIT + (train.LOG_STD_FINAL - train.LOG_STD_INIT) * k / 5
         assert row["policy_sigma"] == pytest.approx(math.exp(line), rel=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hand_fed import Session, climbed
 
-from autorl.decision import Measure, Propose, ResumedFact, champion, posterior, wants
+from autorl.decision import Measure, Propose, ResumedFact, champion, wants
 from autorl.decision.state import CancelFact
 
 # -- calibration -----------------------------------------------------------------------------------
@@ -180,73 +180,6 @@ def test_a_machine_that_breaks_takes_no_keep_with_it() -> None:
 
 
 # -- the machine -----------------------------------------------------------------------------------
-
-
-def on_a_moved_machine(score: float, share: float = 0.5) -> Session:
-    """A candidate ran when the machine gave another share than before."""
-    x = Session()
-    for y in (98.0, 102.0, 96.0, 104.0):
-        x.run(0, y, share=1.0)
-    x.propose(1)
-    assert x.run(1, score, share=share) == ()
-    return x
-
-
-def test_before_a_verdict_at_another_share_the_incumbent_is_run_there() -> None:
-    x = on_a_moved_machine(98.0)
-    assert wants(x.state) == (Measure(0, "incumbent"),)
-    assert wants(x.state, 1, (Measure(0, "incumbent"),)) == ()
-    assert wants(x.state, 3) == (Measure(0, "incumbent"), Propose(0), Propose(0))
-    (verdict,) = x.run(0, 84.0, share=0.5)
-    assert (verdict.attempt, verdict.outcome) == (1, "keep")  # a gain where the incumbent lost
-    assert x.state.arms[1].scores == (98.0,)  # as it was measured
-    (verdict,) = on_a_moved_machine(98.0).run(0, 105.0, share=0.5)
-    assert verdict.outcome == "discard"
-
-
-def test_a_move_that_a_candidate_of_an_older_incumbent_met_is_not_forgotten() -> None:
-    x = Session()
-    for y in (98.0, 102.0, 96.0, 104.0):
-        x.run(0, y, share=1.0)
-    x.propose(1)
-    x.propose(2)
-    assert [v.outcome for v in x.run(1, 112.0, share=1.0)] == ["keep"]
-    assert [v.outcome for v in x.run(2, 101.0, share=0.5)] == ["discard"]
-    assert x.state.moved
-    x.propose(3)
-    assert x.run(3, 110.0, share=0.5) == ()
-    assert wants(x.state) == (Measure(1, "incumbent"),)
-
-
-def test_the_same_share_asks_for_no_run_of_the_incumbent() -> None:
-    x = on_a_moved_machine(92.0)
-    x.run(0, 90.0, share=0.5)
-    for n in range(2, 12):
-        x.propose(n)
-        x.run(n, 90.0, share=0.5 + 0.02 * (n % 2))
-        assert not x.state.moved
-        assert x.state.calibrated
-
-
-def test_a_move_that_all_share_makes_no_ancestor_better() -> None:
-    x = climbed(2)
-    for n in range(3, 9):
-        x.propose(n)
-        x.run(n, 124.0, share=1.0)
-    chances = []
-    for share in (1.0, 0.3):
-        p = posterior.at_share(x.state.posterior, share, 0.5)
-        chances.append(posterior.run_again(p, 110.0).chance(0, 2))
-    assert chances[1] < 0.5
-    assert chances[1] < chances[0]
-
-
-def test_a_crash_of_the_incumbent_run_again_is_one() -> None:
-    x = on_a_moved_machine(98.0)
-    assert x.run(0, None, "crash") == ()
-    assert wants(x.state) == (Measure(0, "incumbent"),)  # the baseline, once: it is run again
-    x.run(0, None, "crash")
-    assert x.state.broken
 
 
 def test_other_hardware_calibrates_again_and_pools_nothing_across() -> None:

@@ -154,7 +154,8 @@ def test_a_renamed_copy_of_a_shipped_file_is_that_file(path) -> None:
 
 def test_another_variable_in_one_place_is_another_program() -> None:
     rng, source = random.Random(3), FILES[0].read_text(encoding="utf-8")
-    places = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+    # "_" is never read: under another name it is the same program
+    places = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and n.id != "_"]
     names = sorted({place.id for place in places})
     lines = source.splitlines()
     for place in rng.sample(places, 40):
