@@ -55,7 +55,7 @@ OF_SESSION = click.option("--tag", help="of the session, where several have that
 @AS_JSON
 @click.pass_obj
 def begin(root: Path, /, as_json: bool, **o: Any) -> None:
-    """Make a session with its settings and measure its baseline, in the background.
+    """Make a session and measure its baseline, in the background.
 
     The ideas are yours: see `try`. A session that exists goes on.
     """
@@ -102,7 +102,9 @@ def try_(root: Path, /, as_json: bool, only_check: bool, **o: Any) -> None:
 @AS_JSON
 @click.pass_obj
 def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -> None:
-    """Wait for an experiment: an id that `try` printed, a number, or baseline.
+    """Wait for an experiment's verdict.
+
+    ID is what `try` printed, a number, or baseline.
 
     A loop that was killed is started again. Exit code 0: decided; 4: still running; 1: nobody works
     on it, and `reason` says why; 2: there is no such id.
@@ -124,7 +126,7 @@ def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -
 @AS_JSON
 @click.pass_obj
 def cancel(root: Path, ids: tuple[str, ...], tag: str | None, as_json: bool) -> None:
-    """Take experiments back that have no verdict yet: their runs stop, the next one begins."""
+    """Take experiments back that have no verdict yet. Their runs stop, the next one begins."""
     from autorl.cli.experiment import cancel
 
     for id_ in reversed(ids):  # the next one first: it must not begin in between
@@ -138,7 +140,7 @@ def cancel(root: Path, ids: tuple[str, ...], tag: str | None, as_json: bool) -> 
 @AS_JSON
 @click.pass_obj
 def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bool) -> None:
-    """An experiment in full, in at most 12 kB, beside the incumbent or M.
+    """An experiment in full, beside the incumbent or M, in 12 kB.
 
     Its runs, what train.py logged at 25, 50, 75 and 100 % of the budget, the line where it broke,
     the end of the log, the diff against its parent.
@@ -155,7 +157,7 @@ def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bo
 )
 @click.pass_obj
 def mcp_(root: Path, runner: str | None) -> None:
-    """The same commands as tools for an MCP client, on standard input and output."""
+    """The same commands as tools for an MCP client. On standard input and output."""
     from autorl.cli.mcp import serve
 
     serve(root, runner)
