@@ -23,7 +23,8 @@ def print_answer(answer: dict[str, Any], as_json: bool) -> None:
     heading = "" if other is None else f"  (| experiment {other})"
     for name, value in answer.items():
         if value and isinstance(value, dict):
-            pairs = (" | ".join(map(_text, pair)) for pair in value.values())
+            shown = (pair if heading else pair[:1] for pair in value.values())
+            pairs = (" | ".join(map(_text, pair)) for pair in shown)
             rows = (f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))
             lines += [f"{name}:{heading}", *rows]
         elif isinstance(value, str) and "\n" in value:
@@ -109,9 +110,11 @@ def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -
     A loop that was killed is started again. Exit code 0: decided; 4: still running; 1: nobody works
     on it, and `reason` says why; 2: there is no such id.
 
-    In the answer avg_return is the mean of so many `runs` and stderr its standard error; metrics
-    are what train.py logged at the shares of the budget in metrics_at, its own | those of the
-    experiment `beside`; line and code are where train.py broke.
+    In the answer avg_return is the mean of so many `runs` and stderr its standard error; a reason
+    compares with an estimate, which allows for the luck of a few runs. first_update (seconds),
+    updates and cpu_share are of the last run; metrics are what train.py logged at the shares of the
+    budget in metrics_at, its own | those of the experiment `beside`; line and code are where it
+    broke. `show ID` tells more.
     """
     from autorl.cli.experiment import wait_for
 

@@ -15,7 +15,8 @@ a busy machine  Every run counts, as it is. When the share of the cores that run
                 the candidate is far beyond luck, it is run there once before the verdict. If that
                 run is far beyond luck, and so is the next, then the machine is not what it was: the
                 incumbent, and the baseline, are calibrated again; earlier runs are not compared
-                with later ones. If it comes back, all runs are its noise.
+                with later ones. If it comes back, all runs are its noise. A candidate far below on
+                a share that the incumbent's newest run did not get is run again.
 saturation      Where every run of the incumbent reached the ceiling, an equal score is no gain.
                 `max_equal` candidates in a row at the ceiling, kept or not, end the search.
 a keep          supersedes what was built on the incumbent before it. A candidate with runs is
@@ -256,6 +257,9 @@ def _candidate(state: State, n: int) -> Settled:
     state = replace(state, posterior=p)
     if off := _beyond_luck(arm.scores, p, rules):
         if off < 0:
+            beside = state.arms[state.incumbent].runs[-1].share
+            if len(arm.runs) < 2 and _moved(beside, arm.runs[-1].share):
+                return state, ()  # the share was its run's alone
             verdict = explain.decided(state, arm, "discard", p)
             return _counted_equal(closed(state, n, "discard"), n), (verdict,)
         if len(arm.scores) < 2:
