@@ -231,13 +231,13 @@ def crashes(state: State, fact: RunFact | None = None) -> str:
 def saturation(state: State) -> str:
     """A sentence when the score has hit a ceiling, else "".
 
-    Three runs share the very same score, none is higher, and at least half of the incumbent's runs
-    are among them: a ceiling, not noise.
+    Three runs share the highest score, and at least half of the incumbent's runs are among them: a
+    ceiling, not noise.
     """
     own, top = state.arms[state.incumbent].scores, state.top
-    if top is None or state.at_top < 3 or not own or 2 * own.count(top) < len(own):
+    if top is None or state.at_top < 3 or not own or 2 * sum(map(state.tops, own)) < len(own):
         return ""
     return (
-        f"{state.at_top} runs scored exactly {top:.6g} and none more: the score is saturated; "
+        f"{state.at_top} runs scored {top:.6g} and none more: the score is saturated; "
         "take a harder environment or a shorter budget."
     )

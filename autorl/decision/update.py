@@ -173,9 +173,9 @@ def _count(state: State, fact: RunFact) -> Settled:
     arm = state.arms[fact.attempt]
     run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
     state = with_arm(state, replace(arm, runs=(*arm.runs, run), crashes=0))
-    if state.top is None or run.score > state.top:
-        state = replace(state, top=run.score, at_top=0)
-    state = replace(state, at_top=state.at_top + (run.score == state.top))
+    top = run.score if state.top is None else max(state.top, run.score)
+    now, before = replace(state, top=top), top if state.top is None else state.top
+    state = replace(now, at_top=now.tops(before) * state.at_top + now.tops(run.score))
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
@@ -318,14 +318,13 @@ def _kept(state: State, n: int, after: Posterior, verdict: Verdict) -> Settled:
 
 
 def _counted_equal(state: State, n: int) -> State:
-    """Candidate `n` ran to a verdict; did it score exactly what a saturated incumbent scores?"""
-    top = max(state.arms[state.incumbent].scores, default=None)
-    same = bool(state.saturated) and all(y == top for y in state.arms[n].scores)
+    """Candidate `n` ran to a verdict; did it score what a saturated incumbent scores?"""
+    same = bool(state.saturated) and all(map(state.tops, state.arms[n].scores))
     row = state.equal_in_a_row + 1 if same else 0
     state = replace(state, crashed_in_a_row=0, recheck=False, equal_in_a_row=row)
     if row < state.rules.max_equal:
         return state
-    said = f"{row} experiments in a row scored exactly what the best one scores."
+    said = f"{row} experiments in a row scored what the best one scores."
     return replace(state, stop=f"{said} {state.saturated}")
 
 
