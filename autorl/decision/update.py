@@ -174,8 +174,8 @@ def _count(state: State, fact: RunFact) -> Settled:
     run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
     state = with_arm(state, replace(arm, runs=(*arm.runs, run), crashes=0))
     top = run.score if state.top is None else max(state.top, run.score)
-    now, before = replace(state, top=top), top if state.top is None else state.top
-    state = replace(now, at_top=now.tops(before) * state.at_top + now.tops(run.score))
+    now, was = replace(state, top=top), top if state.top is None else state.top
+    state = replace(now, at_top=now.tops(was) * state.at_top + now.tops(run.score))
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
