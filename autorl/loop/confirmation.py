@@ -8,7 +8,7 @@ import time
 
 from autorl import decision
 from autorl.confirm import make_claim, owed, purpose
-from autorl.decision.explain import named
+from autorl.decision.explain import named, percent
 from autorl.interfaces import Console
 from autorl.loop.active_runs import ActiveRuns
 from autorl.loop.research import longest_run
@@ -50,6 +50,10 @@ class Confirmation:
         claimed = len(self.session.state.claims) > self._before
         if self.wanted and not claimed and decision.champion(self.session.decision) == 0:
             self.why = "nothing is likely enough to be better than the baseline to be confirmed"
+            known = self.session.decision
+            if (p := known.posterior) and known.lead is not None:
+                self.why += f": {named(known.path[p.best])} is with {percent(known.lead)} chance, "
+                self.why += f"{percent(known.rules.champion)} are asked for; more experiments help"
         if self.wanted:
             self.why = self.why or "the confirmation is done"
         return True
