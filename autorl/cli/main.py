@@ -140,12 +140,15 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
     show_default=True,
     help="fresh runs of the baseline and of the champion, each, at one look",
 )
+@click.option(
+    "--anyway", is_flag=True, help="also what is not likely enough to be better than the baseline"
+)
 @click.pass_obj
-def confirm_(root: Path, tag: str | None, runs: int) -> None:
+def confirm_(root: Path, tag: str | None, runs: int, anyway: bool) -> None:
     """Baseline against champion on fresh seeds: the claim. A session makes no other."""
     from autorl.cli.run import confirm
 
-    sys.exit(confirm(root, tag, runs))
+    sys.exit(confirm(root, tag, runs, anyway))
 
 
 for command in keyboard.COMMANDS:
