@@ -1,13 +1,15 @@
 """`try --check`: does ./train.py run at all? The judge trains it for two updates and lets it play.
 
 Takes seconds, in the sandbox like a run, on cores that no session measures on where there are
-such, at a lower priority than a run. What it does not do:
+such, else between two runs where these are short. What it does not do:
 make or need a session, score, or keep anything.
 """
 
+import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,20 @@ from autorl.errors import AutoRLError
 from autorl.git import Repository
 from autorl.records import Job, RunRecord
 from autorl.runners.local import LocalRunner
-from autorl.session import Settings, program, resolve_settings
+from autorl.session import SessionState, Settings, fold, journals, program, resolve_settings
+from autorl.session.event_log import Follower
 from autorl.session.experiment import crash_in
 from autorl.session.find import newest_unfinished
+from autorl.session.inbox import CHECK_LOCK
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
 from autorl.system.files import read_text
 from autorl.system.hardware import partition
+from autorl.system.locks import FileLock, holder
 from autorl.system.text import plain
 
 UPDATES, EPISODES = 2, 2
+PATIENCE = 60.0  # seconds that a run on the same cores is waited for
 LOG_CHARS = 1_500
 FEW = "It logged {} of 2 updates: log_metrics is wanted after each, control runs count them."
 
@@ -58,8 +64,9 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         alone = True
     else:
         with idle(len(partition(settings.cores, 1)[0])) as cores:
-            record, updates = _run(root, source, replace(settings, cores=cores or settings.cores))
-        alone = bool(cores)
+            settings = replace(settings, cores=cores or settings.cores)
+            with contextlib.nullcontext(True) if cores else between_runs(root, settings) as alone:
+                record, updates = _run(root, source, settings)
     if record.status == "interrupted":
         raise AutoRLError(f"The check came to no end: {record.reason}")
     crash, fine = crash_in(source, record), record.status == "ok"
@@ -79,6 +86,29 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         "log": None if fine else plain(record.log_tail)[-LOG_CHARS:],
         "next": f'{program(root)} try -m "title: what and why"' if fine else "fix ./train.py",
     }
+
+
+@contextlib.contextmanager
+def between_runs(root: Path, settings: Settings) -> Iterator[bool]:
+    """Between two runs of the sessions that measure here, whose loops wait meanwhile; False where
+    their runs take longer than is waited for: what a check takes of those is little.
+    """
+    busy = [p for p in journals(root) if holder(p.parent / "session.lock")]
+    locks = [FileLock(path.parent / CHECK_LOCK) for path in busy]
+    known, end = [(Follower(p), SessionState()) for p in busy], time.monotonic() + 2 * PATIENCE
+    try:
+        while True:
+            ours = all([lock.acquire("try --check") for lock in locks])
+            for follower, state in known:
+                fold(follower.new(), state)
+            alone = ours and not any(state.pending() for _, state in known)
+            if alone or settings.time_budget > PATIENCE or time.monotonic() > end:
+                break
+            time.sleep(0.2)
+        yield alone
+    finally:
+        for lock in locks:
+            lock.release()
 
 
 def _run(root: Path, source: str, settings: Settings) -> tuple[RunRecord, int]:

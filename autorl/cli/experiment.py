@@ -348,7 +348,8 @@ def _is_settled(state: SessionState, attempt: Attempt) -> bool:
 
 
 def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> dict[str, Any]:
-    row, file = state.row(attempt), root / "train.py"
+    row, most = state.row(attempt), len(attempt.source.encode()) + 1
+    edited = read_text(root / "train.py", most) != attempt.source  # since it was left
     what_next, taken_back = "kept: go on from this ./train.py", _taken_back(state, attempt.n)
     fetch = f"git show autoresearch/{tag}:./train.py > train.py.best"
     fetch += " && mv train.py.best train.py"
@@ -359,8 +360,9 @@ def _decision(root: Path, state: SessionState, attempt: Attempt, tag: str) -> di
     elif attempt is not _newest_keep(state):
         what_next = f"the best one is another: {fetch}; then the next idea"
         if attempt.outcome == "crash":
-            what_next = f"fix ./train.py and try again; or {what_next}"
-    elif read_text(file, len(attempt.source.encode()) + 1) != attempt.source:  # edited since
+            its = f"its file (git show {attempt.commit[:10]}:./train.py)"
+            what_next = f"fix {its if edited else './train.py'} and try again; or {what_next}"
+    elif edited:
         what_next = f"kept: {fetch}; then the next idea"
     return {
         "outcome": "baseline" if attempt.outcome == "baseline" else row.status,

@@ -23,7 +23,8 @@ def print_answer(answer: dict[str, Any], as_json: bool) -> None:
     heading = "" if other is None else f"  (| experiment {other})"
     for name, value in answer.items():
         if value and isinstance(value, dict):
-            pairs = (" | ".join(map(_text, pair)) for pair in value.values())
+            shown = (pair if heading else pair[:1] for pair in value.values())
+            pairs = (" | ".join(map(_text, pair)) for pair in shown)
             rows = (f"  {n:<20} {p}" for n, p in zip(value, pairs, strict=True))
             lines += [f"{name}:{heading}", *rows]
         elif isinstance(value, str) and "\n" in value:
@@ -55,7 +56,7 @@ OF_SESSION = click.option("--tag", help="of the session, where several have that
 @AS_JSON
 @click.pass_obj
 def begin(root: Path, /, as_json: bool, **o: Any) -> None:
-    """Make a session with its settings and measure its baseline, in the background.
+    """Make a session and measure its baseline, in the background.
 
     The ideas are yours: see `try`. A session that exists goes on.
     """
@@ -102,14 +103,18 @@ def try_(root: Path, /, as_json: bool, only_check: bool, **o: Any) -> None:
 @AS_JSON
 @click.pass_obj
 def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -> None:
-    """Wait for an experiment: an id that `try` printed, a number, or baseline.
+    """Wait for an experiment's verdict.
+
+    ID is what `try` printed, a number, or baseline.
 
     A loop that was killed is started again. Exit code 0: decided; 4: still running; 1: nobody works
     on it, and `reason` says why; 2: there is no such id.
 
-    In the answer avg_return is the mean of so many `runs` and stderr its standard error; metrics
-    are what train.py logged at the shares of the budget in metrics_at, its own | those of the
-    experiment `beside`; line and code are where train.py broke.
+    In the answer avg_return is the mean of so many `runs` and stderr its standard error; a reason
+    compares with an estimate, which allows for the luck of a few runs. first_update (seconds),
+    updates and cpu_share are of the last run; metrics are what train.py logged at the shares of the
+    budget in metrics_at, its own | those of the experiment `beside`; line and code are where it
+    broke. `show ID` tells more.
     """
     from autorl.cli.experiment import wait_for
 
@@ -124,7 +129,7 @@ def wait(root: Path, id_: str, tag: str | None, timeout: float, as_json: bool) -
 @AS_JSON
 @click.pass_obj
 def cancel(root: Path, ids: tuple[str, ...], tag: str | None, as_json: bool) -> None:
-    """Take experiments back that have no verdict yet: their runs stop, the next one begins."""
+    """Take experiments back that have no verdict yet. Their runs stop, the next one begins."""
     from autorl.cli.experiment import cancel
 
     for id_ in reversed(ids):  # the next one first: it must not begin in between
@@ -138,7 +143,7 @@ def cancel(root: Path, ids: tuple[str, ...], tag: str | None, as_json: bool) -> 
 @AS_JSON
 @click.pass_obj
 def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bool) -> None:
-    """An experiment in full, in at most 12 kB, beside the incumbent or M.
+    """An experiment in full, beside the incumbent or M, in 12 kB.
 
     Its runs, what train.py logged at 25, 50, 75 and 100 % of the budget, the line where it broke,
     the end of the log, the diff against its parent.
@@ -155,7 +160,7 @@ def show(root: Path, what: str, beside: str | None, tag: str | None, as_json: bo
 )
 @click.pass_obj
 def mcp_(root: Path, runner: str | None) -> None:
-    """The same commands as tools for an MCP client, on standard input and output."""
+    """The same commands as tools for an MCP client. On standard input and output."""
     from autorl.cli.mcp import serve
 
     serve(root, runner)

@@ -140,12 +140,15 @@ def run_(ctx: click.Context, /, **o: Any) -> None:
     show_default=True,
     help="fresh runs of the baseline and of the champion, each, at one look",
 )
+@click.option(
+    "--anyway", is_flag=True, help="also what is not likely enough to be better than the baseline"
+)
 @click.pass_obj
-def confirm_(root: Path, tag: str | None, runs: int) -> None:
-    """Baseline against champion on fresh seeds: the only thing a session claims."""
+def confirm_(root: Path, tag: str | None, runs: int, anyway: bool) -> None:
+    """Baseline against champion on fresh seeds: the claim. A session makes no other."""
     from autorl.cli.run import confirm
 
-    sys.exit(confirm(root, tag, runs))
+    sys.exit(confirm(root, tag, runs, anyway))
 
 
 for command in keyboard.COMMANDS:
@@ -162,7 +165,7 @@ for command in keyboard.COMMANDS:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def status(root: Path, tag: str | None, as_json: bool) -> None:
-    """Where a session stands: every experiment, what runs now, money and disk."""
+    """Where a session stands: experiments, runs, money, disk."""
     from autorl.cli.status import print_status
 
     print_status(root, tag, as_json)
@@ -173,7 +176,7 @@ def status(root: Path, tag: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.pass_obj
 def history(root: Path, tag: str | None, as_json: bool) -> None:
-    """Every experiment of a session and why, and what the loop refused.
+    """Every experiment of a session, why, and what was refused.
 
     What `try` refuses at once is told there only: it never reached the session.
     """
@@ -188,7 +191,7 @@ def history(root: Path, tag: str | None, as_json: bool) -> None:
 @click.option("--tensorboard", is_flag=True, help="its runs as runs of TensorBoard too")
 @click.pass_obj
 def report(root: Path, tag: str | None, with_csv: bool, tensorboard: bool) -> None:
-    """Write results.tsv, progress.png and report.html anew and say where they are."""
+    """Write results.tsv, progress.png and report.html anew. It says where they are."""
     from autorl.cli.status import write_report
 
     for path in write_report(root, tag, with_csv, tensorboard):
@@ -202,7 +205,7 @@ def report(root: Path, tag: str | None, with_csv: bool, tensorboard: bool) -> No
 )
 @click.pass_obj
 def serve(root: Path, tag: str | None, port: int) -> None:
-    """Show report.html in a browser of this machine, growing while the session runs."""
+    """Show report.html in a browser, growing with the session. For this machine only."""
     from autorl.cli.serve import serve_page
 
     serve_page(root, tag, port)
@@ -221,7 +224,7 @@ def serve(root: Path, tag: str | None, port: int) -> None:
 @click.option("--mp4", is_flag=True, help="a video in place of a page")
 @click.pass_obj
 def watch(root: Path, what: str, tag: str | None, episode: str, mp4: bool) -> None:
-    """See an experiment's recorded episodes beside the baseline's, in a page that plays them."""
+    """See an experiment's episodes beside the baseline's. A page plays what was recorded."""
     from autorl.cli.watch import watch
 
     watch(root, tag, what, episode, mp4)
@@ -231,7 +234,7 @@ def watch(root: Path, what: str, tag: str | None, episode: str, mp4: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.option("--fast", is_flag=True, help="measure nothing")
 def environments(as_json: bool, fast: bool) -> None:
-    """The environments that are known: spaces, backend, scores that mean something, speed here."""
+    """The environments that are known, and their speed here. With spaces, backend, known scores."""
     from autorl.cli.environments import print_environments
 
     print_environments(as_json, fast)
@@ -246,7 +249,7 @@ def environments(as_json: bool, fast: bool) -> None:
 @click.option("--tag", help="which session  [default: the newest unfinished one]")
 @click.pass_obj
 def stop(root: Path, tag: str | None) -> None:
-    """Stop the loop that works on a session, as Ctrl-C in its terminal would."""
+    """Stop the loop of a session, as Ctrl-C in its terminal would."""
     from autorl.cli.status import stop_session
 
     click.echo(stop_session(root, tag))
@@ -257,7 +260,7 @@ def stop(root: Path, tag: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only list")
 @click.pass_obj
 def clean(root: Path, yes: bool, dry_run: bool) -> None:
-    """List and remove what dead runs left behind; never branches, refs, journals or results."""
+    """List and remove what dead runs left behind. Never branches, refs, journals or results."""
     from autorl.cli.status import dead_folders
     from autorl.judge.run_dir import remove
 
@@ -278,7 +281,7 @@ def clean(root: Path, yes: bool, dry_run: bool) -> None:
 @cli.command()
 @click.pass_obj
 def doctor(root: Path) -> None:
-    """Check Python, torch, environments, sandbox, git, disk, keys and Modal: one line each."""
+    """Check what runs need, one line each. Torch, environments, sandbox, git, disk, keys, Modal."""
     from autorl.cli.doctor import checks
 
     bad = 0
@@ -292,7 +295,7 @@ def doctor(root: Path) -> None:
 @cli.command()
 @click.pass_obj
 def init(root: Path) -> None:
-    """Put evaluate.py, train.py and program.md into this folder; none is overwritten."""
+    """Put evaluate.py, train.py, program.md into this folder. None is overwritten."""
     from autorl.system.files import PROJECT, STARTER
 
     source = STARTER if STARTER.is_dir() else PROJECT

@@ -112,12 +112,13 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
     return code
 
 
-def confirm(root: Path, tag: str | None, runs: int) -> int:
+def confirm(root: Path, tag: str | None, runs: int, anyway: bool) -> int:
     """Fresh-seed evidence for a session's champion, then its table."""
     tag = find_session(root, tag).parent.name
     tag, settings, _ = resolve_settings(root, {}, tag)
-    work = Work(root, tag, settings, Bounds(confirm_runs=runs), exists=True)
-    return work.run(lambda _: None, confirm_only=True, resume=f"confirm --tag {tag} --runs {runs}")
+    work = Work(root, tag, settings, Bounds(confirm_runs=runs, anyway=anyway), exists=True)
+    again = f"confirm --tag {tag} --runs {runs}{' --anyway' * anyway}"
+    return work.run(lambda _: None, confirm_only=True, resume=again)
 
 
 def bounds_of(options: RunOptions, settings: Settings) -> Bounds:

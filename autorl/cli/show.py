@@ -11,7 +11,14 @@ from typing import Any
 from autorl.cli.page import run_data
 from autorl.cli.status import newest, numbered
 from autorl.judge import read_progress
-from autorl.proposers.prompt import MAX_BYTES, MAX_LOG, experiment_text, row_line, shown_names
+from autorl.proposers.prompt import (
+    DIAGNOSTICS,
+    MAX_BYTES,
+    MAX_LOG,
+    experiment_text,
+    row_line,
+    shown_names,
+)
 from autorl.records import Experiment
 from autorl.report.progress import describe
 from autorl.session import SessionState
@@ -103,14 +110,20 @@ def show_data(seen: Seen) -> dict[str, Any]:
 
 def metrics_data(found: Experiment, most: int | None = None) -> dict[str, list[list[float | None]]]:
     """By column of metrics.csv: the values at 25, 50, 75, 100 % of the budget of this experiment,
-    and of the one beside it."""
-    return {n: [list(q) for q in found.metrics[n]] for n in shown_names(found.metrics)[:most]}
+    and of the one beside it; of `most` columns two are those that only this train.py logs."""
+    names = shown_names(found.metrics)
+    if most is not None:
+        logged = [n for n in names if any(v is not None for v in found.metrics[n][0])] or names
+        own = [n for n in logged if n not in DIAGNOSTICS][:2]
+        names = [*[n for n in logged if n not in own][: most - len(own)], *own]
+    return {n: [list(q) for q in found.metrics[n]] for n in names}
 
 
 def diagnosis(root: Path, state: SessionState, n: int) -> dict[str, Any]:
     """A few lines on experiment `n` beside the incumbent, for `wait`."""
     found = experiment(root, state, n)
     last = found.records[-1] if found.records else None
+    other = state.runs_of(-1 if found.beside is None else found.beside)
     return {
         "first_update": last and last.first_update_seconds,
         "updates": last and last.num_updates,
@@ -118,6 +131,9 @@ def diagnosis(root: Path, state: SessionState, n: int) -> dict[str, Any]:
         "line": found.crash and found.crash.line,
         "code": (found.crash and one_line(found.crash.code, 200)) or None,
         "beside": found.beside,
+        "beside_cpu_share": other[-1].record.machine.cpu_share
+        if other and other[-1].record
+        else None,
         "metrics_at": METRICS_AT,
         "metrics": metrics_data(found, FEW),
     }

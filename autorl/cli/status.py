@@ -123,7 +123,7 @@ def print_status(root: Path, tag: str | None, as_json: bool) -> None:
         soft_wrap=True,
     )
     for each in facts["measuring"]:
-        what = f"now: run {each['run']} of experiment {each['experiment']} ({each['purpose']})"
+        what = f"now: experiment {each['experiment']}, run {each['run']} ({each['purpose']})"
         console.print(what, markup=False, soft_wrap=True)
     for each in facts["queued"]:
         console.print(f"queued: {each['id']}  {each['title']}", markup=False, soft_wrap=True)

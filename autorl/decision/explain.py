@@ -21,6 +21,12 @@ def _about(value: float, sd: float) -> str:
     return score_text(value, sd, least=-99)
 
 
+def _signed(value: float, sd: float) -> str:
+    """Three digits of one sd: a gain is often a small part of it."""
+    text = score_text(value, sd / 10, least=-99)
+    return text if text.startswith("-") else f"+{text}"
+
+
 def listed(items: Sequence[object]) -> str:
     """ "3", "3 and 4", "3, 4 and 7"."""
     *first, last = map(str, items)
@@ -119,7 +125,10 @@ def decided(
         said = f"Kept for now: {why}, cheaper to build on than to prove."
     else:
         said = f"{'Kept' if kept else 'Discarded'}: {why}."
-    reason = f"{said} {_compared(state, arm, p)} {'' if kept else state.saturated}".strip()
+    reason = f"{said} {_compared(state, arm, p)}"
+    if w is not None and not _still(w.gain * p.sd, p.sd):
+        reason += f" Expected gain {_signed(w.gain * p.sd, p.sd)}: above 0 is kept."
+    reason = f"{reason} {'' if kept else state.saturated}".strip()
     verdict = _figures(Verdict(arm.n, outcome, reason, arm.parent), arm, p)
     return replace(verdict, gain=w.gain, chance=w.chance) if w else verdict
 
@@ -222,13 +231,13 @@ def crashes(state: State, fact: RunFact | None = None) -> str:
 def saturation(state: State) -> str:
     """A sentence when the score has hit a ceiling, else "".
 
-    Three runs share the very same score, none is higher, and at least half of the incumbent's runs
-    are among them: a ceiling, not noise.
+    Three runs share the highest score, and at least half of the incumbent's runs are among them: a
+    ceiling, not noise.
     """
     own, top = state.arms[state.incumbent].scores, state.top
-    if top is None or state.at_top < 3 or not own or 2 * own.count(top) < len(own):
+    if top is None or state.at_top < 3 or not own or 2 * sum(map(state.tops, own)) < len(own):
         return ""
     return (
-        f"{state.at_top} runs scored exactly {top:.6g} and none more: the score is saturated; "
+        f"{state.at_top} runs scored {top:.6g} and none more: the score is saturated; "
         "take a harder environment or a shorter budget."
     )

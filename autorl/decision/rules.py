@@ -39,6 +39,7 @@ class Rules:
     controls: bool = True  # zero_budget and seed_control, before a claim and
     control_at: float = 0.95  # when the champion first leads the baseline with this chance
     max_crashes: int = 5  # candidates in a row: then the incumbent is run, and the search stops
+    equal: float = 0.001  # sd; scores no further apart are the same
     max_equal: int = 10  # candidates in a row at a saturated score, then the search stops
 
 

@@ -148,7 +148,7 @@ class State:
     recheck: bool = False  # the incumbent is to be run again: is the harness at fault?
     equal_in_a_row: int = 0
     top: float | None = None  # the highest score under the present conditions
-    at_top: int = 0  # runs that scored it
+    at_top: int = 0  # runs that scored as much
     saturated: str = ""  # a sentence when the score has hit a ceiling
     stop: str = ""  # a sentence when the search should end
     broken: bool = False  # it ends because of the harness or the machine: no claim can be measured
@@ -163,6 +163,10 @@ class State:
         """P(the best of the path is better than the baseline); None where it is the baseline."""
         p = self.posterior
         return p.chance(p.best, 0) if p and p.best else None
+
+    def tops(self, score: float) -> bool:
+        """Whether it is the highest so far, or the same."""
+        return self.top is not None and score >= self.top - self.rules.equal * (self.sd or 0.0)
 
     def lineage(self) -> tuple[int, ...]:
         """The incumbent, what it was built on, and so on; without the baseline."""

@@ -15,7 +15,8 @@ a busy machine  Every run counts, as it is. When the share of the cores that run
                 the candidate is far beyond luck, it is run there once before the verdict. If that
                 run is far beyond luck, and so is the next, then the machine is not what it was: the
                 incumbent, and the baseline, are calibrated again; earlier runs are not compared
-                with later ones. If it comes back, all runs are its noise.
+                with later ones. If it comes back, all runs are its noise. A candidate far below on
+                a share that the incumbent's newest run did not get is run again.
 saturation      Where every run of the incumbent reached the ceiling, an equal score is no gain.
                 `max_equal` candidates in a row at the ceiling, kept or not, end the search.
 a keep          supersedes what was built on the incumbent before it. A candidate with runs is
@@ -172,9 +173,9 @@ def _count(state: State, fact: RunFact) -> Settled:
     arm = state.arms[fact.attempt]
     run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
     state = with_arm(state, replace(arm, runs=(*arm.runs, run), crashes=0))
-    if state.top is None or run.score > state.top:
-        state = replace(state, top=run.score, at_top=0)
-    state = replace(state, at_top=state.at_top + (run.score == state.top))
+    top = run.score if state.top is None else max(state.top, run.score)
+    now, was = replace(state, top=top), top if state.top is None else state.top
+    state = replace(now, at_top=now.tops(was) * state.at_top + now.tops(run.score))
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
@@ -256,6 +257,9 @@ def _candidate(state: State, n: int) -> Settled:
     state = replace(state, posterior=p)
     if off := _beyond_luck(arm.scores, p, rules):
         if off < 0:
+            beside = state.arms[state.incumbent].runs[-1].share
+            if len(arm.runs) < 2 and _moved(beside, arm.runs[-1].share):
+                return state, ()  # the share was its run's alone
             verdict = explain.decided(state, arm, "discard", p)
             return _counted_equal(closed(state, n, "discard"), n), (verdict,)
         if len(arm.scores) < 2:
@@ -314,14 +318,13 @@ def _kept(state: State, n: int, after: Posterior, verdict: Verdict) -> Settled:
 
 
 def _counted_equal(state: State, n: int) -> State:
-    """Candidate `n` ran to a verdict; did it score exactly what a saturated incumbent scores?"""
-    top = max(state.arms[state.incumbent].scores, default=None)
-    same = bool(state.saturated) and all(y == top for y in state.arms[n].scores)
+    """Candidate `n` ran to a verdict; did it score what a saturated incumbent scores?"""
+    same = bool(state.saturated) and all(map(state.tops, state.arms[n].scores))
     row = state.equal_in_a_row + 1 if same else 0
     state = replace(state, crashed_in_a_row=0, recheck=False, equal_in_a_row=row)
     if row < state.rules.max_equal:
         return state
-    said = f"{row} experiments in a row scored exactly what the best one scores."
+    said = f"{row} experiments in a row scored what the best one scores."
     return replace(state, stop=f"{said} {state.saturated}")
 
 

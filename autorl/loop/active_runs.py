@@ -19,11 +19,13 @@ from autorl.loop.quiet import SHORTEST, QuietWait, disturbed, unusual, usual
 from autorl.records import Job, Progress, RunRecord, from_json
 from autorl.session import Run, Session
 from autorl.session.events import ControlEnded, Note, RunEnded, RunHandle, RunStarted
+from autorl.session.inbox import CHECK_LOCK
 from autorl.session.session import check_disk
 from autorl.session.state import run_ticket
 from autorl.system.faults import retry_when_full
 from autorl.system.files import atomic_write
 from autorl.system.hardware import gpus, partition
+from autorl.system.locks import holder
 
 MAX_REPEATS = 3  # of one interrupted run, in a row
 MAX_STARVED = 2  # late runs of a candidate in a row that are repeated; the next is its crash
@@ -70,6 +72,8 @@ class ActiveRuns:
 
     def quiet(self) -> bool:
         """Whether a run may begin: nobody else is at work on its cores, or it waited enough."""
+        if holder(self.session.folder / CHECK_LOCK):
+            return False
         cores = self.cores[self._free_place()]
         ours = any(set(cores) & set(self.cores[a.place]) for a in self.active.values())
         if self.wait is None or ours:

@@ -8,7 +8,7 @@ import time
 
 from autorl import decision
 from autorl.confirm import make_claim, owed, purpose
-from autorl.decision.explain import named
+from autorl.decision.explain import named, percent
 from autorl.interfaces import Console
 from autorl.loop.active_runs import ActiveRuns
 from autorl.loop.research import longest_run
@@ -48,15 +48,28 @@ class Confirmation:
         if self.runs.active or self._due():
             return False
         claimed = len(self.session.state.claims) > self._before
-        if self.wanted and not claimed and decision.champion(self.session.decision) == 0:
+        if self.wanted and not claimed and self._champion() == 0:
             self.why = "nothing is likely enough to be better than the baseline to be confirmed"
+            known = self.session.decision
+            if (p := known.posterior) and known.lead is not None:
+                self.why += f": {named(known.path[p.best])} is with {percent(known.lead)} chance, "
+                self.why += f"{percent(known.rules.champion)} are asked for (`confirm --anyway` "
+                self.why += "measures it all the same)"
         if self.wanted:
             self.why = self.why or "the confirmation is done"
         return True
 
+    def _champion(self) -> int:
+        """What is claimed; a person may ask for the best there is, however likely."""
+        known = self.session.decision
+        best = decision.champion(known)
+        if not best and self.bounds.anyway and known.lead is not None and known.posterior:
+            best = known.path[known.posterior.best]
+        return best
+
     def _due(self) -> bool:
         """A look at the champion that may say *shown*, or the one that was asked for."""
-        state, champion = self.session.state, decision.champion(self.session.decision)
+        state, champion = self.session.state, self._champion()
         if not self.wanted or champion == 0:
             return False
         looks = state.looks_at(champion)
@@ -77,7 +90,7 @@ class Confirmation:
     def start(self) -> bool:
         """The champion's controls, then runs of the arm that has fewer, then the claim."""
         session, state = self.session, self.session.state
-        champion = decision.champion(session.decision)
+        champion = self._champion()
         active = self.runs.wants
         if controls := decision.controls_owed(session.decision, champion, active):
             if self.runs.room:

@@ -181,6 +181,10 @@ def status_table(
         table.add_column(name, overflow="fold", min_width=20)
     recent = {r.n for r in rows[-limit:]}
     shown = [r for r in rows if r.n in recent or (r.status == "keep" and r.state != "taken back")]
+    if earlier := len(rows) - len(shown):
+        note = Text(f"{earlier} earlier ones in results.tsv …", style="dim")
+        table.add_row(*[""] * (len(figures) if width >= WIDE else 1), note)
+        table.add_section()
     colours = {"keep": "green", "crash": "red", "running": "cyan"}
     for row in shown:
         style = "dim" if row.state == "taken back" else colours.get(row.status, "")
@@ -194,10 +198,6 @@ def status_table(
             first = Text("  ").join(x for x in (state, Text(measured), commit) if x)
             lines = [x for x in (first, description, why) if x]
             table.add_row(str(row.n), Text("\n").join(lines))
-    if earlier := len(rows) - len(shown):
-        table.add_section()
-        note = Text(f"… and {earlier} earlier ones in results.tsv", style="dim")
-        table.add_row(*[""] * (len(figures) if width >= WIDE else 1), note)
     return table
 
 

@@ -16,6 +16,7 @@ from autorl.system.faults import effect
 from autorl.system.files import atomic_write
 
 EPOCH = 1_767_225_600_000  # 2026 began, in ms: tickets are ms since then, and so sort by age
+CHECK_LOCK = "check.lock"  # beside the journal: `try --check` has the session's cores meanwhile
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 

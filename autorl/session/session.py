@@ -198,8 +198,13 @@ def open_session(
             f"The session {tag!r} was made in another repository, its refs/autorl/{tag} are not "
             "here: `status`, `show` and `report` show it; make one of your own with --tag NAME."
         )
+    folder = root / "results" / safe_name(settings.env_id) / tag
+    if path is None and (folder / "results.tsv").exists():
+        raise UserError(
+            f"{folder.relative_to(root)} holds results of another session: choose another --tag."
+        )
     first = None if path else _created(repository, root, tag, settings, seed, demo)
-    path = path or root / "results" / safe_name(settings.env_id) / tag / "journal.jsonl"
+    path = path or folder / "journal.jsonl"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

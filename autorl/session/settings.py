@@ -36,6 +36,7 @@ class Bounds:
     max_usd: float | None = None  # of the whole session
     confirm_runs: int = 5  # per arm of one look, at the end; 0 = none
     refusals: int = 10  # unusable proposals in a row
+    anyway: bool = False  # a claim on what is not likely enough to be better, too
 
 
 def resolve_settings(

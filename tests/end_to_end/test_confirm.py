@@ -195,3 +195,14 @@ def test_where_nothing_was_kept_confirm_says_so_and_measures_nothing(tmp_path, f
     code, _, err = forge.run(site.repo, ["confirm"], site.env)
     assert code == 2 and "no champion to confirm" in err and "Traceback" not in err
     assert sum(e["type"] == "started" for e in site.events()) == before and not claims(site)
+
+
+def test_what_is_not_likely_enough_is_confirmed_only_when_asked_for(tmp_path, forge):
+    site = researched(tmp_path, forge, [{"title": "a little better", "source": script(11.7)}])
+    assert [row.status for row in site.state().rows()] == ["keep", "keep"]
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "2"], site.env)
+    assert code == 0 and claims(site) == [], out + err
+    assert "experiment 1 is with " in err and "85 % are asked for (`confirm --anyway`" in err
+    code, out, err = forge.run(site.repo, ["confirm", "--runs", "2", "--anyway"], site.env)
+    assert code == 0 and claims(site)[0]["champion"] == 1, out + err
+    assert site.broken_invariants() == []

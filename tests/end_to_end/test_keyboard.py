@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import clean_env, git, make_repo
 
+from autorl.cli.check import between_runs
 from autorl.records import Proposal
+from autorl.session import Settings, read_state
 from autorl.session.inbox import Inbox
 from autorl.system.hardware import affinity
 from autorl.system.locks import CoreSlots, holder_pid
@@ -131,6 +133,29 @@ def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:
         and answer["log"]
         and answer["next"].startswith("fix ./train.py and try again; or ")
     )
+
+
+def test_a_check_and_a_run_take_turns_on_the_same_cores(repo: Path, autorl) -> None:
+    edit(repo, 20.0, seconds=2.0)
+    left = leave(autorl, "a run of two seconds", "--budget", "30")
+    journal = repo / "results" / "Pendulum-v1" / left["session"] / "journal.jsonl"
+    while not read_state(journal).pending():
+        time.sleep(0.05)
+    with between_runs(repo, Settings(time_budget=30.0)) as alone:
+        assert alone
+        before = len(read_state(journal).runs)
+        time.sleep(1.0)
+        assert len(read_state(journal).runs) == before and not read_state(journal).pending()
+    assert wait(autorl, left["id"])[0]["outcome"] == "keep"
+
+
+def test_results_of_an_earlier_session_are_not_written_over(repo: Path, autorl) -> None:
+    folder = repo / "results" / "Pendulum-v1" / "old"
+    folder.mkdir(parents=True)
+    (folder / "results.tsv").write_text("somebody's\n")
+    done = autorl("begin", "--tag", "old", "--env-id", "Pendulum-v1", "--runner", "scripted")
+    assert done.returncode == 2 and "holds results of another session" in done.stderr
+    assert [p.name for p in folder.iterdir()] == ["results.tsv"]
 
 
 def test_an_unchanged_first_try_begins_a_session_and_a_second_one_is_refused(

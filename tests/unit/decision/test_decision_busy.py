@@ -162,3 +162,16 @@ def test_a_verdict_says_how_much_of_the_machine_its_runs_got() -> None:
     (verdict,) = x.run(0, 99.0, share=0.27)
     assert verdict.outcome == "discard"
     assert "Run 5 scored 12.0 on 27 % of its cores, " in verdict.reason
+
+
+def test_a_candidate_far_below_on_a_share_of_its_own_is_run_again() -> None:
+    x = Session()
+    for y in (98.0, 102.0, 96.0, 104.0):
+        x.run(0, y, share=0.99)
+    x.propose(1)
+    x.run(1, 12.0, share=0.7)  # something took a part of its cores, and is gone
+    assert x.run(0, 101.0, share=0.99) == ()
+    assert wants(x.state) == (Measure(1, "candidate"),)
+    (verdict,) = x.run(1, 110.0, share=0.99)
+    assert verdict.n == 2
+    assert "Runs 5 and 7 scored 12.0 and 110.0 on 70 to 99 % of their cores" in verdict.reason

@@ -189,7 +189,7 @@ def test_a_verdict_names_runs_scores_difference_and_chance() -> None:
     assert verdict.reason == (
         "Kept for now: 53 % likely a real gain, cheaper to build on than to prove. Run 5 scored "
         "112.0, 12.0 (3.0 sd) above the baseline, whose score is estimated at 100.0; one run's "
-        "standard deviation (sd) is about 3.9."
+        "standard deviation (sd) is about 3.9. Expected gain +3.18: above 0 is kept."
     )
     assert (verdict.n, verdict.mean, verdict.seeds) == (1, 112.0, (1005,))
     assert verdict.mean0 == pytest.approx(100.0, abs=0.5)

@@ -1,14 +1,16 @@
 """`show`: one experiment in 12 kB, beside another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from made_session import BUDGET, make_session
 
-from autorl.cli.show import diagnosis, look_up, show_data, show_text
+from autorl.cli.show import diagnosis, look_up, metrics_data, show_data, show_text
 from autorl.errors import UserError
+from autorl.proposers.prompt import DIAGNOSTICS
 from autorl.records import Progress, to_json
 from autorl.session import read_state
 from autorl.session.event_log import EventLog
@@ -129,3 +131,11 @@ def test_what_is_not_there_is_one_sentence(made: Path) -> None:
         look_up(made, "20", None, None)
     with pytest.raises(UserError, match="tffff"):
         look_up(made, "tffff", None, None)
+
+
+def test_of_many_metrics_wait_has_those_that_only_this_file_logs(made: Path) -> None:
+    found, some, none = look_up(made, "best", None, None)[2], (1.0,) * 4, (None,) * 4
+    logged = dict.fromkeys([*DIAGNOSTICS[:9], "survivors"], (some, none))
+    found = replace(found, metrics=logged | dict.fromkeys(DIAGNOSTICS[9:], (none, some)))
+    assert [*metrics_data(found, 8)] == [*DIAGNOSTICS[:7], "survivors"]
+    assert len(metrics_data(found)) == len(DIAGNOSTICS) + 1
