@@ -16,12 +16,15 @@ from autorl.errors import UserError
 
 
 def print_answer(answer: dict[str, Any], as_json: bool) -> None:
-    """A block after `---`, a `name: value` on each line, several lines indented; or JSON."""
+    """A block after `---`, a `name: value` on each line, several lines indented; or JSON. What is
+    not known is left out of the block."""
     if as_json:
         return click.echo(json.dumps(answer, ensure_ascii=False))
     lines, width, other = ["---"], 2 + max(map(len, answer)), answer.get("beside")
     heading = "" if other is None else f"  (| experiment {other})"
     for name, value in answer.items():
+        if value is None and name != "avg_return":  # a missing score is told
+            continue
         if value and isinstance(value, dict):
             shown = (pair if heading else pair[:1] for pair in value.values())
             pairs = (" | ".join(map(_text, pair)) for pair in shown)

@@ -113,8 +113,9 @@ def metrics_data(found: Experiment, most: int | None = None) -> dict[str, list[l
     and of the one beside it; of `most` columns two are those that only this train.py logs."""
     names = shown_names(found.metrics)
     if most is not None:
-        logged = [n for n in names if any(v is not None for v in found.metrics[n][0])] or names
-        own = [n for n in logged if n not in DIAGNOSTICS][:2]
+        mine, theirs = ({n for n in names if set(found.metrics[n][k]) - {None}} for k in (0, 1))
+        logged = [n for n in names if n in mine] or names
+        own = [n for n in logged if theirs and n not in theirs and n not in DIAGNOSTICS][:2]
         names = [*[n for n in logged if n not in own][: most - len(own)], *own]
     return {n: [list(q) for q in found.metrics[n]] for n in names}
 

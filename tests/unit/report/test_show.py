@@ -135,7 +135,11 @@ def test_what_is_not_there_is_one_sentence(made: Path) -> None:
 
 def test_of_many_metrics_wait_has_those_that_only_this_file_logs(made: Path) -> None:
     found, some, none = look_up(made, "best", None, None)[2], (1.0,) * 4, (None,) * 4
-    logged = dict.fromkeys([*DIAGNOSTICS[:9], "survivors"], (some, none))
+    both, only = (
+        dict.fromkeys([*DIAGNOSTICS[:9], "gamma"], (some, some)),
+        {"survivors": (some, none)},
+    )
+    logged = both | only
     found = replace(found, metrics=logged | dict.fromkeys(DIAGNOSTICS[9:], (none, some)))
     assert [*metrics_data(found, 8)] == [*DIAGNOSTICS[:7], "survivors"]
-    assert len(metrics_data(found)) == len(DIAGNOSTICS) + 1
+    assert len(metrics_data(found)) == len(DIAGNOSTICS) + 2
