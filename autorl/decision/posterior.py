@@ -25,6 +25,7 @@ What it does not do: decide (update.py).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ TINY = 1e-300
 Index = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: what is asked for often is worked out once
 class Posterior:
     """Everything believed. Units of avg_return; the densities' grid in units of their sigma."""
 
@@ -60,6 +61,7 @@ class Posterior:
             np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
         )
 
+    @cached_property
     def moments(self) -> tuple[float, float]:
         """Mean and variance of the incumbent's true mean."""
         means = self.sigma[:, None] * (self.density @ Z)
@@ -71,9 +73,9 @@ class Posterior:
     @property
     def mean(self) -> float:
         """Expected true mean of the incumbent."""
-        return self.moments()[0]
+        return self.moments[0]
 
-    @property
+    @cached_property
     def sd(self) -> float:
         """Standard deviation of one run: the weighted geometric mean of the sizes."""
         return math.exp((self.weight.sum(1) * np.log(self.sigma)).sum())
@@ -81,7 +83,7 @@ class Posterior:
     @property
     def unsure(self) -> float:
         """Standard deviation of what is believed of the incumbent's mean, in sd."""
-        return math.sqrt(self.moments()[1]) / self.sd
+        return math.sqrt(self.moments[1]) / self.sd
 
     @property
     def unseen(self) -> float:
@@ -128,7 +130,7 @@ def calibrate(
     weight, density = weight / weight.sum(), density / density.sum(2, keepdims=True)
     nowhere = np.zeros(1), np.zeros((1, 1))
     alone = Posterior(centre, sigma, weight, density, odds, mixture(odds), *nowhere)
-    mean, variance = alone.moments()
+    mean, variance = alone.moments
     return replace(alone, path_mean=np.array([mean]), path_cov=np.array([[variance]]))
 
 
@@ -253,7 +255,7 @@ def dropped(p: Posterior, w: Weighing) -> Posterior:
     density = p.density.copy()
     density[w.awake] = after / np.maximum(total, TINY)[:, None]
     p = replace(p, density=density, weight=_settled(p, w, total))
-    mean, variance = p.moments()
+    mean, variance = p.moments
     if abs(mean - p.centre) > 0.5 * p.sd:
         p = replace(p, density=_moved(p.density, Z[0], (mean - p.centre) / p.sigma), centre=mean)
     return _pulled(p, mean, variance)
@@ -289,7 +291,7 @@ def kept(p: Posterior, w: Weighing, sd_step: float) -> Posterior:
     centred = _moved(density, ZX[0], (old + gain) / p.sigma)
     weight, centre = _settled(p, w, total), p.centre + float(old + gain)
     p = _loosened(replace(p, weight=weight, density=centred, centre=centre), sd_step)
-    return _pulled(p, *p.moments())
+    return _pulled(p, *p.moments)
 
 
 def jumped(p: Posterior, scores: Sequence[float]) -> Posterior:

@@ -172,10 +172,11 @@ def _count(state: State, fact: RunFact) -> Settled:
     """A run with a score, under the present conditions."""
     arm = state.arms[fact.attempt]
     run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
-    state = with_arm(state, replace(arm, runs=(*arm.runs, run), crashes=0))
     top = run.score if state.top is None else max(state.top, run.score)
-    now, was = replace(state, top=top), top if state.top is None else state.top
-    state = replace(now, at_top=now.tops(was) * state.at_top + now.tops(run.score))
+    same = top - state.rules.equal * (state.sd or 0.0)
+    at_top = (run.score >= same) + state.at_top * (state.top is not None and state.top >= same)
+    arms = {**state.arms, arm.n: replace(arm, runs=(*arm.runs, run), crashes=0)}
+    state = replace(state, arms=arms, top=top, at_top=at_top)
     if state.recheck and arm.n == state.incumbent:
         return replace(state, stop=explain.crashes(state), recheck=False), ()
     if not state.calibrated:
@@ -184,20 +185,22 @@ def _count(state: State, fact: RunFact) -> Settled:
     assert before is not None
     state = replace(state, saturated=explain.saturation(state))
     p = posterior.at_share(before, fact.share, state.rules.share)
-    off = _beyond_luck((run.score,), p, state.rules)
     if arm.n == state.incumbent:
-        return _run_again(state, p, run, odd=off != 0)
-    # whoever's run it was: the next one no longer sees that the share has moved
-    unsure = p.unsure > state.rules.unsure or off != 0
-    moved = state.moved or (_moved(before.share, fact.share) and unsure)
+        return _run_again(state, p, run)
+    moved = state.moved
+    if _moved(before.share, fact.share):
+        # whoever's run it was: the next one no longer sees that the share has moved
+        far = _beyond_luck((run.score,), p, state.rules) != 0
+        moved = moved or far or p.unsure > state.rules.unsure
     state = replace(state, posterior=p, moved=moved)
     if arm.n not in state.open or (moved and arm.parent == state.incumbent):
         return state, ()
     return _candidate(state, arm.n)
 
 
-def _run_again(state: State, p: Posterior, run: Scored, odd: bool) -> Settled:
-    """One more run of the incumbent, of which `p` is believed; odd: far beyond luck."""
+def _run_again(state: State, p: Posterior, run: Scored) -> Settled:
+    """One more run of the incumbent, of which `p` is believed."""
+    odd = _beyond_luck((run.score,), p, state.rules) != 0
     if odd and state.doubt:
         why, tip = explain.afresh(state, p), state.arms[state.incumbent]
         if not state.afresh:

@@ -63,8 +63,8 @@ def test_the_calibration_agrees_with_a_sum_over_every_mean_size_and_shape() -> N
                 log = sum(np.interp(v, rules.X, rules.LOG_DENSITY[k]) - math.log(sigma) for v in x)
                 mass = weight * math.exp(log)
                 total, mean, square = total + mass, mean + mass * at, square + mass * at * at
-    assert p.moments()[0] == pytest.approx(mean / total, abs=0.02)
-    assert p.moments()[1] == pytest.approx(square / total - (mean / total) ** 2, rel=0.02)
+    assert p.moments[0] == pytest.approx(mean / total, abs=0.02)
+    assert p.moments[1] == pytest.approx(square / total - (mean / total) ** 2, rel=0.02)
 
 
 def test_a_failed_run_says_little_and_a_run_above_the_level_much() -> None:
@@ -107,10 +107,10 @@ def test_a_candidate_is_weighed_as_brute_force_weighs_it(scores: tuple[float, ..
     assert w.certainty == pytest.approx(certain - max(0.0, expected), abs=0.01)
     for after, value in ((posterior.dropped(p, w), m), (posterior.kept(p, w, 0.0), m + gain)):
         mean = (mass * value).sum()
-        assert after.moments()[0] == pytest.approx(mean, abs=0.05)
+        assert after.moments[0] == pytest.approx(mean, abs=0.05)
         assert after.path_mean[-1] == pytest.approx(mean, abs=0.05)
         variance = (mass * (value - mean) ** 2).sum()
-        assert after.moments()[1] == pytest.approx(variance, rel=0.06)
+        assert after.moments[1] == pytest.approx(variance, rel=0.06)
 
 
 def test_the_lead_of_a_keep_over_what_it_was_built_on_agrees_with_brute_force() -> None:
