@@ -132,15 +132,15 @@ class Confirmation:
         if left > self._left:  # another look
             self._of = left
         self._left = left
-        for run in self._fresh(champion):
-            if run.run not in self._seen:
-                self._seen.add(run.run)
-                score = run.record.avg_return if run.record and run.record.scored else None
-                said = "no score" if score is None else score_text(score, self.session.decision.sd)
-                self.console.say(
-                    f"{named(run.attempt)}, run {run.run}: {said}; "
-                    f"{self._of - left} of {self._of} fresh runs are done"
-                )
+        new = [run for run in self._fresh(champion) if run.run not in self._seen]
+        for done, run in enumerate(new, self._of - left - len(new) + 1):
+            self._seen.add(run.run)
+            score = run.record.avg_return if run.record and run.record.scored else None
+            said = "no score" if score is None else score_text(score, self.session.decision.sd)
+            self.console.say(
+                f"{named(run.attempt)}, run {run.run}: {said}; "
+                f"{done} of {self._of} fresh runs are done"
+            )
 
     def _fresh(self, champion: int) -> list[Run]:
         """The runs of this claim that are over and count."""
