@@ -58,6 +58,8 @@ def idle(most: int) -> Iterator[tuple[int, ...]]:
             free.append(core)
     cores = tuple(free[:most])
     held = shared.acquire(cores)
-    yield cores if held else ()
-    if held:
-        held.release()
+    try:
+        yield cores if held else ()
+    finally:
+        if held:
+            held.release()

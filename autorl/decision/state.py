@@ -164,9 +164,13 @@ class State:
         p = self.posterior
         return p.chance(p.best, 0) if p and p.best else None
 
+    def same(self, score: float) -> float:
+        """The least score that counts as this one."""
+        return score - self.rules.equal * (self.sd or 0.0)
+
     def tops(self, score: float) -> bool:
         """Whether it is the highest so far, or the same."""
-        return self.top is not None and score >= self.top - self.rules.equal * (self.sd or 0.0)
+        return self.top is not None and score >= self.same(self.top)
 
     def lineage(self) -> tuple[int, ...]:
         """The incumbent, what it was built on, and so on; without the baseline."""

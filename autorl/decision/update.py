@@ -173,7 +173,7 @@ def _count(state: State, fact: RunFact) -> Settled:
     arm = state.arms[fact.attempt]
     run = Scored(fact.run, float(fact.score or 0.0), fact.seed, fact.share)
     top = run.score if state.top is None else max(state.top, run.score)
-    same = top - state.rules.equal * (state.sd or 0.0)
+    same = state.same(top)
     at_top = (run.score >= same) + state.at_top * (state.top is not None and state.top >= same)
     arms = {**state.arms, arm.n: replace(arm, runs=(*arm.runs, run), crashes=0)}
     state = replace(state, arms=arms, top=top, at_top=at_top)

@@ -153,11 +153,7 @@ def test_on_another_machine_the_baseline_of_a_kept_incumbent_is_calibrated_too()
 
 
 def test_a_verdict_says_how_much_of_the_machine_its_runs_got() -> None:
-    x = Session()
-    for y in (98.0, 102.0, 96.0, 104.0):
-        x.run(0, y, share=0.99)
-    x.propose(1)
-    x.run(1, 12.0, share=0.27)
+    x = on_a_moved_machine(12.0, share=0.27)
     assert wants(x.state) == (Measure(0, "incumbent"),)
     (verdict,) = x.run(0, 99.0, share=0.27)
     assert verdict.outcome == "discard"
@@ -165,11 +161,7 @@ def test_a_verdict_says_how_much_of_the_machine_its_runs_got() -> None:
 
 
 def test_a_candidate_far_below_on_a_share_of_its_own_is_run_again() -> None:
-    x = Session()
-    for y in (98.0, 102.0, 96.0, 104.0):
-        x.run(0, y, share=0.99)
-    x.propose(1)
-    x.run(1, 12.0, share=0.7)  # something took a part of its cores, and is gone
+    x = on_a_moved_machine(12.0, share=0.7)  # something took a part of its cores, and is gone
     assert x.run(0, 101.0, share=0.99) == ()
     assert wants(x.state) == (Measure(1, "candidate"),)
     (verdict,) = x.run(1, 110.0, share=0.99)
