@@ -318,7 +318,7 @@ class Work:
             with Dashboard() as console:
                 options = self.bounds, console, confirm_only, resume, others
                 loop = Loop(session, proposer, runner, *options)
-                _obey_signals(loop)
+                _obey_signals(loop, console)
                 s, by = (
                     session.settings,
                     f"ideas from {proposer.name}" if proposer else "ideas from `try`",
@@ -346,7 +346,7 @@ class Work:
                 proposer.close()
 
 
-def _obey_signals(loop: Loop) -> None:
+def _obey_signals(loop: Loop, console: Dashboard) -> None:
     """The first signal ends the loop in good order, a second one at once."""
 
     def on_signal(number: int, frame: object) -> None:
@@ -356,7 +356,13 @@ def _obey_signals(loop: Loop) -> None:
                 os.dup2(null, fd)
             loop.stop("the terminal was closed")
         elif loop.stopping:
-            raise SystemExit(130)  # every child dies with this process
+            # Not SystemExit: raised in a callback of the interpreter it is only printed, and raised
+            # while a lock is taken it leaves the lock held. The log survives any kill, and every
+            # child dies with this process.
+            try:
+                console.__exit__()  # the terminal's cursor
+            finally:
+                os._exit(130)
         else:
             loop.stop(STOPPED if number == signal.SIGINT else "told to stop")
 

@@ -55,7 +55,7 @@ class ProposalQueue:
         self._thought: Future[Proposal | tuple[Proposal, ...] | None] | None = None
         self._seconds = 0.0  # that the last thought took
         self._nothing_left = False  # the researcher said so
-        self._stopped = threading.Event()
+        self._stopped = False
 
     @property
     def thinking(self) -> str:
@@ -64,8 +64,8 @@ class ProposalQueue:
         return self.proposer.name if busy and self.proposer else ""
 
     def stop(self) -> None:
-        """Tell the researcher that the loop is ending."""
-        self._stopped.set()
+        """Tell the researcher that the loop is ending; called in signal handlers, so no lock."""
+        self._stopped = True
 
     def nothing_more(self) -> str:
         """Why no idea is left; "" while there is one, or one may come."""
@@ -325,5 +325,5 @@ class ProposalQueue:
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
             ready=tuple(idea.title for idea in self._ready),
-            stopped=self._stopped.is_set,
+            stopped=lambda: self._stopped,
         )

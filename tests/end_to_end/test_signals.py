@@ -3,7 +3,9 @@
 Real processes, real kills, real git; runs are scripted (autorl/runners/scripted.py).
 """
 
+import contextlib
 import os
+import random
 import signal
 import time
 
@@ -52,6 +54,23 @@ def test_two_signals_end_it_at_once_and_lose_nothing(long_run):
     began = time.monotonic()
     code, _, err = process.wait()
     assert code == 130 and time.monotonic() - began < 2 and "Traceback" not in err
+    assert site.broken_invariants(ended=False) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_signals_at_any_instant_end_it_without_a_traceback_or_a_deadlock(tmp_path, forge, seed):
+    rng = random.Random(seed)
+    ideas = [{"title": f"idea {k}", "source": script(5.0 + k)} for k in range(30)]
+    site = Site.new(tmp_path, ideas)
+    process = forge.start(site.repo, site.argv(), site.env)
+    assert until(lambda: site.folder.exists() and "opened" in types(site))
+    time.sleep(rng.uniform(0.0, 1.0))
+    for _ in range(2):
+        with contextlib.suppress(ProcessLookupError):  # one was enough
+            os.kill(process.pid, rng.choice((signal.SIGINT, signal.SIGTERM)))
+        time.sleep(rng.uniform(0.0, 0.01))
+    code, _, err = process.wait(20)
+    assert code == 130 and "Traceback" not in err, err
     assert site.broken_invariants(ended=False) == []
 
 
