@@ -359,10 +359,8 @@ def _obey_signals(loop: Loop, console: Dashboard) -> None:
             # Not SystemExit: raised in a callback of the interpreter it is only printed, and raised
             # while a lock is taken it leaves the lock held. The log survives any kill, and every
             # child dies with this process.
-            try:
-                console.__exit__()  # the terminal's cursor
-            finally:
-                os._exit(130)
+            console.abandon()
+            os._exit(130)
         else:
             loop.stop(STOPPED if number == signal.SIGINT else "told to stop")
 

@@ -6,6 +6,7 @@ a plain line every half minute. What it does not do: know anything that is not h
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -79,17 +80,23 @@ class Dashboard:
     def __init__(self, console: Console | None = None) -> None:
         self.standing: Callable[[], Standing] | None = None
         self._console = console or Console(stderr=True, highlight=False)
+        self._draws = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._start = self._last_plain = time.monotonic()
         self._last_picture = -math.inf
 
     def __enter__(self) -> "Dashboard":
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._draws:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+
+    def abandon(self) -> None:
+        """Show the cursor again, from a signal handler at any instant: no lock, no buffer."""
+        if self._draws:
+            os.write(2, b"\x1b[?25h\r\n")
 
     def say(self, text: str) -> None:
         """One line that stays, with the minutes since the start."""

@@ -5,12 +5,15 @@ Real processes, real kills, real git; runs are scripted (autorl/runners/scripted
 
 import contextlib
 import os
+import pty
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from ground import Site, children_in, script, types, until
+from ground import PROJECT, Site, children_in, script, types, until
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -72,6 +75,28 @@ def test_two_signals_at_any_instant_end_it_without_a_traceback_or_a_deadlock(tmp
     code, _, err = process.wait(20)
     assert code == 130 and "Traceback" not in err, err
     assert site.broken_invariants(ended=False) == []
+
+
+def test_two_signals_on_a_terminal_show_its_cursor_again(tmp_path):
+    site = Site.new(tmp_path, [{"title": "slow", "source": script(12.0, seconds=30.0)}])
+    leader, terminal = pty.openpty()
+    env = os.environ | site.env | {"PYTHONPATH": str(PROJECT), "TERM": "xterm-256color"}
+    command = [sys.executable, "agent_loop.py", *site.argv("--budget", "60")]
+    process = subprocess.Popen(
+        command, cwd=site.repo, env=env, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    seen = b""
+    while b"1/60 s" not in seen:
+        seen += os.read(leader, 65536)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # EIO: nothing holds the terminal any more
+        while data := os.read(leader, 65536):
+            seen += data
+    os.close(leader)
+    assert process.wait(20) == 130 and seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") >= 0
 
 
 def test_stop_from_another_terminal_is_one_signal(long_run, forge):
