@@ -21,6 +21,7 @@ from autorl.errors import UserError
 from autorl.system.files import PROJECT
 from autorl.system.text import output_aside
 
+WORLDS = PROJECT / "autorl_worlds"  # ours, beside autorl
 # The bound of the return where an environment's definition has one; else well above the best figure
 # known to us.
 PLAUSIBLE = {
@@ -75,18 +76,13 @@ def load_harness(root: Path) -> ModuleType:
     return module
 
 
-def worlds_folder() -> Path:
-    """Where autorl_worlds is: beside autorl."""
-    return PROJECT / "autorl_worlds"
-
-
 def harness_sha256(root: Path) -> str:
     """Which harness measures: evaluate.py of `root` with autorl_worlds; "" without evaluate.py."""
     try:
         parts = [(root / "evaluate.py").read_bytes()]
     except OSError:
         return ""
-    parts += [path.read_bytes() for path in sorted(worlds_folder().glob("*.py"))]
+    parts += [path.read_bytes() for path in sorted(WORLDS.glob("*.py"))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

@@ -59,7 +59,6 @@ class Proposer(Protocol):
 class Runner(Protocol):
     """Where runs happen. Never blocks: the loop starts, polls, and may be killed in between."""
 
-    name: str
     places: int  # how many runs at once
     survives_restart: bool  # a run goes on without us, and its handle finds it again
     owns_cores: bool  # runs are on this machine: each place has cores (and a GPU) of its own

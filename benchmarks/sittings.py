@@ -95,6 +95,7 @@ class Restarted:
     def argv(self) -> list[str]:
         argv = self.site.argv("--slots", "2")
         argv[argv.index("--proposer") + 1] = "claude"
+        argv[argv.index("--budget") + 1] = "2"  # what hangs is over soon
         at = argv.index("--replay")
         return argv[:at] + argv[at + 2 :]
 
@@ -124,7 +125,7 @@ class Restarted:
     def end(self, process: Process, codes: tuple[int, ...], *words: str) -> list[str]:
         """Wait for the end of a process; sentences about an end that is not as it must be (I8)."""
         try:
-            rc, _, err = process.wait(60)
+            rc, _, err = process.wait(PATIENCE)
         except TimeoutError as error:
             return [f"I8: {error}"]
         breaks = [] if rc in codes else [f"I8: exit code {rc} is none of {codes}: {err[-500:]}"]
@@ -151,7 +152,7 @@ class Restarted:
         breaks = []
         # a session that ended by itself (K crashes in a row) goes on when it is started again
         for _ in range(3):
-            process, more = self.start(), self.more("verdict")
+            more, process = self.more("verdict"), self.start()
             decided = self.until(process, more)
             breaks += self.stop(process)
             if decided or breaks:
@@ -164,6 +165,7 @@ class Restarted:
         breaks = self.site.broken_invariants(ended)
         self.billed += sum(hand_price(e.usage) for e in self.server.exchanges if e.usage)
         self.server.exchanges.clear()
+        self.server.forget()
         spent = self.site.state().spent() if self.tail.look() else 0.0
         if spent < self.billed - 1e-9:
             breaks.append(f"I7: ${spent} in the journal, ${self.billed} billed")

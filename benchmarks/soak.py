@@ -61,19 +61,23 @@ class Soak(Faults):
         for line in breaks:
             self.say(f"BREAK {row} {what}: {line}")
 
-    def disturb(self, seconds: float) -> None:
-        """Rounds of all faults, each round in an order of its own, until the time is over."""
+    def injected(self) -> int:
+        """Faults so far."""
+        return sum(fault.injected for fault in self.faults.values())
+
+    def disturb(self, seconds: float, fewest: int = 0) -> None:
+        """Rounds of all faults, each in its own order, until time is over and so many came."""
         began = time.monotonic()
         due: list[Any] = []
         for line in self.recover():
             self.say(f"BREAK before any fault: {line}")
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - began < seconds or self.injected() < fewest:
             if not due:
                 due = self.rng.sample(self.all_faults(), len(self.all_faults()))
                 self.say(
                     f"{(time.monotonic() - began) / MINUTES:5.1f} min: {self.processes} processes, "
                     f"{self.tail.look()['attempt']} experiments, "
-                    f"{sum(f.injected for f in self.faults.values())} faults"
+                    f"{self.injected()} faults"
                 )
             row, what, breaks = due.pop()()
             self.count(row, what, breaks + self.check(ended=False) + self.recover())
@@ -134,6 +138,7 @@ def soak(
     seed: int,
     say: Callable[[str], None] = lambda line: None,
     keep: Path | None = None,
+    fewest: int = 0,
 ) -> tuple[str, list[str], dict[str, Fault]]:
     """Spend the time; returns (the table, every broken invariant, the faults by row)."""
     seconds = minutes * MINUTES
@@ -147,7 +152,7 @@ def soak(
                 session = Soak(keep or Path(place), seed, forge, server, say)
                 holder.append(session)
                 began = time.monotonic()
-                session.disturb(0.9 * seconds)
+                session.disturb(0.9 * seconds, fewest)
                 calm = session.calm(max(10.0, 0.1 * seconds))
                 took = time.monotonic() - began
         finally:

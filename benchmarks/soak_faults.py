@@ -29,13 +29,19 @@ class Faults(Restarted):
         """Wait until it is done; `why` not being so breaks an invariant."""
         return [] if self.until(process, done) else [why]
 
+    def send(self, process: Any, how: int) -> None:
+        """Send it, if the process has not ended by itself; its exit code is looked at anyway."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, how)
+
     def kill_at_an_effect(self) -> tuple[str, str, list[str]]:
         self.trace.unlink(missing_ok=True)
         at = f"{self.rng.randrange(1, 70)}{self.rng.choice(('', ':after'))}"
         process = self.start(AUTORL_KILL_AT=at, AUTORL_EFFECT_TRACE=str(self.trace))
         breaks = self.end(process, (-signal.SIGKILL,))
         self.kills += 1
-        last = self.trace.read_text().splitlines()[-1].partition(" ")[2]
+        trace = self.trace.read_text() if self.trace.exists() else " "
+        last = trace.splitlines()[-1].partition(" ")[2]
         self.tail.look()
         if last == "journal append" and self.tail.last in ("run", "control"):
             return "4", "kill -9 between result and decision", breaks
@@ -51,7 +57,7 @@ class Faults(Restarted):
         self.ends = [("hang", "hangs")]
         process = self.start()
         self.until(process, lambda: bool(children_in(self.site.folder)))
-        os.kill(process.pid, signal.SIGKILL)
+        self.send(process, signal.SIGKILL)
         self.kills += 1
         self.ends = []
         return "3", "kill -9 while a run is on", self.end(process, (-signal.SIGKILL,))
@@ -59,13 +65,13 @@ class Faults(Restarted):
     def kill_at_any_time(self) -> tuple[str, str, list[str]]:
         process = self.start()
         time.sleep(self.rng.uniform(0.0, 2.0))
-        os.kill(process.pid, signal.SIGKILL)
+        self.send(process, signal.SIGKILL)
         self.kills += 1
         breaks = self.end(process, (-signal.SIGKILL,))
         return "29", "the loop killed at any instant (as for memory)", breaks
 
     def kill_a_child(self) -> tuple[str, str, list[str]]:
-        process, more = self.start(), self.more("verdict")
+        more, process = self.more("verdict"), self.start()
         self.ends = [("hang", "hangs until it is killed")]
         if self.until(process, lambda: bool(children_in(self.site.folder)), 10):
             for child in children_in(self.site.folder):
@@ -82,8 +88,8 @@ class Faults(Restarted):
         before = len(lines)
         with open(journal, "ab") as file:
             file.write(tail)
-        process = self.start()
-        breaks = [] if self.until(process, self.more("opened"), 30) else ["I8: it did not open"]
+        opened, process = self.more("opened"), self.start()
+        breaks = [] if self.until(process, opened) else ["I8: it did not open"]
         if journal.read_bytes().splitlines(keepends=True)[:before] != lines:
             breaks.append("row 7: whole lines were lost")
         copies = self.site.folder.glob("journal.jsonl.torn-*")
@@ -117,8 +123,8 @@ class Faults(Restarted):
         return "34", "a journal of a newer version", breaks
 
     def disk_full_once(self) -> tuple[str, str, list[str]]:
-        process = self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC")
         more = self.more("verdict", 3)
+        process = self.start(AUTORL_FAIL_AT=f"{self.rng.randrange(1, 70)}:ENOSPC")
         breaks = self.unless(process, more, "row 9: a disk that was full once stopped the loop")
         return "9", "disk full once", breaks + self.stop(process)
 
@@ -136,9 +142,10 @@ class Faults(Restarted):
         tag = self.site.tag
         refs = (f"heads/autoresearch/{tag}", f"autorl/{tag}/99999", "notes/autorl")
         ours = f"refs/{self.rng.choice(refs)}.lock"
+        (dot_git / ours).parent.mkdir(parents=True, exist_ok=True)  # `git gc` removes empty ones
         (dot_git / ours).write_text("")
         (dot_git / "refs/heads/main.lock").write_text("")
-        process, more = self.start(), self.more("stale lock")
+        more, process = self.more("stale lock"), self.start()
         breaks = self.unless(process, more, "row 11: no note about a stale lock")
         breaks += self.stop(process)
         breaks += ["row 11: our stale lock is still there"] if (dot_git / ours).exists() else []
@@ -148,15 +155,14 @@ class Faults(Restarted):
         return "11", "stale git lock", breaks
 
     def signals(self) -> tuple[str, str, list[str]]:
-        process = self.start()
+        opened, process = self.more("opened"), self.start()
         how = self.rng.choice((signal.SIGINT, signal.SIGTERM))
-        self.until(process, self.more("opened"), 30)
+        self.until(process, opened)
         time.sleep(self.rng.uniform(0.0, 1.0))
         if self.rng.random() < 0.5:
             return "12", "Ctrl-C or SIGTERM once", self.stop(process, how) + self.check()
         for _ in range(2):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, how)
+            self.send(process, how)
             time.sleep(self.rng.uniform(0.0, 0.05))
         return "12b", "Ctrl-C or SIGTERM twice", self.end(process, (130, 0, 1))
 
@@ -167,18 +173,18 @@ class Faults(Restarted):
         return "13", "asleep during every run", breaks
 
     def stopped(self) -> tuple[str, str, list[str]]:
-        process = self.start()
-        self.until(process, self.more("opened"), 30)
-        os.kill(process.pid, signal.SIGSTOP)
+        opened, process = self.more("opened"), self.start()
+        self.until(process, opened)
+        self.send(process, signal.SIGSTOP)
         time.sleep(self.rng.uniform(0.2, 1.5))
         more = self.more("verdict")
-        os.kill(process.pid, signal.SIGCONT)
+        self.send(process, signal.SIGCONT)
         breaks = self.unless(process, more, "row 13: nothing was decided after a stop")
         return "13b", "SIGSTOP, SIGCONT", breaks + self.stop(process)
 
     def slower(self) -> tuple[str, str, list[str]]:
         self.machine.write_text(json.dumps({"cpu_share": 0.5}))
-        process, more = self.start(), self.more("incumbent")
+        more, process = self.more("incumbent"), self.start()
         breaks = self.unless(
             process, more, "row 33: on a slower machine the incumbent was not run again"
         )
@@ -195,7 +201,7 @@ class Faults(Restarted):
             Drop(),
         ]
         self.server.add(self.rng.choice(steps), lambda body: self._cut(body))
-        process, more = self.start(), self.more("verdict", 2)
+        more, process = self.more("verdict", 2), self.start()
         breaks = self.unless(process, more, "row 15: nothing was decided after an outage")
         return "15", "API: 429, 529, 500, reset, cut stream", breaks + self.stop(process)
 
@@ -212,7 +218,7 @@ class Faults(Restarted):
         useless = [text("I would")], [tool("rm", {})], [tool("propose_experiment", [1])]
         bad = self.rng.choice(([], *useless))
         self.server.add(*[Message(bad, "end_turn")] * (2 if self.rng.random() < 0.5 else 1))
-        process, more = self.start(), self.more("verdict", 2)
+        more, process = self.more("verdict", 2), self.start()
         breaks = self.unless(process, more, "row 17: nothing was decided after an unusable reply")
         return "17", "empty, no tool, wrong tool, wrong shape", breaks + self.stop(process)
 
@@ -225,14 +231,14 @@ class Faults(Restarted):
             return propose("cannot be", line if self.rng.random() < 0.8 else "not there", bad)
 
         self.server.add(*[spoil] * self.rng.randrange(1, 4))
-        process, more = self.start(), self.more("verdict", 2)
+        more, process = self.more("verdict", 2), self.start()
         breaks = self.unless(process, more, "row 18: nothing was decided after unusable sources")
         what = "not Python, unchanged, too large, NUL, CRLF, no match"
         return "18", what, breaks + self.stop(process)
 
     def bad_ends(self, row: str, what: str, *ends: str) -> tuple[str, str, list[str]]:
         self.ends = [(self.rng.choice(ends), f"{what} {self.number}")]
-        process, more = self.start(), self.more("verdict", 2)
+        more, process = self.more("verdict", 2), self.start()
         breaks = self.unless(process, more, f"row {row}: nothing was decided after {what}")
         return row, what, breaks + self.stop(process)
 
@@ -251,14 +257,14 @@ class Faults(Restarted):
 
     def odd_title(self) -> tuple[str, str, list[str]]:
         self.ends = [("ok", self.rng.choice(TITLES))]
-        process, more = self.start(), self.more("verdict", 2)
+        more, process = self.more("verdict", 2), self.start()
         breaks = self.unless(process, more, "row 24: nothing was decided after an odd title")
         return "24", "odd descriptions", breaks + self.stop(process)
 
     def all_crash_for_a_while(self) -> tuple[str, str, list[str]]:
         self.all_crash = True
         process = self.start()
-        self.until(process, process.ended.is_set, 60)
+        self.until(process, process.ended.is_set)
         self.all_crash = False
         if process.ended.is_set():
             breaks = self.end(process, (1, 3))
@@ -268,8 +274,8 @@ class Faults(Restarted):
         return "32", "every candidate crashes", breaks
 
     def user_at_work(self) -> tuple[str, str, list[str]]:
-        process = self.start()
-        self.until(process, self.more("opened"), 30)
+        opened, process = self.more("opened"), self.start()
+        self.until(process, opened)
         repo, word = self.site.repo, str(self.processes)
         (repo / "notes.txt").write_text(word)
         (repo / f"staged{word}.txt").write_text(word)
@@ -302,8 +308,8 @@ class Faults(Restarted):
         return "26b", "the user checks the branch out", breaks
 
     def second_loop(self) -> tuple[str, str, list[str]]:
-        process = self.start()
-        self.until(process, self.more("opened"), 30)
+        opened, process = self.more("opened"), self.start()
+        self.until(process, opened)
         breaks = self.end(self.start(), (2,), f"pid {process.pid}")
         more = self.more("verdict")
         breaks += [] if self.until(process, more) else ["row 27: the first loop did not go on"]
@@ -318,7 +324,7 @@ class Faults(Restarted):
         hook.chmod(0o755)
         git(self.site.repo, "config", "commit.gpgSign", "true")
         self.site.before = self.site.picture()
-        process, more = self.start(**odd), self.more("verdict")
+        more, process = self.more("verdict"), self.start(**odd)
         breaks = self.unless(process, more, "row 28: nothing was decided in an odd environment")
         breaks += self.stop(process) + self.site.broken_invariants()
         hook.unlink()

@@ -14,17 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autorl.cli import options
 from autorl.cli.cores import idle
+from autorl.cli.experiment import meant
 from autorl.environments import check_env
 from autorl.errors import AutoRLError
 from autorl.git import Repository
-from autorl.records import Job, RunRecord
+from autorl.records import RunRecord
 from autorl.runners.local import LocalRunner
-from autorl.session import SessionState, Settings, fold, journals, program, resolve_settings
+from autorl.session import SessionState, Settings, fold, journals, program
 from autorl.session.event_log import Follower
 from autorl.session.experiment import crash_in
-from autorl.session.find import newest_unfinished
 from autorl.session.inbox import CHECK_LOCK
 from autorl.source.checks import look
 from autorl.system.bytecode import compile_packages
@@ -50,13 +49,7 @@ def check(root: Path, o: dict[str, Any]) -> dict[str, Any]:
         AutoRLError: the judge did not live to the end of the run.
     """
     source = Repository(root).working_source()
-    typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
-    if "cores" in typed:
-        typed["cores"] = options.cores(typed["cores"])
-    tag = o.get("tag")
-    if tag is None and (going_on := newest_unfinished(root, o.get("env_id"))):
-        tag = going_on.parent.name
-    _, settings, _ = resolve_settings(root, typed, tag)
+    _, settings, _ = meant(root, o)
     check_env(settings.env_id, settings.env_kwargs)
     began = time.monotonic()
     if why := look(source).why:
@@ -116,17 +109,9 @@ def _run(root: Path, source: str, settings: Settings) -> tuple[RunRecord, int]:
     compile_packages()
     with tempfile.TemporaryDirectory(prefix="autorl-", ignore_cleanup_errors=True) as scratch:
         folder, runner = Path(scratch) / "run", LocalRunner(1, root)
-        job = Job(
-            source,
-            settings.env_id,
-            1,
-            settings.time_budget,
-            EPISODES,
-            settings.env_kwargs,
-            cores=settings.cores,
-            gpu=settings.gpu if settings.runner == "local" else "",
-            sandbox=settings.sandbox,
-            kind="check",
+        gpu = settings.gpu if settings.runner == "local" else ""
+        job = settings.job(
+            source, 1, num_eval_episodes=EPISODES, budget_steps=0, gpu=gpu, kind="check"
         )
         handle = runner.start(job, folder)
         judge = runner.runs[handle].process

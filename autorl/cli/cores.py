@@ -10,7 +10,7 @@ from autorl.errors import UserError
 from autorl.judge import sandbox
 from autorl.session import Settings
 from autorl.system.hardware import affinity, gpus, partition
-from autorl.system.locks import CoreSlots, HeldSlots
+from autorl.system.locks import hold_cores
 
 
 class Cores:
@@ -22,7 +22,7 @@ class Cores:
 
     def __init__(self, settings: Settings):
         self.wanted: tuple[int, ...] = ()
-        self._held: HeldSlots | None = None
+        self._held: contextlib.ExitStack | None = None
         if settings.runner != "local":
             return
         sandbox.probe(settings.sandbox)
@@ -37,29 +37,24 @@ class Cores:
 
     def others(self) -> str:
         """Take them; who has them, "" once they are ours."""
-        shared = CoreSlots()
+        who = ""
         if self.wanted and self._held is None:
-            self._held = shared.acquire(self.wanted)
-        return shared.blocker
+            self._held, who = hold_cores(self.wanted)
+        return who
 
     def release(self) -> None:
         """Let others have them."""
         if self._held:
-            self._held.release()
+            self._held.close()
 
 
 @contextlib.contextmanager
 def idle(most: int) -> Iterator[tuple[int, ...]]:
     """Up to so many cores that no loop holds, held meanwhile; () where there is none."""
-    shared, free = CoreSlots(), list[int]()
-    for core in affinity():
-        if each := shared.acquire((core,)):
-            each.release()
-            free.append(core)
-    cores = tuple(free[:most])
-    held = shared.acquire(cores)
-    try:
-        yield cores if held else ()
-    finally:
-        if held:
-            held.release()
+    with contextlib.ExitStack() as held:
+        cores: list[int] = []
+        for core in affinity():
+            if len(cores) < most and (each := hold_cores((core,))[0]):
+                held.enter_context(each)
+                cores.append(core)
+        yield tuple(cores)

@@ -61,14 +61,18 @@ def begin(root: Path, o: dict[str, Any]) -> dict[str, Any]:
     return _begun(root, *_session(root, o))
 
 
-def _session(root: Path, o: dict[str, Any]) -> tuple[Path, SessionState, Settings]:
-    """The session that the flags mean: by tag, else the newest unfinished one; else it is made."""
+def meant(root: Path, o: dict[str, Any]) -> tuple[str, Settings, bool]:
+    """What flags mean: by tag, else the newest unfinished session; see `resolve_settings`."""
     typed = {name: o[name] for name in Settings.__dataclass_fields__ if o.get(name) is not None}
     if "cores" in typed:
         typed["cores"] = options.cores(typed["cores"])
     going_on = None if o.get("tag") else newest_unfinished(root, o.get("env_id"))
-    tag = going_on.parent.name if going_on else o.get("tag")
-    tag, settings, exists = resolve_settings(root, typed, tag)
+    return resolve_settings(root, typed, going_on.parent.name if going_on else o.get("tag"))
+
+
+def _session(root: Path, o: dict[str, Any]) -> tuple[Path, SessionState, Settings]:
+    """The session that the flags mean: by tag, else the newest unfinished one; else it is made."""
+    tag, settings, exists = meant(root, o)
     if exists:
         path = find_session(root, tag)
         state = read_state(path)

@@ -71,13 +71,9 @@ def page_data(
         "champion": champion,
         "limits": report.limits(rows),
         "solved_at": solved_at,
-        "reference": state.baseline_scores,
         "time_budget": budget,
         "experiments": experiments,
-        "tables": [
-            [t.title, t.columns, t.rows, t.note]
-            for t in (report.evidence_tables(claim) if claim else ())
-        ],
+        "tables": report.evidence_tables(claim) if claim else (),
         "refused": [[r.title, r.reason, r.proposer] for r in state.refusals[-FULL:]],
         "costs": [
             ["measured wall-clock", report.duration(summary.seconds)],
@@ -98,7 +94,6 @@ def page_data(
             "isolation": ", ".join(sorted({r.isolation for r in runs})),
             **(next((r.versions for r in reversed(runs) if r.versions), {}) or state.versions),
         },
-        "began": about.at,
         "replay": replay_html(root, state),
     }
 
@@ -141,7 +136,7 @@ def running(root: Path, state: SessionState) -> list[dict[str, Any]]:
     return found
 
 
-def curves_csv(root: Path, state: SessionState) -> Iterator[str]:
+def curves_csv(root: Path, state: SessionState) -> str:
     """Every run's curves in one table: a line for each 1/200 of the budget and run; the header
     first.
     """
@@ -149,8 +144,9 @@ def curves_csv(root: Path, state: SessionState) -> Iterator[str]:
     for run in state.runs.values():
         names |= dict.fromkeys(metrics_of(root, run, 4096).partition("\n")[0].split(","))
     columns = [n for n in list(names)[: curves.COLUMNS] if n and n != "seconds"]
+    table = csv.writer(text := io.StringIO(), lineterminator="\n")
     fixed = ("experiment", "run", "purpose", "seed", "status", "counted", "seconds")
-    yield _csv_line(*fixed, *(report.cell(n) for n in columns))
+    table.writerow([*fixed, *(report.cell(n) for n in columns)])
     for run, each in _every_curve(root, state):
         status = run.record.status if run.record else "running"
         about = (run.attempt, run.run, run.purpose, run.seed, status, int(run.counted))
@@ -159,7 +155,8 @@ def curves_csv(root: Path, state: SessionState) -> Iterator[str]:
             if any(v == v for v in values):
                 seconds = (i + 0.5) * budget / curves.POINTS
                 numbers = ("" if v != v else f"{v:.6g}" for v in values)
-                yield _csv_line(*about, f"{seconds:.3f}", *numbers)
+                table.writerow([*about, f"{seconds:.3f}", *numbers])
+    return text.getvalue()
 
 
 def write_tensorboard(root: Path, folder: Path, state: SessionState) -> Path:
@@ -196,16 +193,13 @@ def write_tensorboard(root: Path, folder: Path, state: SessionState) -> Path:
 def _in_full(
     root: Path, state: SessionState, attempt: Attempt, budget: float, full: bool, limit: int
 ) -> dict[str, Any]:
-    runs, diff, verdict = state.every_run_of(attempt.n), diff_of(state, attempt.n), attempt.verdict
+    runs, diff = state.every_run_of(attempt.n), diff_of(state, attempt.n)
     if len(diff) > limit:
         diff = f"{diff[:limit]}\n… {len(diff) - limit:,} more characters: git show {attempt.commit}"
     only = () if full else (curves.RETURN,)
     return {
         "at": attempt.at,
-        "kept": attempt.kept,
         "expected": attempt.expected_effect,
-        "beat": verdict.incumbent if verdict else None,
-        "chance": verdict.chance if verdict else None,
         "diff": diff,
         "measured": [run_data(run) for run in runs],
         "controls": [
@@ -250,9 +244,3 @@ def _every_curve(root: Path, state: SessionState) -> Iterator[tuple[Run, dict[st
     budget = settings_of(state).time_budget
     for run in state.runs.values():
         yield run, curves.read_curves(metrics_of(root, run), budget)
-
-
-def _csv_line(*cells: object) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()

@@ -102,12 +102,10 @@ def run(root: Path, options: RunOptions, typed: dict[str, Any], resume: str) -> 
     notifier = Notifier(options.notify)
     bounds, queues = bounds_of(options, settings), options.inbox_only
     work = Work(root, tag, settings, bounds, exists, notifier, queues)
-    if not options.demo:
-        again = f"run --tag {tag} {resume}".strip()
-        return work.run(proposer, options.new, options.seed, resume=again)
-    again, source = f"run {resume}", demo_source()
+    again = f"run {resume}" if options.demo else f"run --tag {tag} {resume}".strip()
+    source = demo_source() if options.demo else ""
     code = work.run(proposer, options.new, options.seed, resume=again, source=source)
-    if code == 0:
+    if options.demo and code == 0:
         click.echo(demo_ending(root, tag))
     return code
 
@@ -152,12 +150,7 @@ def check_proposer(o: RunOptions) -> str:
             raise UserError("--proposer replay needs --replay FILE.")
         Replay(o.replay_file)
     if name == "command":
-        if not o.command:
-            raise UserError(
-                "--proposer command needs --command, for example --command 'claude -p "
-                "--permission-mode acceptEdits'."
-            )
-        CommandProposer(o.command, o.pass_env)
+        CommandProposer(o.command or "", o.pass_env)
         if o.max_usd is not None:
             raise UserError(
                 "--max-usd cannot be kept with --proposer command: nobody here knows what that "
@@ -319,15 +312,12 @@ class Work:
                 options = self.bounds, console, confirm_only, resume, others
                 loop = Loop(session, proposer, runner, *options)
                 _obey_signals(loop, console)
-                s, by = (
-                    session.settings,
-                    f"ideas from {proposer.name}" if proposer else "ideas from `try`",
-                )
+                s, by = session.settings, proposer.name if proposer else "`try`"
                 where = session.folder.relative_to(self.root)
                 console.say(
                     session.recovered
-                    or f"new session {session.tag} on {s.env_id}: {s.time_budget:g} s a run, {by}, "
-                    f"results in {where}/"
+                    or f"new session {session.tag} on {s.env_id}: {s.time_budget:g} s a run, "
+                    f"ideas from {by}, results in {where}/"
                 )
                 if s.runner == "local" and (line := sandbox.advice(s.sandbox)):
                     console.say(line)

@@ -104,8 +104,10 @@ def _facts(folder: Path, state: SessionState) -> dict[str, Any]:
 def status_data(root: Path, tag: str | None) -> dict[str, Any]:
     """Where a session stands, as JSON data: `rows` has every experiment."""
     folder, state = newest(root, tag)
-    rows, spent = state.rows(decided_only=False), state.spent()
-    return report.status_json(rows, spent_usd=spent, **_facts(folder, state))
+    rows = state.rows(decided_only=False)
+    found = {"summary": report.summarize(rows, state.spent()), "rows": rows}
+    data: dict[str, Any] = to_json(_facts(folder, state) | found)
+    return data
 
 
 def print_status(root: Path, tag: str | None, as_json: bool) -> None:
@@ -201,7 +203,7 @@ def write_report(
         "report.html": report.report_html(page.page_data(root, folder, state, goal)).encode(),
     }
     if with_csv:
-        views["curves.csv"] = "".join(page.curves_csv(root, state)).encode()
+        views["curves.csv"] = page.curves_csv(root, state).encode()
     for name, data in views.items():
         atomic_write(folder / name, data)
     show_to_git(folder, shown=True)

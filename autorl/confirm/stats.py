@@ -16,9 +16,9 @@ may be negative).
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeGuard
 
 from autorl.records import score_text
 
@@ -29,15 +29,7 @@ HUMPS_APART = 5.0  # standard deviations within the humps
 # -- Location and spread ---------------------------------------------------------------------------
 
 
-def mean(scores: Sequence[float]) -> float:
-    """Arithmetic mean of at least one score."""
-    return math.fsum(scores) / len(scores)
-
-
-def variance(scores: Sequence[float]) -> float:
-    """Unbiased sample variance of at least two scores."""
-    centre = mean(scores)
-    return math.fsum((x - centre) ** 2 for x in scores) / (len(scores) - 1)
+mean, variance = statistics.fmean, statistics.variance  # of one score or more; unbiased, of two
 
 
 def iqm(scores: Sequence[float]) -> float:
@@ -182,8 +174,8 @@ def claim(
         look: of this pair, with all its runs so far.
         most: the highest score that the environment can pay, where that is known.
     """
-    base = [float(x) for x in baseline if _finite(x)]
-    champ = [float(x) for x in champion if _finite(x)]
+    base = [float(x) for x in baseline if x is not None and math.isfinite(x)]
+    champ = [float(x) for x in champion if x is not None and math.isfinite(x)]
     crashes, crashes0 = len(champion) - len(champ), len(baseline) - len(base)
     confidence = CONFIDENCE[looks]
     found = Claim(False, "", len(champion), len(baseline), crashes, crashes0, confidence=confidence)
@@ -255,7 +247,3 @@ def claim(
         said += f"; with this spread no gain that this environment can pay ({score_text(most, sd)}"
         said += " at most) is likely to be shown by so few runs"
     return say(found, interval.low > 0.0 and not crashes, said)
-
-
-def _finite(score: float | None) -> TypeGuard[float]:
-    return isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)

@@ -11,6 +11,7 @@ What this file does not do: confine (sandbox.py makes the argv), or know what th
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -121,7 +122,7 @@ class Child:
         self.ended_at: float | None = None
         self._guarded, self._device = guarded, os.stat(run_dir).st_dev
         self._shared_before = process_tree.shared_memory_bytes()
-        self._free_before = files.free_bytes(run_dir)
+        self._free_before = shutil.disk_usage(run_dir).free
         lifeline: tuple[int, ...] = ()  # the guard ends the tree when our end of this pipe closes
         guard: list[str] = []
         self._lifeline = -1
@@ -248,7 +249,7 @@ class Child:
         disk, entries = files.disk_usage(self.run_dir, MAX_FILES)
         nameless, elsewhere = files.nameless_usage(used.pids, self._device)
         wrote, more = disk + nameless, False
-        free = files.free_bytes(self.run_dir)
+        free = shutil.disk_usage(self.run_dir).free
         if self._free_before - free - wrote > limit:  # of whoever it was
             mapped, more = files.mapped_usage(used.pids, self._device)
             wrote += mapped

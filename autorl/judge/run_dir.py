@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from autorl.environments import worlds_folder
+from autorl.environments import WORLDS
 from autorl.judge.sandbox import FILTERS
 from autorl.system.files import PROJECT
 from autorl.system.locks import FileLock, holder
@@ -55,7 +55,7 @@ def put_harness(project: Path, folder: Path) -> None:
     filters = FILTERS.glob(f"{platform.machine()}.serve.bpf")
     for source in (project / "evaluate.py", server, *filters):
         shutil.copyfile(source, folder / source.name)
-    for source in worlds_folder().glob("*.py"):
+    for source in WORLDS.glob("*.py"):
         shutil.copyfile(source, worlds / source.name)
     for path in folder.rglob("*.*"):
         path.chmod(0o444)

@@ -16,12 +16,12 @@ from autorl.errors import Paused
 from autorl.interfaces import Console, Runner
 from autorl.loop.budget import SpendLimit
 from autorl.loop.quiet import SHORTEST, QuietWait, disturbed, unusual, usual
-from autorl.records import Job, Progress, RunRecord, from_json
+from autorl.records import Job, Progress, RunRecord
 from autorl.session import Run, Session
 from autorl.session.events import ControlEnded, Note, RunEnded, RunHandle, RunStarted
 from autorl.session.inbox import CHECK_LOCK
 from autorl.session.session import check_disk
-from autorl.session.state import run_ticket
+from autorl.session.state import run_ticket, seed_for
 from autorl.system.faults import retry_when_full
 from autorl.system.files import atomic_write
 from autorl.system.hardware import gpus, partition
@@ -58,13 +58,10 @@ class ActiveRuns:
         seconds = session.settings.time_budget
         self.wait = QuietWait(seconds) if measured_here and seconds >= SHORTEST else None
 
-    def __len__(self) -> int:
-        return len(self.active)
-
     @property
     def room(self) -> bool:
         """A free place, and money; with nothing under way the budget says what is missing."""
-        if len(self) >= self.places:
+        if len(self.active) >= self.places:
             return False
         return not self.active or self.budget.covers(
             self.runner.worst_usd(self._job(0, 0, "measure", 0))
@@ -131,7 +128,7 @@ class ActiveRuns:
         number, place = len(state.runs) + 1, self._free_place()
         folder = session.folder / "runs" / str(n) / str(number)
         self._write_diff(n, folder)
-        seed = state.seed(index)
+        seed = seed_for(state.about.root_seed, index)
         job = self._job(n, seed, kind, place)
         if worst := self.runner.worst_usd(job):
             self.budget.reserve(worst, f"run {number}", run_ticket(number))
@@ -195,24 +192,10 @@ class ActiveRuns:
         return record
 
     def _job(self, n: int, seed: int, kind: str, place: int) -> Job:
-        s, cores = self.session.settings, self.cores[place]
-        return from_json(
-            Job,
-            {
-                "train_source": self.session.state.attempts[n].source,
-                "env_id": s.env_id,
-                "seed": seed,
-                "time_budget": s.time_budget,
-                "num_eval_episodes": s.num_eval_episodes,
-                "env_kwargs": s.env_kwargs,
-                "budget_steps": s.budget_steps,
-                "cores": cores,
-                "threads": len(cores),
-                "gpu": self.gpus[place % len(self.gpus)] if self.gpus else s.gpu,
-                "sandbox": s.sandbox,
-                "kind": kind,
-            },
-        )
+        settings, cores = self.session.settings, self.cores[place]
+        gpu = self.gpus[place % len(self.gpus)] if self.gpus else settings.gpu
+        source = self.session.state.attempts[n].source
+        return settings.job(source, seed, cores=cores, threads=len(cores), gpu=gpu, kind=kind)
 
     def _free_place(self) -> int:
         used = {a.place for a in self.active.values()}
@@ -220,11 +203,7 @@ class ActiveRuns:
 
     def _refuse_endless_repeats(self, n: int) -> None:
         runs = self.session.state.runs.values()
-        here = [
-            r.record
-            for r in runs
-            if r.run > self.before and r.record is not None and r.attempt == n
-        ]
+        here = [r.record for r in runs if r.record and r.run > self.before and r.attempt == n]
         ends = here[-MAX_REPEATS:]
         if len(ends) == MAX_REPEATS and all(
             e.status == "interrupted" and e.rule not in (LOST, STOPPED) for e in ends
@@ -239,9 +218,9 @@ class ActiveRuns:
             if all(late[-MAX_REPEATS:]):
                 return
             raise Paused(
-                f"Experiment {n} was interrupted {MAX_REPEATS} times in a row by something outside "
-                "of it"
-                f" ({ends[-1].reason}): see to that, then start again."
+                f"{named(n).capitalize()} was interrupted {MAX_REPEATS} times in a row by "
+                f"something outside of it ({ends[-1].reason.rstrip('.')}): see to that, then start "
+                "again."
             )
 
     def _write_diff(self, n: int, folder: Path) -> None:
@@ -294,9 +273,8 @@ class ActiveRuns:
         baseline, are not blamed: the next run waits for quiet.
         """
         shares, share = self._shares(), record.machine.cpu_share
-        earlier = [
-            r for r in self.session.state.runs.values() if r.attempt == run.attempt and r.record
-        ]
+        runs = self.session.state.runs.values()
+        earlier = [r for r in runs if r.attempt == run.attempt and r.record]
         if record.status == "ok" and (why := disturbed(record.machine)):
             # what does not count has no score
             record = replace(record, status="interrupted", rule="disturbed", avg_return=None)

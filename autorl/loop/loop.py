@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from autorl import report
 from autorl.environments import sanity_band
@@ -44,23 +43,9 @@ from autorl.system.files import atomic_write
 from autorl.system.hardware import machine_name
 
 POLL_SECONDS = 0.1
-JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False}
 # notes that a person should see
 SHOWN_AT_ONCE = {"checkout changed", "machine busy", "outage", "refusal", "waiting"}
 PICTURE_SECONDS = 20.0  # progress.png at most this often
-
-
-class Driver(Protocol):
-    """What the loop is busy with: the search, then the confirmation."""
-
-    why: str
-    exit_code: int
-
-    def finished(self) -> bool:
-        """True when nothing of it is left to do; then `why` says so."""
-
-    def start(self) -> bool:
-        """Start what is wanted now; True when there is more to ask for at once."""
 
 
 class Loop:
@@ -90,7 +75,8 @@ class Loop:
         self.runs = ActiveRuns(session, runner, budget, console)
         self.queue = ProposalQueue(session, proposer, budget, console, bounds, self.runs.places)
         confirmation = Confirmation(session, self.runs, console, bounds, confirm_only)
-        self.drivers: list[Driver] = [confirmation]
+        # what the loop is busy with: the search, then the confirmation
+        self.drivers: list[Research | Confirmation] = [confirmation]
         if not confirm_only:
             self.drivers.insert(0, Research(session, self.runs, self.queue, bounds))
         # by itself a search with a researcher ends a session; nothing else does
@@ -126,7 +112,8 @@ class Loop:
                     while not (self._settled() or driver.finished()):
                         more = driver.start()
                         self._views()
-                        self.console.progress(self.runs.shown(), self._waiting())
+                        waiting = self.queue.thinking or self.runs.waiting
+                        self.console.progress(self.runs.shown(), waiting)
                         time.sleep(0.0 if more else POLL_SECONDS)
                     if self.stopping:
                         return self._halt()
@@ -183,10 +170,6 @@ class Loop:
                 inbox.drop(name)
             inbox.forget(name)
 
-    def _waiting(self) -> str:
-        thinking = f"{self.queue.thinking} is thinking" if self.queue.thinking else ""
-        return thinking or self.runs.waiting
-
     def stop(self, why: str) -> None:
         """Ask the loop to end: called from a signal handler, so it only leaves a word."""
         self.stopping = self.stopping or why
@@ -227,13 +210,7 @@ class Loop:
         if not state.attempts:
             base = state.about.baseline
             session.record(
-                Attempted(
-                    n=0,
-                    parent=None,
-                    source=base.source,
-                    title="baseline",
-                    key=base.key,
-                )
+                Attempted(n=0, parent=None, source=base.source, title="baseline", key=base.key)
             )
         for attempt in state.attempts.values():
             self.queue.pin(attempt)
@@ -272,13 +249,10 @@ class Loop:
         if name != state.hardware:
             why = f"continued on other hardware ({state.hardware} before)"
         elif packages != state.versions:
-            changed = sorted(
-                n for n in packages | state.versions if packages.get(n) != state.versions.get(n)
-            )
-            was = ", ".join(
-                f"{n} {state.versions.get(n, 'none')} -> {packages.get(n, 'none')}" for n in changed
-            )
-            why = f"continued with other packages ({was})"
+            before = state.versions
+            changed = sorted(n for n in packages | before if packages.get(n) != before.get(n))
+            each = (f"{n} {before.get(n, 'none')} -> {packages.get(n, 'none')}" for n in changed)
+            why = f"continued with other packages ({', '.join(each)})"
         if why and state.runs:
             self.session.record(
                 EpochBegan(epoch=state.epoch + 1, why=why, hardware=name, versions=packages)

@@ -59,9 +59,9 @@ class ProposalQueue:
 
     @property
     def thinking(self) -> str:
-        """Who is thinking; "" when nobody is."""
+        """That the researcher thinks, in words; "" when it does not."""
         busy = self._thought is not None and not self._thought.done()
-        return self.proposer.name if busy and self.proposer else ""
+        return f"{self.proposer.name} is thinking" if busy and self.proposer else ""
 
     def stop(self) -> None:
         """Tell the researcher that the loop is ending; called in signal handlers, so no lock."""
@@ -258,14 +258,9 @@ class ProposalQueue:
         self, proposal: Proposal, reason: str, retry_of: tuple[int, ...] = (), ticket: str = ""
     ) -> None:
         title, first = proposal.title, reason.splitlines()[0].partition(" The nearest")[0]
+        who = proposal.proposer
         self.session.record(
-            Refused(
-                title=title,
-                reason=reason,
-                proposer=proposal.proposer,
-                ticket=ticket,
-                retry_of=retry_of,
-            )
+            Refused(title=title, reason=reason, proposer=who, ticket=ticket, retry_of=retry_of)
         )
         self.console.say(f"refused before a run: {title or 'a proposal'}: {first}")
         if len(self.session.state.recent_refusals()) >= (most := self.bounds.refusals):
@@ -290,17 +285,19 @@ class ProposalQueue:
     def history(self) -> History:
         """What a researcher sees now."""
         session, state = self.session, self.session.state
-        s, incumbent, program = (
-            session.settings,
-            session.decision.incumbent,
-            session.root / "program.md",
-        )
+        s, incumbent = session.settings, session.decision.incumbent
+        program = session.root / "program.md"
         keys = set[str]()  # of what waits for a place
         for idea in self._ready:
             with contextlib.suppress(EditMiss):
                 before = state.attempts[idea.base or 0].source
                 source = idea.source or apply_edits(before, idea.edits)
                 keys.add(look(source).key)
+
+        def vet(source: str) -> str:
+            tried = {a.key for a in tuple(state.attempts.values()) if not a.cancelled}
+            return look(source, keys | tried).why
+
         return History(
             env_id=s.env_id,
             time_budget=s.time_budget,
@@ -316,12 +313,7 @@ class ProposalQueue:
             solved_at=session.solved_at,
             experiment=lambda n: experiment(session.root, state, n),
             source_of=lambda n: state.attempts[n].source,
-            vet=lambda source: (
-                look(
-                    source,
-                    keys | {a.key for a in tuple(state.attempts.values()) if not a.cancelled},
-                ).why
-            ),
+            vet=vet,
             params={a.n: a.params for a in tuple(state.attempts.values())},
             seed=state.about.root_seed,
             ready=tuple(idea.title for idea in self._ready),

@@ -31,9 +31,7 @@ from autorl.system.faults import effect
 from autorl.system.text import one_line
 
 MINUTES, HOURS = 60.0, 3600.0
-MAX_STRANGE = (
-    10  # answers in a row that are none of the API's, such as the page of a captive portal
-)
+MAX_STRANGE = 10  # answers in a row that are none of the API's: the page of a captive portal
 OVERHEAD_TOKENS = 2_000  # what the API adds to a request with tools, from above
 
 # What only a person can solve, by HTTP status: the API's name for it, what is wrong, what to do.
@@ -251,9 +249,8 @@ def _price(
 def _pause_if_hopeless(failure: anthropic.APIStatusError, said: str, model: str) -> None:
     """Raise Paused when only a person can help; the error within a stream has status 200."""
     kind, status = failure.type or "", failure.status_code
-    if re.search("spend_limit|billing|on_hold", failure.error_code or ""):
-        status = 402
-    if "credit balance" in said:
+    no_money = re.search("spend_limit|billing|on_hold", failure.error_code or "")
+    if no_money or "credit balance" in said:
         status = 402
     for hopeless, (name, wrong, remedy) in HOPELESS.items():
         if status == hopeless or (name and kind == name):

@@ -6,6 +6,8 @@ Whose turn it is follows from the ledger (rows already proposed by each), so a r
 goes on where it was. What it does not do: divide money, or retry a researcher that failed.
 """
 
+import contextlib
+
 from autorl.errors import ProposerError
 from autorl.interfaces import Budget, Proposer
 from autorl.records import History, Proposal
@@ -32,13 +34,10 @@ class HybridProposer:
 
     def propose(self, history: History, budget: Budget) -> Proposal | tuple[Proposal, ...] | None:
         """The next ideas; search passes its turn on when it has nothing (new) to tune."""
+        if self.share == 1:  # nobody is there to pass it on to
+            return self.search.propose(history, budget)
         if self.turn(history) is self.search:
-            try:
+            with contextlib.suppress(ProposerError):
                 if (proposal := self.search.propose(history, budget)) is not None:
                     return proposal
-            except ProposerError:
-                if self.share == 1:
-                    raise
-            if self.share == 1:
-                return None
         return self.structure.propose(history, budget)

@@ -78,21 +78,16 @@ def usage_usd(price: Price, usage: Mapping[str, Any]) -> float:
             the dearer one-hour price.
     """
     counts = {**usage, **(usage.get("cache_creation") or {})}
-    fresh, output, read, written, short, long = (
-        int(counts.get(key) or 0)
-        for key in (
-            "input_tokens",
-            "output_tokens",
-            "cache_read_input_tokens",
-            "cache_creation_input_tokens",
-            "ephemeral_5m_input_tokens",
-            "ephemeral_1h_input_tokens",
-        )
-    )
-    long = max(long, written - short)
+
+    def tokens(kind: str) -> int:
+        return int(counts.get(kind) or 0)
+
+    fresh, read = tokens("input_tokens"), tokens("cache_read_input_tokens")
+    short, long = tokens("ephemeral_5m_input_tokens"), tokens("ephemeral_1h_input_tokens")
+    long = max(long, tokens("cache_creation_input_tokens") - short)
     usd = (
         fresh * price.input
-        + output * price.output
+        + tokens("output_tokens") * price.output
         + read * price.cache_read
         + short * price.cache_write_5m
         + long * price.cache_write_1h

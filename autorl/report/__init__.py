@@ -9,7 +9,6 @@ score is an empty cell and a mark at the edge of the plot, never a number.
 What it does not do: decide, claim (that is `confirm`), or write files.
 """
 
-from autorl.report.page import Table as Table
 from autorl.report.page import data_json as data_json
 from autorl.report.page import evidence_tables as evidence_tables
 from autorl.report.page import report_html as report_html
@@ -23,6 +22,5 @@ from autorl.report.tables import headline as headline
 from autorl.report.tables import mean as mean
 from autorl.report.tables import results_tsv as results_tsv
 from autorl.report.tables import status as status
-from autorl.report.tables import status_json as status_json
 from autorl.report.tables import status_table as status_table
 from autorl.report.tables import summarize as summarize

@@ -7,9 +7,8 @@ of compressed JSON; page.js shows it as text, never as HTML, and page.html forbi
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,8 +19,7 @@ from autorl.system.text import one_line, plain
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table of strings for the report: evidence of a claim, spend, machine."""
 
     title: str

@@ -1,4 +1,4 @@
-"""Rows as text: results.tsv, the session in numbers, the status table and its JSON.
+"""Rows as text: results.tsv, the session in numbers, the status table.
 
 Text of a run or a researcher is data: it is made harmless to terminals and spreadsheets.
 """
@@ -6,12 +6,11 @@ Text of a run or a researcher is data: it is made harmless to terminals and spre
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from autorl.records import Row, to_json
+from autorl.records import Row
 from autorl.system.text import one_line
 
 # -- Cells -----------------------------------------------------------------------------------------
@@ -199,13 +198,3 @@ def status_table(
             lines = [x for x in (first, description, why) if x]
             table.add_row(str(row.n), Text("\n").join(lines))
     return table
-
-
-def status_json(
-    rows: Sequence[Row], *, spent_usd: float | None = None, **facts: Any
-) -> dict[str, Any]:
-    """Machine-readable status: `facts` (tag, state, ...), the summary, and every row."""
-    data: dict[str, Any] = to_json(
-        {**facts, "summary": summarize(rows, spent_usd), "rows": list(rows)}
-    )
-    return data

@@ -42,7 +42,7 @@ COLORS = {
     "hill": "#d9e4d6", "red": "#c0392b", "blue": "#2c6fbb", "green": "#3a8a5c",
 }  # fmt: skip
 BACKENDS = ("egl", "osmesa", "glfw")
-PROBE_SECONDS, FRAME_SECONDS = 60, 10
+PROBE_SECONDS = 60
 NO_GL = (
     "No OpenGL works here (tried {}), which MuJoCo needs for a video: install libosmesa6 or "
     "libegl1, or look at the page that `watch` writes without --mp4."

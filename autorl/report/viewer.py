@@ -3,9 +3,8 @@
     left, right = arms(baseline, "Baseline"), arms(champion, "Champion", "median")
     viewer_html("Hopper-v5", "run 3 and run 12", left + right)     # a page of its own
 
-In another page: player_style() and player_script(arms) once, then for each block
-`autorlReplay(element, {{ script_json(arms) }})`. Writing needs no OpenGL, three dimensions need
-WebGL to be seen, and the page says so where there is none.
+Writing needs no OpenGL, three dimensions need WebGL to be seen, and the page says so where there is
+none.
 
 What this file does not do: choose the runs, write files.
 """
@@ -77,11 +76,6 @@ def _plain(shape: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def player_style() -> str:
-    """The player's style sheet."""
-    return (HERE / "player.css").read_text("utf-8")
-
-
 def player_script(arms: Sequence[Arm]) -> str:
     """The player for these arms, with three.js when there are three dimensions."""
     player = (HERE / "player.js").read_text("utf-8")
@@ -106,7 +100,7 @@ def viewer_html(title: str, note: str, arms: Sequence[Arm]) -> str:
         title=one_line(title, 200),
         note=one_line(note, 200),
         three_d=any(arm["dimensions"] == 3 for arm in arms),
-        style=Markup(player_style()),
+        style=Markup((HERE / "player.css").read_text("utf-8")),
         script=Markup(player_script(arms)),
         arms=Markup(script_json(arms)),
     )

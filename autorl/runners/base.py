@@ -4,7 +4,6 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from autorl.errors import UserError
 from autorl.records import Job, Progress
@@ -32,7 +31,6 @@ class Runs:
         places: how many runs at once.
     """
 
-    phase: Literal["starting", "training"] = "starting"  # shown while no more is known of a run
     survives_restart, owns_cores, invents_scores = False, True, False
 
     def __init__(self, places: int = 1):
@@ -51,7 +49,7 @@ class Runs:
     def progress(self, handle: str) -> Progress | None:
         """Seconds since it was started; None when it is over."""
         run = self.runs.get(handle)
-        return Progress(self.phase, run.elapsed, run.job.time_budget) if run else None
+        return Progress("starting", run.elapsed, run.job.time_budget) if run else None
 
     def attach(self, handle: str, job: Job, folder: Path) -> bool:
         """False: a run dies with the loop that started it."""

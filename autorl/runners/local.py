@@ -24,8 +24,6 @@ class LocalRunner(Runs):
         root: the repository; private run directories live under <root>/.autorl/runs.
     """
 
-    name = "local"
-
     def __init__(self, places: int = 1, root: Path = PROJECT):
         super().__init__(places)
         self.root = root
@@ -74,7 +72,7 @@ class LocalRunner(Runs):
         for end in (run.process.terminate, run.process.kill):
             end()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                run.process.wait(3.0)
+                run.process.wait(10.0)
                 break
         judge.collect(run.process, run.folder, run.job)  # removes its scratch files
         run_dir.sweep(self.root)

@@ -43,7 +43,6 @@ NO_ACCOUNT = (
 
 # List prices in US dollars per second, https://modal.com/pricing as of 2026-05. Base rates: a
 # chosen region or a non-preemptible function costs a multiple; this project asks for neither.
-PRICES_AS_OF = "2026-05"
 GPU_USD = {
     "": 0.0, "T4": 0.000164, "L4": 0.000222, "A10": 0.000306, "A10G": 0.000306, "L40S": 0.000542,
     "A100": 0.000583, "A100-40GB": 0.000583, "A100-80GB": 0.000694,
@@ -91,7 +90,6 @@ class ModalRunner(Runs):
         gpu, cores, memory_gib: the machine each run is given, for its price.
     """
 
-    name = "modal"
     survives_restart, owns_cores = True, False
 
     def __init__(

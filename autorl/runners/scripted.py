@@ -66,8 +66,6 @@ if what in ("ok", "nan", "flood"):
 class ScriptedRunner(Runs):
     """interfaces.Runner over scripts; `places` runs at once, each a real child process."""
 
-    name = "scripted"
-    phase = "training"
     invents_scores = True
 
     def start(self, job: Job, folder: Path) -> str:

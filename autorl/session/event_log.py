@@ -153,15 +153,11 @@ class EventLog:
         """One write and one fsync; on any trouble the file is cut back to its last whole event."""
         assert self._fd is not None, "the log is closed"
         try:
-            if os.write(self._fd, line) != len(line):
-                raise OSError(
-                    errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)
-                )  # short write: the disk is full
+            if os.write(self._fd, line) != len(line):  # a short write: the disk is full
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(self._fd)
         except OSError:
-            with contextlib.suppress(
-                OSError
-            ):  # when even this fails, the next opening cuts the tail
+            with contextlib.suppress(OSError):  # where even this fails, the next opening cuts it
                 os.ftruncate(self._fd, self._length)
             raise
 
@@ -169,11 +165,7 @@ class EventLog:
         assert self._fd is not None, "the log is closed"
         mine = os.fstat(self._fd)
         try:
-            there = os.stat(self.path)
-            same = (there.st_ino, there.st_dev) == (
-                mine.st_ino,
-                mine.st_dev,
-            ) and mine.st_size == self._length
+            same = os.path.samestat(os.stat(self.path), mine) and mine.st_size == self._length
         except OSError:
             same = False
         if not same:
@@ -258,15 +250,11 @@ def parse(data: bytes, path: Path, first: int = 0) -> tuple[list[AnyEvent], int]
         try:
             event = _decoder.decode(body)
         except msgspec.DecodeError as error:
-            raise _damaged(
-                number, path, f"holds no event that this autoRL knows ({error})"
-            ) from None
-        if event.seq != first + len(events):
-            raise _damaged(
-                number,
-                path,
-                f"has the sequence number {event.seq} where {first + len(events)} belongs",
-            )
+            odd = f"holds no event that this autoRL knows ({error})"
+            raise _damaged(number, path, odd) from None
+        if event.seq != (due := first + len(events)):
+            odd = f"has the sequence number {event.seq} where {due} belongs"
+            raise _damaged(number, path, odd)
         events.append(event)
         length += len(piece) + 1
     return events, length
@@ -292,9 +280,8 @@ def _refuse_other_version(data: bytes, path: Path) -> None:
     writer = named[1].decode() if named else WRITTEN_BY.get(v, "of another version")
     raise UserError(
         f"The session {path.parent.name!r} was written by autoRL {writer} (log version {v}); this "
-        f"is autoRL {__version__} (log version"
-        f" {SCHEMA_VERSION}): continue it with autoRL {writer}, or start a new one with --new; "
-        "`status` and `report` still show it."
+        f"is autoRL {__version__} (log version {SCHEMA_VERSION}): continue it with autoRL {writer},"
+        " or start a new one with --new; `status` and `report` still show it."
     )
 
 
@@ -336,11 +323,8 @@ class Follower:
             self._offset += len(whole)
             return _understood(whole)
         events, length = parse(data, self.path, self._count)
-        self._inode, self._offset, self._count = (
-            info.st_ino,
-            self._offset + length,
-            self._count + len(events),
-        )
+        self._inode, self._offset = info.st_ino, self._offset + length
+        self._count += len(events)
         return events
 
 

@@ -11,13 +11,14 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+
 from autorl.records import Proposal, from_json, to_json
 from autorl.system.faults import effect
 from autorl.system.files import atomic_write
 
-EPOCH = 1_767_225_600_000  # 2026 began, in ms: tickets are ms since then, and so sort by age
+EPOCH = 1_767_225_600_000  # 2026 began, in ms: tickets are ms since then, to base 36
 CHECK_LOCK = "check.lock"  # beside the journal: `try --check` has the session's cores meanwhile
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Inbox:
@@ -29,7 +30,7 @@ class Inbox:
     def leave(self, proposal: Proposal) -> str:
         """Store a proposal, whole and durable; returns its ticket."""
         number = max(0, time.time_ns() // 1_000_000 - EPOCH)
-        while (path := self.folder / f"{_ticket(number)}.json").exists():
+        while (path := self.folder / f"t{np.base_repr(number, 36).lower()}.json").exists():
             number += 1
         atomic_write(path, json.dumps(to_json(proposal)).encode())
         return path.stem
@@ -43,9 +44,8 @@ class Inbox:
             if path.stem in cancelled:
                 continue
             try:
-                found.append(
-                    (path.stem, from_json(Proposal, json.loads(path.read_text(encoding="utf-8"))))
-                )
+                data = json.loads(path.read_text(encoding="utf-8"))
+                found.append((path.stem, from_json(Proposal, data)))
             except FileNotFoundError:
                 continue  # taken meanwhile
             except (ValueError, TypeError):  # torn by a power cut: not lost, and in nobody's way
@@ -67,12 +67,3 @@ class Inbox:
     def forget(self, name: str) -> None:
         """Forget what was asked, once the journal holds it or there is nothing to take back."""
         (self.folder / f"{name}.cancel").unlink(missing_ok=True)
-
-
-def _ticket(number: int) -> str:
-    """ "t" and the number to base 36."""
-    digits = ""
-    while number or not digits:
-        number, digit = divmod(number, 36)
-        digits = DIGITS[digit] + digits
-    return f"t{digits}"

@@ -38,7 +38,7 @@ from autorl.session.settings import Settings
 from autorl.session.state import SessionState
 from autorl.source.checks import look
 from autorl.system.hardware import machine_name, versions
-from autorl.system.locks import TagLock
+from autorl.system.locks import FileLock, lock_session
 
 MIN_FREE_BYTES = 2 * GIB  # a run may write 1 GiB
 SCORED_BY = ("torch", "gymnasium", "mujoco", "envpool")  # packages that a score depends on
@@ -59,17 +59,15 @@ class Session:
     settings: Settings
     log: EventLog
     repository: Repository
-    lock: TagLock
-    new: bool = False
+    lock: FileLock
     recovered: str = ""  # one line for the person, "" for a new session
     solved_at: float | None = None  # Gymnasium's reward threshold
     state: SessionState = field(default_factory=SessionState)
     decision: rules.State = field(default_factory=rules.start)
     decided: list[Verdict] = field(default_factory=list)
     observers: list[Callable[[Event], None]] = field(default_factory=list)
-    mutex: threading.RLock = field(
-        default_factory=threading.RLock
-    )  # the researcher's thread records money
+    # the researcher's thread records money
+    mutex: threading.RLock = field(default_factory=threading.RLock)
 
     def record(self, event: Event) -> Event:
         """Write an event, take it in, decide, tell the observers.
@@ -105,7 +103,8 @@ class Session:
             )
 
     def close(self) -> None:
-        self.log.close()
+        with self.mutex:  # the researcher's thread may be writing
+            self.log.close()
         self.lock.release()
 
 
@@ -211,23 +210,16 @@ def open_session(
         raise UserError(
             f"results/ cannot be written ({error.strerror}): make it writable, then start again."
         ) from None
-    lock = TagLock(path.parent / "session.lock", tag)
-    lock.acquire()
-    show_to_git(path.parent, shown=False)
-    try:
+    with contextlib.ExitStack() as undo:  # what is held is let go of unless the session opens
+        lock = lock_session(path.parent / "session.lock", tag)
+        undo.callback(lock.release)
+        show_to_git(path.parent, shown=False)
         repository.open_tag(tag)
         log, events = EventLog.open(path, first)
-    except BaseException:
-        lock.release()
-        raise
-    session = Session(
-        root, path.parent, tag, settings, log, repository, lock, new=first is not None
-    )
-    try:
-        _resume(session, events)
-    except BaseException:
-        session.close()
-        raise
+        undo.callback(log.close)
+        session = Session(root, path.parent, tag, settings, log, repository, lock)
+        _resume(session, events, continued=first is None)
+        undo.pop_all()
     return session
 
 
@@ -269,7 +261,7 @@ def scored_by() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name in SCORED_BY}
 
 
-def _resume(session: Session, events: list[AnyEvent]) -> None:
+def _resume(session: Session, events: list[AnyEvent], continued: bool) -> None:
     """Take the log's events in; refuse what can no longer be continued."""
     for event in events:
         session.take_in(event)
@@ -283,7 +275,7 @@ def _resume(session: Session, events: list[AnyEvent]) -> None:
             "scores could not be compared: start a new one with --new."
         )
     _check_verdicts(session)
-    if session.new:
+    if not continued:
         return
     done = sum(r.counted for r in state.runs.values())
     session.recovered = (

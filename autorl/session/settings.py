@@ -6,7 +6,7 @@ from typing import Any
 
 from autorl.environments import load_harness
 from autorl.errors import UserError
-from autorl.records import SandboxMode, from_json
+from autorl.records import Job, SandboxMode, from_json
 from autorl.session.find import journals, pick_tag, read_state
 
 
@@ -25,6 +25,12 @@ class Settings:
     env_kwargs: dict[str, Any] = field(default_factory=dict)  # of the environment's constructor
     budget_steps: int = 0  # environment steps, self-counted, beside time_budget; 0 = no limit
     confirm_looks: int = 2  # at one pair that may say *shown*: 1 or 2
+
+    def job(self, source: str, seed: int, **more: Any) -> Job:
+        """One run of this train.py; `more`: fields that differ from the session's, or are new."""
+        names = Job.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
+        ours: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return Job(**ours | {"train_source": source, "seed": seed} | more)
 
 
 @dataclass(frozen=True, slots=True)

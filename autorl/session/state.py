@@ -5,8 +5,8 @@ another room's state.
 What it does not do: decide (decision/) or act (loop/).
 """
 
-import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -38,11 +38,8 @@ from autorl.session.events import (
     RunStarted,
 )
 
-STATUS = {
-    "baseline": "keep",
-    "taken back": "keep",
-    "superseded": "discard",
-}  # of an outcome, in results.tsv
+# of an outcome, in results.tsv
+STATUS = {"baseline": "keep", "taken back": "keep", "superseded": "discard"}
 CONFIRM_SEEDS = 1_000_000  # seed indices from here on are never used for a decision
 
 
@@ -81,9 +78,8 @@ class SessionState:
     waits: str = ""  # what the next run waits for: other loops, a quiet machine
     sd: float | None = None  # of one run, as last believed
     fresh: int = 0  # seq of the last attempt, or of the last process's start
-    _by_attempt: dict[int, list[Run]] = field(
-        default_factory=dict
-    )  # so that a table of 1,000 rows is quick
+    # so that a table of 1,000 rows is quick
+    _by_attempt: dict[int, list[Run]] = field(default_factory=dict)
 
     @property
     def about(self) -> Created:
@@ -98,68 +94,79 @@ class SessionState:
 
     # -- events ------------------------------------------------------------------------------------
 
-    @functools.singledispatchmethod
     def apply(self, event: Event) -> None:
         """Take one event in."""
-        raise TypeError(f"no such event: {event!r}")
+        match event:
+            case Created():
+                self.created, self.hardware, self.versions = event, event.hardware, event.versions
+            case Opened():
+                self.finished, self.ended, self.waits, self.fresh = "", "", "", event.seq
+                self.starts += 1
+            case Closed():
+                self.finished, self.ended = event.finished, event.why
+                self.starts = self.starts if event.early and event.why != STOPPED else 0
+            case EpochBegan():
+                self.epoch, self.hardware = event.epoch, event.hardware
+                self.versions = event.versions or self.versions
+            case BranchMoved():
+                self.tip = event.commit
+            case BaselineScores():
+                self.baseline_scores = event.band
+            case ControlEnded():
+                self.controls.append(event)
+            case Money():
+                self.money[event.ticket] = event.usd
+            case Claimed():
+                self.claims.append(event.claim)
+            case Note():
+                if event.event in ("waiting", "machine busy"):  # the others are for people
+                    self.waits = event.detail
+            case _:
+                self._apply_to_attempts(event)
 
-    @apply.register
-    def _(self, event: Created) -> None:
-        self.created, self.hardware, self.versions = event, event.hardware, event.versions
+    def _apply_to_attempts(self, event: Event) -> None:
+        """Take in what is about attempts and their runs."""
+        match event:
+            case Attempted():
+                names = (name for name in event.__struct_fields__ if name != "seq")
+                self.attempts[event.n] = Attempt(**{name: getattr(event, name) for name in names})
+                self.fresh = event.seq
+                # the same on the same: not run anew
+                for old in (self.attempts[n] for n in event.retry_of):
+                    if (old.key, old.parent) == (event.key, event.parent):
+                        self._by_attempt[event.n] = self._by_attempt.pop(old.n, [])
+            case Lesson():
+                self.attempts[event.n].lesson = event.text
+            case Pinned():
+                self.attempts[event.n].commit = event.commit
+            case Refused():
+                self.refusals.append(event)
+                self.starts = 0
+            case Cancelled():
+                self.cancelled.add(event.ticket)
+                self.starts = 0
+                if event.n:
+                    self.attempts[event.n].cancelled = True
+            case RunStarted():
+                e, self.waits = event, ""
+                run = Run(
+                    e.run, e.attempt, e.purpose, e.kind, e.seed_index, e.seed, e.epoch, e.folder
+                )
+                self.runs[e.run] = run
+                self._by_attempt.setdefault(e.attempt, []).append(run)
+            case RunHandle():
+                self.runs[event.run].handle = event.handle
+            case RunEnded():
+                run = self.runs[event.run]
+                if run.record is None:  # a result that arrives twice counts once
+                    run.record, run.steady, run.why = event.record, event.steady, event.why
+            case Decided():
+                self._decided(event.verdict)
+            case _:
+                raise TypeError(f"no such event: {event!r}")
 
-    @apply.register
-    def _(self, event: Attempted) -> None:
-        known = {name: getattr(event, name) for name in event.__struct_fields__ if name != "seq"}
-        self.attempts[event.n] = Attempt(**known)
-        self.fresh = event.seq
-        for old in (self.attempts[n] for n in event.retry_of):  # the same on the same: not run anew
-            if (old.key, old.parent) == (event.key, event.parent):
-                self._by_attempt[event.n] = self._by_attempt.pop(old.n, [])
-
-    @apply.register
-    def _(self, event: Lesson) -> None:
-        self.attempts[event.n].lesson = event.text
-
-    @apply.register
-    def _(self, event: Pinned) -> None:
-        self.attempts[event.n].commit = event.commit
-
-    @apply.register
-    def _(self, event: Refused) -> None:
-        self.refusals.append(event)
-        self.starts = 0
-
-    @apply.register
-    def _(self, event: Cancelled) -> None:
-        self.cancelled.add(event.ticket)
-        self.starts = 0
-        if event.n:
-            self.attempts[event.n].cancelled = True
-
-    @apply.register
-    def _(self, event: RunStarted) -> None:
-        e, self.waits = event, ""
-        run = Run(e.run, e.attempt, e.purpose, e.kind, e.seed_index, e.seed, e.epoch, e.folder)
-        self.runs[e.run] = run
-        self._by_attempt.setdefault(e.attempt, []).append(run)
-
-    @apply.register
-    def _(self, event: RunHandle) -> None:
-        self.runs[event.run].handle = event.handle
-
-    @apply.register
-    def _(self, event: RunEnded) -> None:
-        run = self.runs[event.run]
-        if run.record is None:  # a result that arrives twice counts once
-            run.record, run.steady, run.why = event.record, event.steady, event.why
-
-    @apply.register
-    def _(self, event: ControlEnded) -> None:
-        self.controls.append(event)
-
-    @apply.register
-    def _(self, event: Decided) -> None:
-        verdict = event.verdict
+    def _decided(self, verdict: Verdict) -> None:
+        """Take in what the rules decided."""
         self.verdicts.append(verdict)
         self.sd = verdict.sd or self.sd
         if verdict.attempt or verdict.outcome != "crash":  # the baseline may crash at each start
@@ -170,47 +177,10 @@ class SessionState:
         for n in verdict.taken_back:
             gone = self.attempts[n]
             gone.outcome = "taken back"
-            if (
-                gone.verdict is not None
-            ):  # the row says why it was taken back, and why it had been kept
+            # the row says why it was taken back, and why it had been kept
+            if gone.verdict is not None:
                 reason = f"{verdict.reason} Before: {gone.verdict.reason}"
                 gone.verdict = replace(gone.verdict, reason=reason)
-
-    @apply.register
-    def _(self, event: BranchMoved) -> None:
-        self.tip = event.commit
-
-    @apply.register
-    def _(self, event: EpochBegan) -> None:
-        self.epoch, self.hardware = event.epoch, event.hardware
-        self.versions = event.versions or self.versions
-
-    @apply.register
-    def _(self, event: BaselineScores) -> None:
-        self.baseline_scores = event.band
-
-    @apply.register
-    def _(self, event: Money) -> None:
-        self.money[event.ticket] = event.usd
-
-    @apply.register
-    def _(self, event: Note) -> None:
-        if event.event in ("waiting", "machine busy"):  # the others are for people
-            self.waits = event.detail
-
-    @apply.register
-    def _(self, event: Claimed) -> None:
-        self.claims.append(event.claim)
-
-    @apply.register
-    def _(self, event: Opened) -> None:
-        self.finished, self.ended, self.waits, self.fresh = "", "", "", event.seq
-        self.starts += 1
-
-    @apply.register
-    def _(self, event: Closed) -> None:
-        self.finished, self.ended = event.finished, event.why
-        self.starts = self.starts if event.early and event.why != STOPPED else 0
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -277,18 +247,9 @@ class SessionState:
 
     def next_seed_index(self, first: int = 0) -> int:
         """The smallest seed number that is free; interrupted runs give theirs back."""
-        taken = {
-            r.seed_index
-            for r in self.runs.values()
-            if r.record is None or r.record.status != "interrupted"
-        }
-        index = first
-        while index in taken:
-            index += 1
-        return index
-
-    def seed(self, index: int) -> int:
-        return seed_for(self.about.root_seed, index)
+        runs = self.runs.values()
+        taken = {r.seed_index for r in runs if not r.record or r.record.status != "interrupted"}
+        return next(index for index in itertools.count(first) if index not in taken)
 
     def spent(self) -> float:
         """Dollars: settled calls, open reservations at their worst case, and compute."""

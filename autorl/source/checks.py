@@ -84,8 +84,14 @@ def _look(data: bytes) -> Look:
     env = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     how = f"did not come to an end within {PATIENCE:g} s"
     try:
-        done = subprocess.run(
-            argv, input=data, capture_output=True, timeout=PATIENCE, cwd="/", env=env
+        done = subprocess.run(  # Ctrl-C at the terminal is for the loop: not in its process group
+            argv,
+            input=data,
+            capture_output=True,
+            timeout=PATIENCE,
+            cwd="/",
+            env=env,
+            process_group=0,
         )
         key, _, why = done.stdout.decode("utf-8", "replace").partition(" ")
         if done.returncode == 0 and key:

@@ -139,12 +139,6 @@ def mapped_usage(pids: Sequence[int], device: int) -> tuple[int, bool]:
     return sum(seen.values()), more
 
 
-def free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write to the disk that `folder` lies on."""
-    info = os.statvfs(folder)
-    return info.f_bavail * info.f_frsize
-
-
 def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace a file whole: temporary file, fsync, rename, fsync of the folder.
 

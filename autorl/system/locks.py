@@ -1,9 +1,7 @@
 """Who may work: one loop per tag, and one measured run per core of this machine.
 
-    with TagLock(folder / "session.lock", "demo"):   # UserError when another loop has it
-        slots = CoreSlots()
-        held = slots.acquire((0, 1))   # None when another loop measures there: see slots.blocker
-        held.release()
+    lock = lock_session(folder / "session.lock", "demo")   # UserError when another loop has it
+    held, who = hold_cores((0, 1))   # (None, who) when another loop measures there
 
 Locks are flock(2), so they die with their holder, however it dies.
 
@@ -101,103 +99,66 @@ def holder_pid(path: Path) -> int | None:
     return int(words[1]) if len(words) > 1 and words[0] == "pid" and words[1].isdigit() else None
 
 
-class TagLock:
-    """One loop per tag.
+def lock_session(path: Path, tag: str) -> FileLock:
+    """Take a session's lock: one loop per tag. It also goes when the process ends in any way.
 
     Args:
         path: the lock file; made when absent, never deleted (deleting would let two hold "the"
-        lock).
+            lock).
         tag: for the message.
+
+    Raises:
+        UserError: another loop holds it; names its pid.
+        Paused: the file cannot be made.
     """
-
-    def __init__(self, path: Path, tag: str = ""):
-        self.path, self.tag = path, tag
-        self._lock = FileLock(path)
-
-    def acquire(self) -> "TagLock":
-        """Take it.
-
-        Raises:
-            UserError: another loop holds it; names its pid.
-            Paused: the file cannot be made.
-        """
-        note = f"pid {os.getpid()} on {platform.node()}"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            for _ in range(3):  # `holder()` in another process tries the lock for an instant
-                if retry_when_full(lambda: effect("lock", lambda: self._lock.acquire(note))):
-                    return self
-                time.sleep(0.05)
-        except OSError as error:
-            raise Paused(
-                f"Cannot lock {self.path}: {error.strerror}; make its folder writable, "
-                "then run the same command."
-            ) from error
-        name = self.tag or self.path.parent.name
-        who = holder(self.path) or "another loop"
-        stop = f" (stop it with the command `stop --tag {self.tag}`)" if self.tag else ""
-        raise UserError(f"Tag {name} is being worked on by {who}{stop}.")
-
-    def release(self) -> None:
-        """Let go; also happens by itself when the process ends in any way."""
-        self._lock.release()
-
-    def __enter__(self) -> "TagLock":
-        return self.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+    lock, note = FileLock(path), f"pid {os.getpid()} on {platform.node()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(3):  # `holder()` in another process tries the lock for an instant
+            if retry_when_full(lambda: effect("lock", lambda: lock.acquire(note))):
+                return lock
+            time.sleep(0.05)
+    except OSError as error:
+        raise Paused(
+            f"Cannot lock {path}: {error.strerror}; make its folder writable, "
+            "then run the same command."
+        ) from error
+    who = holder(path) or "another loop"
+    raise UserError(
+        f"Tag {tag} is being worked on by {who} (stop it with the command `stop --tag {tag}`)."
+    )
 
 
-class HeldSlots:
-    """Cores that this process measures on, until `release()`."""
+def hold_cores(
+    cores: Iterable[int], folder: Path | None = None
+) -> tuple[contextlib.ExitStack | None, str]:
+    """Hold cores of this machine against all other loops of this user: all of them, or none.
 
-    def __init__(self, cores: tuple[int | str, ...]):
-        self.cores = cores
-        self.locks: list[FileLock] = []
+    Args:
+        folder: of the lock files; None: `slots_folder()`.
 
-    def release(self) -> None:
-        """Free them for others."""
-        for lock in self.locks:
-            lock.release()
-        self.locks = []
+    Returns:
+        What holds them until it is closed and "", or None and which core is held by whom.
 
-
-class CoreSlots:
-    """Cores shared between all loops of this user on this machine.
-
-    Attributes:
-        blocker: after a refused `acquire`, which core is held by whom.
+    Raises:
+        UserError: the folder cannot be used.
     """
-
-    def __init__(self, root: Path | None = None):
-        self.root = root or slots_folder()
-        self.blocker = ""
-
-    def acquire(self, cores: Iterable[int | str]) -> HeldSlots | None:
-        """All of the cores, or none and None. A name such as "gpu0" is a slot as well.
-
-        Raises:
-            UserError: the folder of the slots cannot be used.
-        """
-        held = HeldSlots(tuple(sorted(set(cores), key=str)))
-        try:
-            _own_folder(self.root)
-            for core in held.cores:
-                lock = FileLock(self.root / f"slot-{core}.lock")
-                if not lock.acquire(f"pid {os.getpid()} in {os.getcwd()}"):
-                    self.blocker = f"core {core} is held by {holder(lock.path) or 'another loop'}"
-                    held.release()
-                    return None
-                held.locks.append(lock)
-        except OSError as error:
-            held.release()
-            raise UserError(
-                f"Cannot use {self.root} for the slots of this machine ({error.strerror}): "
-                "set AUTORL_HOME to a writable folder."
-            ) from error
-        self.blocker = ""
-        return held
+    folder, held = folder or slots_folder(), contextlib.ExitStack()
+    try:
+        _own_folder(folder)
+        for core in sorted(set(cores)):
+            lock = FileLock(folder / f"slot-{core}.lock")
+            if not lock.acquire(f"pid {os.getpid()} in {os.getcwd()}"):
+                held.close()
+                return None, f"core {core} is held by {holder(lock.path) or 'another loop'}"
+            held.callback(lock.release)
+    except OSError as error:
+        held.close()
+        raise UserError(
+            f"Cannot use {folder} for the slots of this machine ({error.strerror}): "
+            "set AUTORL_HOME to a writable folder."
+        ) from error
+    return held, ""
 
 
 def slots_folder() -> Path:

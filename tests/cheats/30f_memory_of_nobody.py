@@ -8,5 +8,5 @@ while len(files) < 200:
     files.append(os.memfd_create("autorl-cheat"))
     for _ in range(16):
         os.write(files[-1], block)
-time.sleep(3)
+time.sleep(30)
 print("THROUGH", len(files) * 16, "MiB that nobody counted", flush=True)

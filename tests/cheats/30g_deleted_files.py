@@ -11,5 +11,5 @@ while len(files) < 12:
     os.unlink(RUN_DIR / "scratch")
     for _ in range(16):
         os.write(files[-1], block)
-time.sleep(3)
+time.sleep(30)
 print("THROUGH", len(files) * 16, "MiB on the disk that nobody counted", flush=True)

@@ -14,5 +14,5 @@ for number in range(12):
     with open(f"checkpoint-{number}", "wb") as file:
         for _ in range(16):
             file.write(block)
-time.sleep(3)
+time.sleep(30)
 print("THROUGH", 12 * 16, "MiB on the disk that nobody counted", flush=True)

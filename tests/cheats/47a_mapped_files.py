@@ -19,5 +19,5 @@ for fd in map(int, os.listdir("/proc/self/fd")):  # ... which goes, too
     if fd > 2:
         with contextlib.suppress(OSError):
             os.close(fd)
-time.sleep(4)
+time.sleep(30)
 print("THROUGH 480 MiB on the disk that nobody counted", flush=True)

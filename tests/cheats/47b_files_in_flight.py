@@ -17,5 +17,5 @@ for _ in range(10):
     for _ in range(48):
         os.write(copy, block)
     os.close(copy)
-time.sleep(4)
+time.sleep(30)
 print("THROUGH 480 MiB on the disk that nobody counted", flush=True)

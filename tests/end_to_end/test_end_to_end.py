@@ -166,7 +166,7 @@ def test_each_measured_run_has_a_record_with_its_seeds(session) -> None:
     records = [e["record"] for e in journal if e["type"] == "run" and e["record"]["status"] == "ok"]
     assert len(records) >= 7
     assert all(
-        len(r["returns"]) == 5 and len(set(r["eval_seeds"])) == 5 and r["training_seconds"] < 8.5
+        len(r["returns"]) == 5 and len(set(r["eval_seeds"])) == 5 and r["training_seconds"] <= 11
         for r in records
     )
     seeds = [e["seed"] for e in journal if e["type"] == "started"]

@@ -90,7 +90,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     finally:
         loop.kill()
         loop.wait()
-    assert until(lambda: not training(), 5), training()
+    assert until(lambda: not training(), 30), training()
     loop = subprocess.Popen(
         argv,
         cwd=repo,
@@ -109,7 +109,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     finally:
         loop.kill()
         loop.wait()
-    assert until(lambda: not training(), 5), training()
+    assert until(lambda: not training(), 30), training()
     records = [e.record for e in Follower(journal).new() if isinstance(e, RunEnded)]
     assert [(r.status, r.rule) for r in records] == [
         ("interrupted", "lost"),

@@ -70,7 +70,7 @@ def test_a_client_drives_a_session_from_begin_to_export(tmp_path: Path) -> None:
                 ends.append(tool)
 
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda: note("wait", id=slow["id"], seconds=2))
+                group.start_soon(lambda: note("wait", id=slow["id"], seconds=10))
                 await anyio.sleep(0.5)
                 group.start_soon(lambda: note("status"))
             assert ends == ["status", "wait"]

@@ -183,8 +183,8 @@ def test_only_loopback(seen: dict) -> None:
 
 def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
     argv = sandbox.wrap(box, ["/bin/true"], env={})
-    seconds = []
-    for _ in range(15):
+    seconds, end = [1.0], time.monotonic() + 60
+    while min(seconds) >= 0.050 and time.monotonic() < end:  # a busy machine has quiet moments
         started = time.monotonic()
         subprocess.run(argv, check=True)
         seconds.append(time.monotonic() - started)
@@ -193,11 +193,16 @@ def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
 
 def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
     mark = f"987654.{os.getpid()}"  # seconds, and not those of another checkout's tests
-    argv = sandbox.wrap(box, ["/bin/sleep", mark], env={})
-    code = f"import os, subprocess, time; subprocess.Popen({argv!r}); time.sleep(0.5)"
-    code += "; os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code], timeout=30)
-    deadline = time.monotonic() + 5
+    # only the sleep inside has the mark for an argument of its own
+    argv = sandbox.wrap(box, ["/bin/sh", "-c", f"exec /bin/sleep {mark}"], env={})
+    code = f"import subprocess; subprocess.Popen({argv!r}).wait()"
+    parent, deadline = subprocess.Popen([sys.executable, "-c", code]), time.monotonic() + 60
+    while not _running(mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
     while (alive := _running(mark)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive

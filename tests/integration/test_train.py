@@ -1,4 +1,4 @@
-"""train.py: what it learns from, what it hands over, that it learns, and that it can be edited.
+"""train.py: what it learns from, what it hands over, and that it learns.
 
     uv run pytest tests/integration/test_train.py
 
@@ -8,13 +8,8 @@ edits. The clock of those runs goes by updates: a busy machine makes them slower
 
 import ast
 import copy
-import csv
 import math
-import os
-import subprocess
-import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,84 +18,24 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from training import (
+    BATCH,
+    COUNTING,
+    PROBE,
+    SMALL,
+    Run,
+    advantages_as_sums,
+    load,
+    patched,
+    probe,
+    replaced,
+    run_train,
+    run_updates,
+)
 
 import evaluate
 import train
-from autorl.proposers.search_space import constants
-from autorl.records import Edit
-from autorl.source.edits import apply_edits
 from autorl_worlds import vector
-
-PROJECT = Path(__file__).resolve().parents[2]
-TOYS = PROJECT / "tests" / "toys"
-EDITS = PROJECT / "tests" / "edits"
-SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
-COUNTING = "counting_env:Counting-v0"
-
-Run = subprocess.CompletedProcess[str]
-
-
-def run_train(folder: Path, env_id: str, source: str = SOURCE, **variables: Any) -> Run:
-    """`python train.py` with `source`; its metrics, policy and probes are in `folder`."""
-    (folder / "train.py").write_text(source, encoding="utf-8")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTORL_")}
-    settings = {"ENV_ID": env_id, "RUN_DIR": folder, "NUM_EVAL_EPISODES": 5, **variables}
-    env = clean | {f"AUTORL_{name}": str(value) for name, value in settings.items()}
-    env["PYTHONPATH"] = os.pathsep.join((str(PROJECT), str(TOYS)))
-    command = [sys.executable, str(folder / "train.py")]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-
-
-def run_updates(
-    folder: Path, updates: int, source: str, env_id: str = COUNTING
-) -> list[dict[str, float]]:
-    """A run of so many updates that ends in the hand-over; its rows of metrics.csv."""
-    folder.mkdir(exist_ok=True)
-    done = run_train(folder, env_id, source, TIME_BUDGET=1000, CLOCK_UPDATES=updates, HANDOVER=1)
-    assert done.returncode == 0, done.stderr
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    assert len(rows) == updates
-    return rows
-
-
-def replaced(*pairs: tuple[str, str], source: str = SOURCE) -> str:
-    """train.py with each text, which it has exactly once, replaced."""
-    return apply_edits(source, tuple(Edit(search, replace) for search, replace in pairs))
-
-
-def patched(name: str, folder: Path, diffs: Path = EDITS) -> str:
-    """train.py after tests/edits/<name>.diff, or another folder's."""
-    (folder / "train.py").write_text(SOURCE, encoding="utf-8")
-    subprocess.run(["git", "apply", str(diffs / f"{name}.diff")], cwd=folder, check=True)
-    return (folder / "train.py").read_text(encoding="utf-8")
-
-
-def load(source: str) -> types.ModuleType:
-    """An edited train.py as a module."""
-    module = types.ModuleType("edited")
-    exec(compile(source, "train.py", "exec"), module.__dict__)
-    return module
-
-
-BATCH = "        batch = Batch(*(x[valid] for x in steps))\n"
-# what an iteration has made, as it goes into the updates
-PROBE = f"""{BATCH}
-        np.savez(
-            evaluate.RUN_DIR / f"probe{{num_updates}}.npz", **vars(rollout),
-            **{{f"batch_{{name}}": x for name, x in batch._asdict().items()}},
-            scaled=rewards, values=values, gae=advantages, gamma=gamma,
-            log_std=agent.log_std.detach(), mean=agent.actor(batch.obs).detach(),
-            obs_mean=agent.obs_mean, obs_std=agent.obs_std, seen=np.array(finished),
-        )
-"""
-SMALL = (("NUM_ENVS = 64", "NUM_ENVS = 4"), ("NUM_STEPS = 64", "NUM_STEPS = 28"))
-
-
-def probe(folder: Path, number: int) -> dict[str, np.ndarray]:
-    with np.load(folder / f"probe{number}.npz") as arrays:
-        return dict(arrays)
-
 
 # -- What is learned from --------------------------------------------------------------------------
 
@@ -111,21 +46,6 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarra
     folder = tmp_path_factory.mktemp("probes")
     run_updates(folder, 2, replaced(*SMALL, (BATCH, PROBE)))
     return [probe(folder, k) for k in range(2)]
-
-
-def advantages_as_sums(p: dict[str, np.ndarray], weight: Callable[[int], float]) -> np.ndarray:
-    """Sums of TD errors, episode by episode: the k-th after a step counts `weight(k)`."""
-    T, N = p["scaled"].shape
-    out = np.zeros((T, N))
-    for n in range(N):
-        for t in range(T):
-            for k in range(t, T):
-                bootstrap = 0.0 if p["terminated"][k, n] else p["values"][k + 1, n]
-                delta = p["scaled"][k, n] + p["gamma"] * bootstrap - p["values"][k, n]
-                out[t, n] += weight(k - t) * p["gamma"] ** (k - t) * delta
-                if p["terminated"][k, n] or p["truncated"][k, n]:
-                    break
-    return out
 
 
 def test_advantages_equal_the_papers_sum(probes: list[dict[str, np.ndarray]]) -> None:
@@ -331,66 +251,6 @@ def test_sigma_falls_on_its_line_and_the_learning_rate_to_its_end(tmp_path: Path
         assert row["learning_rate"] == pytest.approx(train.LEARNING_RATE * (1 - k / 5), rel=1e-4)
 
 
-# -- Edits as a first reader makes them: each is one place -----------------------------------------
-
-
-@pytest.mark.parametrize("diff", sorted(EDITS.glob("*.diff")), ids=lambda path: path.stem)
-def test_an_edit_is_one_place(diff: Path) -> None:
-    lines = diff.read_text(encoding="utf-8").splitlines()
-    assert sum(line.startswith("@@") for line in lines) == 1
-    assert sum(line.startswith("+") for line in lines) <= 5 + 1  # with the line that names the file
-
-
-def test_a_shared_trunk_trains_without_a_race(tmp_path: Path) -> None:
-    """Two runs by the same clock end in the same weights, bit by bit."""
-    source, ended = patched("shared_trunk", tmp_path), []
-    for name in ("one", "two"):
-        rows = run_updates(tmp_path / name, 10, source, "InvertedPendulum-v5")
-        assert rows[-1]["episode_return"] > 2 * rows[0]["episode_return"]
-        assert rows[-1]["explained_variance"] > 0.5
-        with (tmp_path / name / "policy.pkl").open("rb") as file:
-            ended.append(cloudpickle.load(file)["agent"].state_dict())
-    one, two = ended
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert torch.equal(one["actor.0.weight"], one["critic.0.weight"])
-
-
-def test_an_entropy_bonus_holds_sigma_above_its_line(tmp_path: Path) -> None:
-    source = patched("entropy_bonus", tmp_path)
-    source = replaced(("ENT_COEF = 0.01", "ENT_COEF = 1.0"), source=source)
-    rows = run_updates(tmp_path, 6, source)
-    falls = (train.LOG_STD_FINAL - train.LOG_STD_INIT) / 6
-    for k, row in enumerate(rows[1:], 1):
-        assert row["policy_sigma"] > math.exp(train.LOG_STD_INIT + falls * k) * 1.01
-    assert all(math.isfinite(row["policy_loss"]) for row in rows)
-
-
-def test_n_step_returns_are_sums_of_n_td_errors(tmp_path: Path) -> None:
-    source = replaced(*SMALL, (BATCH, PROBE), source=patched("n_step_returns", tmp_path))
-    run_updates(tmp_path, 2, source)
-    p = probe(tmp_path, 1)
-    assert np.allclose(p["gae"], advantages_as_sums(p, lambda k: float(k < 5)), atol=1e-4)
-
-
-# -- Reward design: examples/rewards ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "env_id"), [("mountain_car", "MountainCar-v0"), ("pendulum", "autorl/Pendulum-v0")]
-)
-def test_a_designed_reward_is_trained_on_beside_the_registered_return(
-    tmp_path: Path, name: str, env_id: str
-) -> None:
-    source = patched(name, tmp_path, PROJECT / "examples" / "rewards")
-    source = replaced(("NUM_STEPS = 64", "NUM_STEPS = 256"), source=source)
-    last = run_updates(tmp_path, 2, source, env_id)[-1]
-    assert last["episode_return"] < -100  # the registered one: -1 or so a step
-    assert abs(last["training_return"] - last["episode_return"]) > 10
-    designed = (PROJECT / "examples" / "rewards" / f"{name}.diff").read_text(encoding="utf-8")
-    assert f"AUTORL_ENV_ID={env_id}" in designed
-    assert set(constants(source)) > set(constants(SOURCE))
-
-
 # -- What is handed over ---------------------------------------------------------------------------
 
 
@@ -461,40 +321,3 @@ def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-
-
-# -- One page --------------------------------------------------------------------------------------
-
-
-def test_it_stays_one_page() -> None:
-    lines = SOURCE.splitlines()
-    assert len(lines) <= 400
-    assert max(map(len, lines)) <= 100
-    imported = set()
-    for node in ast.walk(ast.parse(SOURCE)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").partition(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"evaluate", "gymnasium", "numpy", "torch"}
-    assert "harness contract" in SOURCE.lower()
-    assert "edit freely" in SOURCE.lower()
-
-
-def test_all_constants_are_on_top_each_with_a_range_that_holds_its_value() -> None:
-    tree, known, lines = ast.parse(SOURCE), constants(SOURCE), SOURCE.splitlines()
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.UnaryOp):
-            [name], comment = (
-                map(ast.unparse, node.targets),
-                lines[node.lineno - 1].partition("#")[2],
-            )
-            assert "fixed" in comment or {"[", "{"} & set(comment), name
-            if "fixed" not in comment:
-                dimension = known[name].dimension
-                assert dimension.low <= known[name].value <= dimension.high, name
-    scopes = [x for x in tree.body if isinstance(x, ast.FunctionDef | ast.ClassDef)]
-    literals = [x for scope in scopes for x in ast.walk(scope) if isinstance(x, ast.Constant)]
-    inside = {x.value for x in literals if type(x.value) in (int, float)}
-    # counts and halves; what keeps a division from 0, the weight of a prior
-    assert inside <= {0, 1, 2, 3, 0.5, 1e-4, 1e-8, 1e-9}

@@ -174,6 +174,10 @@ class ApiServer:
     def add(self, *steps: Step | Callable[[dict[str, Any]], Step]) -> None:
         self._script.extend(steps)
 
+    def forget(self) -> None:
+        """Drop the steps that nobody asked for."""
+        self._script.clear()
+
     # -- one exchange --------------------------------------------------------
 
     def _answer(self, connection: http.server.BaseHTTPRequestHandler) -> None:

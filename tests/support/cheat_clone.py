@@ -147,7 +147,7 @@ class Clone:
             return Result(path, "R", None, "vet", why, 0.0)
         times = more.pop("times", 1)
         more["cores"] = tuple(more.get("cores", ()))
-        usual = {"env_id": "Pendulum-v1", "seed": 1, "time_budget": 15.0, "num_eval_episodes": 4}
+        usual = {"env_id": "Pendulum-v1", "seed": 1, "time_budget": 60.0, "num_eval_episodes": 4}
         job = Job(source, **usual | {"sandbox": mode, "limits": SMALL} | more)
         spent = 0.0
         for turn in range(times):

@@ -34,7 +34,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE / "support"))
 
     def play(name: str):
-        with Episodes(f"odd_env:{name}-v0", [7, 8], 1, tmp_path) as episodes:
+        with Episodes(f"odd_env:{name}-v0", [7, 8], 1, tmp_path, 250.0) as episodes:
             fds = [os.dup(fd) for fd in episodes.policy_fds]
             thread = threading.Thread(target=answer, args=fds)
             thread.start()

@@ -225,7 +225,7 @@ def trained(folder: Path, source: str, *args: str) -> subprocess.CompletedProces
 
 def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
     source = NOTHING + "log_metrics(40, num_updates=4)\nevaluate_policy(Agent())\n"
-    done = trained(tmp_path, source, "--budget", "20")
+    done = trained(tmp_path, source, "--budget", "120")
     assert done.returncode == 0, done.stderr
     names = "--- avg_return std_return min_return max_return total_timesteps training_seconds"
     names += " total_seconds num_updates"
@@ -234,7 +234,7 @@ def test_evaluate_py_prints_the_summary_block(tmp_path: Path) -> None:
 
 
 def test_evaluate_py_says_why_there_is_no_score(tmp_path: Path) -> None:
-    done = trained(tmp_path, "import evaluate\n", "--budget", "5", "--sandbox", "off")
+    done = trained(tmp_path, "import evaluate\n", "--budget", "120", "--sandbox", "off")
     assert (done.returncode, done.stdout) == (1, "")
     assert "without handing an agent over" in done.stderr.splitlines()[-1]
 

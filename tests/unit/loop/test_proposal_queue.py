@@ -42,7 +42,7 @@ class Thinker:
 
 
 def session_of(folder: Path, thinker: Thinker, places: int, experiments: int) -> SessionState:
-    baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.1, "end": "ok"}\n'
+    baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n'
     site = Site.new(folder, [], baseline)
     settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=places)
     session = open_session(site.repo, site.tag, settings, seed=1)
@@ -105,7 +105,8 @@ def test_a_file_of_a_person_is_measured_on_top_of_what_was_kept_meanwhile(tmp_pa
 def test_a_free_place_takes_the_idea_that_a_person_leaves_while_another_is_measured(
     tmp_path: Path,
 ) -> None:
-    script = 'SCRIPT = {"return": 10.0, "noise": 0.1, "seconds": 0.5, "end": "ok"}\n'
+    script = 'SCRIPT = {"return": 10.0, "noise": 0.1, "seconds": 0.05, "end": "ok"}\n'
+    slow = script.replace("10.0", "0.0").replace("0.05", "4.0")  # plainly worse: one run each
     site = Site.new(tmp_path, [], script)
     settings = Settings(ENV_ID, 9.0, EPISODES, sandbox="off", runner="scripted", slots=2)
     session = open_session(site.repo, site.tag, settings, seed=1)
@@ -117,8 +118,7 @@ def test_a_free_place_takes_the_idea_that_a_person_leaves_while_another_is_measu
                 left.append(inbox.leave(ideas[1]))
 
     ideas = [
-        Proposal(f"idea {k}", source=f"{script}A = {k}\n", proposer="person", base=0)
-        for k in (1, 2)
+        Proposal(f"idea {k}", source=f"{slow}A = {k}\n", proposer="person", base=0) for k in (1, 2)
     ]
     left: list[str] = []
     inbox.leave(ideas[0])

@@ -31,8 +31,9 @@ def test_the_usual_share_is_that_of_the_newest_runs():
 def busy_core() -> Iterator[int]:
     """A core on which another program is at work."""
     core = affinity()[0]
-    code = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", code]) as other:
+    code = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()  # it is at work
         yield core
         other.kill()
 

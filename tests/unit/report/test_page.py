@@ -151,7 +151,7 @@ def test_the_csv_holds_every_run_and_no_formula(made) -> None:
     root, _, state = made
     where = root / state.runs[1].folder / "metrics.csv"
     where.write_text(where.read_text().replace("entropy", "=1+1", 1))
-    lines = list(csv.DictReader(io.StringIO("".join(page.curves_csv(root, state)))))
+    lines = list(csv.DictReader(io.StringIO(page.curves_csv(root, state))))
     assert {int(line["run"]) for line in lines} == set(state.runs)
     assert "'=1+1" in lines[0] and float(lines[0]["seconds"]) == BUDGET / curves.POINTS / 2 * 7
     assert {line["counted"] for line in lines if line["status"] == "ok"} == {"0", "1"}

@@ -15,14 +15,14 @@ import pytest
 from conftest import PROJECT, python
 
 from autorl.errors import Paused, UserError
-from autorl.system.locks import CoreSlots, TagLock, holder, holder_pid, slots_folder
+from autorl.system.locks import hold_cores, holder, holder_pid, lock_session, slots_folder
 
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
 from autorl.system.locks import *
 what, path = sys.argv[1], Path(sys.argv[2])
-held = TagLock(path, "demo").acquire() if what == "tag" else CoreSlots(path).acquire((0, 1))
+held = lock_session(path, "demo") if what == "tag" else hold_cores((0, 1), path)
 if "child" in sys.argv:
     sleeper = subprocess.Popen(["sleep", "60"], close_fds=False)
     print(sleeper.pid, flush=True)
@@ -62,7 +62,7 @@ def test_a_second_loop_on_a_tag_is_refused_naming_the_pid(tmp_path, hold):
     first, _ = hold("tag", tmp_path / "demo" / "session.lock")
     why = rf"demo is being worked on by pid {first.pid} .*stop --tag demo"
     with pytest.raises(UserError, match=why):
-        TagLock(tmp_path / "demo" / "session.lock", "demo").acquire()
+        lock_session(tmp_path / "demo" / "session.lock", "demo")
     assert holder_pid(tmp_path / "demo" / "session.lock") == first.pid
 
 
@@ -71,8 +71,9 @@ def test_the_lock_dies_with_its_holder_by_kill_9(tmp_path, hold):
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert holder_pid(tmp_path / "session.lock") is None
-    with TagLock(tmp_path / "session.lock", "demo"):
-        assert holder_pid(tmp_path / "session.lock") == os.getpid()
+    lock = lock_session(tmp_path / "session.lock", "demo")
+    assert holder_pid(tmp_path / "session.lock") == os.getpid()
+    lock.release()
 
 
 def test_a_started_child_that_outlives_its_loop_does_not_keep_the_lock(tmp_path, hold):
@@ -84,29 +85,29 @@ def test_a_started_child_that_outlives_its_loop_does_not_keep_the_lock(tmp_path,
             first.wait()
             os.kill(int(orphan), 0)  # it lives
             if what == "tag":
-                TagLock(path, "demo").acquire().release()
+                lock_session(path, "demo").release()
             else:
-                assert CoreSlots(path).acquire((0, 1)) is not None
+                assert hold_cores((0, 1), path)[0] is not None
         finally:
             os.kill(int(orphan), signal.SIGKILL)
 
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
-    lock = TagLock(tmp_path / "session.lock", "demo").acquire()
+    lock = lock_session(tmp_path / "session.lock", "demo")
     pid = os.fork()
     if pid == 0:
         time.sleep(60)
         os._exit(0)
     try:
         lock.release()
-        TagLock(tmp_path / "session.lock", "demo").acquire().release()
+        lock_session(tmp_path / "session.lock", "demo").release()
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
 def test_a_forked_childs_exit_does_not_free_the_parents_lock(tmp_path, hold):
-    lock = TagLock(tmp_path / "session.lock", "demo").acquire()
+    lock = lock_session(tmp_path / "session.lock", "demo")
     if (pid := os.fork()) == 0:
         os._exit(0)
     os.waitpid(pid, 0)
@@ -119,7 +120,7 @@ def test_a_forked_childs_exit_does_not_free_the_parents_lock(tmp_path, hold):
 
 def test_asking_who_holds_a_lock_does_not_make_or_take_it(tmp_path):
     assert holder(tmp_path / "absent.lock") == "" and not (tmp_path / "absent.lock").exists()
-    TagLock(tmp_path / "session.lock").acquire().release()
+    lock_session(tmp_path / "session.lock", "demo").release()
     assert holder(tmp_path / "session.lock") == "" and holder_pid(tmp_path / "session.lock") is None
 
 
@@ -128,25 +129,25 @@ def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):
     precious.write_text("mine")
     (tmp_path / "session.lock").symlink_to(precious)
     with pytest.raises(Paused, match="Cannot lock"):
-        TagLock(tmp_path / "session.lock", "demo").acquire()
+        lock_session(tmp_path / "session.lock", "demo")
     assert precious.read_text() == "mine"
 
 
 def test_two_loops_never_hold_the_same_core(tmp_path, hold):
     first, _ = hold("cores", tmp_path)
-    slots = CoreSlots(tmp_path)
-    assert slots.acquire((1, 2)) is None
-    assert f"core 1 is held by pid {first.pid}" in slots.blocker
-    free = slots.acquire((2, 3))  # all or nothing: core 2 was not kept by the refused call
-    assert free is not None and free.cores == (2, 3) and slots.blocker == ""
-    assert slots.acquire((3,)) is None
-    free.release()
-    again = slots.acquire((3, "gpu0"))
+    held, who = hold_cores((1, 2), tmp_path)
+    assert held is None and f"core 1 is held by pid {first.pid}" in who
+    # all or nothing: core 2 was not kept by the refused call
+    free, who = hold_cores((2, 3), tmp_path)
+    assert free is not None and who == ""
+    assert hold_cores((3,), tmp_path)[0] is None
+    free.close()
+    again, _ = hold_cores((3,), tmp_path)
     assert again is not None
-    again.release()
+    again.close()
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    assert slots.acquire((0, 1)) is not None
+    assert hold_cores((0, 1), tmp_path)[0] is not None
 
 
 def test_many_processes_fighting_for_one_core_never_overlap(tmp_path):
@@ -154,14 +155,14 @@ def test_many_processes_fighting_for_one_core_never_overlap(tmp_path):
 import sys, time
 from pathlib import Path
 from autorl.system.locks import *
-folder, slots, won = Path(sys.argv[1]), CoreSlots(Path(sys.argv[1]) / "slots"), 0
+folder, won = Path(sys.argv[1]), 0
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
-    if (held := slots.acquire((0,))) is None:
+    if (held := hold_cores((0,), folder / "slots")[0]) is None:
         continue
     (folder / "inside").mkdir()  # fails when another is inside
     (folder / "inside").rmdir()
-    held.release()
+    held.close()
     won += 1
 print(won)
 """
@@ -179,12 +180,12 @@ def test_the_slots_are_the_same_place_whatever_the_environment_says(tmp_path, mo
     assert slots_folder() == usual
     monkeypatch.setenv("AUTORL_HOME", str(tmp_path))
     assert slots_folder() == tmp_path / "slots"
-    held = CoreSlots().acquire((0,))
+    held, _ = hold_cores((0,))
     assert held is not None and stat.S_IMODE((tmp_path / "slots").stat().st_mode) == 0o700
-    held.release()
+    held.close()
 
 
 def test_a_slots_folder_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="AUTORL_HOME"):
-        CoreSlots(tmp_path / "file" / "slots").acquire((0,))
+        hold_cores((0,), tmp_path / "file" / "slots")
