@@ -22,28 +22,10 @@ PROJECT = HERE.parent
 TOYS = HERE / "toys"
 # What runs longest starts first, what computes beside what waits.
 LONGEST = (
-    "test_faults",
-    "test_end_to_end",
-    "test_cheats",
-    "test_train",
-    "test_train_edits",
-    "test_pool",
-    "test_keyboard",
-    "test_judge",
-    "test_judge_endings",
-    "test_confirm",
-    "test_workspace_refs",
-    "test_modal_app",
-    "test_command",
-    "test_night",
-    "test_signals",
-)
-IDENTITY = {
-    "GIT_AUTHOR_NAME": "Ada",
-    "GIT_AUTHOR_EMAIL": "ada@example.org",
-    "GIT_COMMITTER_NAME": "Ada",
-    "GIT_COMMITTER_EMAIL": "ada@example.org",
-}
+    "test_faults", "test_end_to_end", "test_cheats", "test_train", "test_train_edits", "test_pool",
+    "test_keyboard", "test_judge", "test_judge_endings", "test_confirm", "test_workspace_refs",
+    "test_modal_app", "test_command", "test_night", "test_signals",
+)  # fmt: skip
 
 drop_git_variables()  # as the command line does: an editor's terminal may set GIT_EDITOR
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile autorl anew
@@ -70,11 +52,17 @@ def python(
     return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
 
+def agent_loop(
+    repo: Path, *args: str, env: dict[str, str], timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """agent_loop.py of a repository, to its end."""
+    argv = [sys.executable, "agent_loop.py", *args]
+    return subprocess.run(argv, cwd=repo, env=env, capture_output=True, text=True, timeout=timeout)
+
+
 def git(repo: Path, *args: str) -> str:
     """Run git in `repo` and return what it printed."""
-    env = os.environ | IDENTITY
-    argv = ["git", *args]
-    done = subprocess.run(argv, cwd=repo, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["git", *args], cwd=repo, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -82,14 +70,8 @@ def git(repo: Path, *args: str) -> str:
 def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
     """A committed copy of the project with `train` as its train.py."""
     folder.mkdir(parents=True)
-    for name in (
-        "agent_loop.py",
-        "evaluate.py",
-        "program.md",
-        "modal_app.py",
-        "pyproject.toml",
-        ".gitignore",
-    ):
+    files = "agent_loop.py evaluate.py program.md modal_app.py pyproject.toml .gitignore"
+    for name in files.split():
         if (PROJECT / name).is_file():
             shutil.copy(PROJECT / name, folder / name)
     for name in ("autorl", "autorl_worlds"):
@@ -132,14 +114,7 @@ def autorl(repo: Path, tmp_path: Path):
     env = clean_env(tmp_path)
 
     def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "agent_loop.py", *args],
-            cwd=repo,
-            env=env | more,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return agent_loop(repo, *args, env=env | more, timeout=timeout)
 
     return call
 

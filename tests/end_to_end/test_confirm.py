@@ -47,11 +47,8 @@ def test_confirm_measures_both_arms_on_fresh_seeds_prints_every_one_and_says_if_
     assert [len(runs) for runs in arms.values()] == [4, 4] and claim["title"] == "far better"
     seeds = [r["seed"] for r in claim["runs"]]
     assert len(set(seeds)) == 8 and not used & set(seeds)
-    assert {
-        e["seed_index"] >= CONFIRM_SEEDS
-        for e in site.events()
-        if e["type"] == "started" and "confirm" in e["purpose"]
-    } == {True}
+    started = [e for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]]
+    assert {e["seed_index"] >= CONFIRM_SEEDS for e in started} == {True}
     evaluation = [s for r in claim["runs"] for s in r["eval_seeds"]]
     assert len(set(evaluation)) == len(evaluation)
     # everything a reader needs is on the screen and in evidence.json
@@ -113,10 +110,8 @@ def off_the_branch(site: Site, out: str) -> None:
     state, (claim,) = site.state(), claims(site)
     base, champion = (state.attempts[n].commit for n in (0, 1))
     assert claim["claim"]["behind"] and claim["back"]
-    assert git(site.repo, "rev-parse", "autoresearch/t", "refs/autorl/t/1").split() == [
-        base,
-        champion,
-    ]
+    tips = git(site.repo, "rev-parse", "autoresearch/t", "refs/autorl/t/1").split()
+    assert tips == [base, champion]
     note = git(site.repo, "notes", "--ref=autorl", "show", champion)
     assert claim["back"] in note and claim["claim"]["sentence"] in note
     row = (site.folder / "results.tsv").read_text().splitlines()[2].split("\t")
@@ -159,19 +154,15 @@ def test_a_kill_at_any_effect_after_the_last_run_changes_nothing(tmp_path, forge
 
 
 def test_a_confirm_that_was_killed_goes_on_and_counts_each_run_once(tmp_path, forge):
-    site = Site.new(
-        tmp_path,
-        [{"title": "far better", "source": script(20.0, seconds=0.4)}],
-        baseline=script(10.0, seconds=0.4),
-    )
+    ideas = [{"title": "far better", "source": script(20.0, seconds=0.4)}]
+    site = Site.new(tmp_path, ideas, baseline=script(10.0, seconds=0.4))
     code, out, err = forge.run(site.repo, site.argv("--experiments", "1"), site.env)
     assert code == 0, out + err
     process = forge.start(site.repo, ["confirm", "--runs", "3"], site.env)
 
     def counted() -> int:
-        started = {
-            e["run"] for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]
-        }
+        events = [e for e in site.events() if e["type"] == "started" and "confirm" in e["purpose"]]
+        started = {e["run"] for e in events}
         return sum(e["type"] == "run" and e["run"] in started for e in site.events())
 
     while counted() < 2:
@@ -182,11 +173,9 @@ def test_a_confirm_that_was_killed_goes_on_and_counts_each_run_once(tmp_path, fo
     code, out, err = forge.run(site.repo, ["confirm", "--runs", "3"], site.env)
     assert code == 0, out + err
     (claim,) = claims(site)
-    assert (
-        claim["claim"]["runs"] == claim["claim"]["runs0"] == 3
-        and len({r["run"] for r in claim["runs"]}) == 6
-    )
-    assert counted() <= 7 and site.broken_invariants() == []
+    assert claim["claim"]["runs"] == claim["claim"]["runs0"] == 3
+    assert len({r["run"] for r in claim["runs"]}) == 6 and counted() <= 7
+    assert site.broken_invariants() == []
 
 
 def test_where_nothing_was_kept_confirm_says_so_and_measures_nothing(tmp_path, forge):

@@ -10,16 +10,16 @@ import os
 import random
 import re
 import subprocess
-import sys
 
 import pytest
-from conftest import PROJECT
+from conftest import python
 from ground import ENV_ID, Site, encoded, git, types
 from sweep import IDEAS, MORE, Sweep, table
 
 from autorl.system.locks import hold_cores
 
 pytestmark = pytest.mark.timeout(3600)
+BRANCH = "refs/heads/autoresearch/t"
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +33,27 @@ def sweep(forge, tmp_path_factory):
 def test_the_undisturbed_session_is_what_the_sweep_takes_it_for(sweep):
     assert sweep.breaks == []
     outcomes = {row[1]: row[2] for row in sweep.decisions["rows"]}
-    assert (
-        outcomes["better with a tab"] == outcomes["far better"] == "keep"
-        and outcomes["crashes"] == "crash"
-    )
+    assert outcomes["better with a tab"] == outcomes["far better"] == "keep"
     assert outcomes["a little worse"] == outcomes["not as good"] == "discard"
-    assert (
-        len(sweep.decisions["refused"]) == 2 and sweep.decisions["refused"][1] == "the same again"
-    )
-    assert set(sweep.kinds) >= {
-        "journal append",
-        "git object",
-        "ref move",
-        "child start",
-        "file write",
-        "lock",
-    }
+    assert outcomes["crashes"] == "crash"
+    _, again = sweep.decisions["refused"]
+    assert again == "the same again"
+    every = {"journal append", "git object", "ref move", "child start", "file write", "lock"}
+    assert set(sweep.kinds) >= every
     assert sweep.undisturbed.state().claim is not None
-
-
-def _lose_the_pin(site: Site) -> None:
-    git(site.repo, "update-ref", "-d", f"refs/autorl/{site.tag}/2")
 
 
 def _rewrite(site: Site, change) -> None:
     (site.folder / "journal.jsonl").write_bytes(encoded(change(site.events())))
+
+
+def _retell(site: Site, change) -> None:
+    path = site.folder / "results.tsv"
+    path.write_text(change(path.read_text()))
+
+
+def _lose_a_run(events: list[dict]) -> list[dict]:
+    return [e for e in events if not (e["type"] == "run" and e["run"] == 3)]
 
 
 def _count_a_run_twice(events: list[dict]) -> list[dict]:
@@ -79,38 +75,18 @@ def _a_child(site: Site) -> None:
 @pytest.mark.parametrize(
     ("invariant", "spoil"),
     [
-        (
-            "I1",
-            lambda s: git(
-                s.repo, "update-ref", f"refs/heads/autoresearch/{s.tag}", f"refs/autorl/{s.tag}/1"
-            ),
-        ),
-        ("I1", _lose_the_pin),
+        ("I1", lambda s: git(s.repo, "update-ref", BRANCH, "refs/autorl/t/1")),
+        ("I1", lambda s: git(s.repo, "update-ref", "-d", "refs/autorl/t/2")),
         ("I1", lambda s: git(s.repo, "update-ref", "-d", "refs/notes/autorl")),
         ("I2", lambda s: _rewrite(s, _count_a_run_twice)),
-        (
-            "I2",
-            lambda s: _rewrite(
-                s, lambda events: [e for e in events if not (e["type"] == "run" and e["run"] == 3)]
-            ),
-        ),
+        ("I2", lambda s: _rewrite(s, _lose_a_run)),
         ("I3", lambda s: _rewrite(s, _score_without_record)),
         ("I4", lambda s: (s.repo / "notes.txt").write_text("changed")),
         ("I4", lambda s: git(s.repo, "add", "notes.txt")),
         ("I4", lambda s: git(s.repo, "checkout", "-q", "-b", "elsewhere")),
         ("I5", _a_child),
-        (
-            "I6",
-            lambda s: (s.folder / "results.tsv").write_text(
-                (s.folder / "results.tsv").read_text().replace("\tkeep\t", "\tdiscard\t", 1)
-            ),
-        ),
-        (
-            "I6",
-            lambda s: (s.folder / "results.tsv").write_text(
-                (s.folder / "results.tsv").read_text() + "half a row"
-            ),
-        ),
+        ("I6", lambda s: _retell(s, lambda text: text.replace("\tkeep\t", "\tdiscard\t", 1))),
+        ("I6", lambda s: _retell(s, lambda text: text + "half a row")),
     ],
 )
 def test_every_invariant_notices_when_it_is_broken(sweep, tmp_path, invariant, spoil):
@@ -193,12 +169,8 @@ def test_a_loop_never_measures_on_the_cores_of_another_session(sweep, tmp_path, 
     held, _ = hold_cores((core,), site.home / "slots")
     argv = [a for a in site.argv("--cores", str(core)) if a not in ("--runner", "scripted")]
     code, _, err = forge.run(site.repo, argv, site.env)
-    assert (
-        held is not None
-        and code == 2
-        and f"core {core} is held by pid {os.getpid()}" in err
-        and "Traceback" not in err
-    ), err
+    assert held is not None and code == 2 and "Traceback" not in err, err
+    assert f"core {core} is held by pid {os.getpid()}" in err, err
     assert "started" not in types(site)
     held.close()
 
@@ -211,18 +183,13 @@ def test_without_a_tag_the_newest_unfinished_session_goes_on_and_says_so(tmp_pat
     (session,) = (site.repo / "results" / ENV_ID).iterdir()
     site.tag = session.name
     code, _, err = forge.run(site.repo, argv, site.env)
-    assert code == 0 and re.search(
-        rf"continuing {session.name}: \d+ experiments? and \d+ runs so far", err
-    ), err
-    assert [p.name for p in (site.repo / "results" / ENV_ID).iterdir()] == [session.name]
+    said = rf"continuing {session.name}: \d+ experiments? and \d+ runs so far"
+    assert code == 0 and re.search(said, err), err
+    assert list(session.parent.iterdir()) == [session]
     assert site.broken_invariants() == []
     # that one is finished: a new one from the date
     code, _, err = forge.run(site.repo, argv, site.env)
-    assert (
-        code == 0
-        and "new session" in err
-        and len(list((site.repo / "results" / ENV_ID).iterdir())) == 2
-    )
+    assert code == 0 and "new session" in err and len(list(session.parent.iterdir())) == 2
 
 
 # -- the journal, the clock, the branch ------------------------------------------------------------
@@ -251,12 +218,10 @@ def test_a_wall_clock_that_jumps_by_years_changes_nothing(sweep, tmp_path, forge
     assert forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": "80"})[0] == -9
 
     def jump(events: list[dict]) -> list[dict]:
-        return [
-            {**e, "at": f"{rng.randrange(2022, 2031)}-{rng.randrange(1, 13):02}-01T00:00:00Z"}
-            if e["type"] != "attempt"
-            else e
-            for e in events
-        ]
+        for e in events:
+            if e["type"] != "attempt":
+                e["at"] = f"{rng.randrange(2022, 2031)}-{rng.randrange(1, 13):02}-01T00:00:00Z"
+        return events
 
     _rewrite(site, jump)
     assert forge.run(site.repo, site.argv(*MORE), site.env)[0] == 0
@@ -269,24 +234,16 @@ def test_a_branch_that_the_user_touched_stops_the_loop_with_instructions_that_wo
 ):
     site = sweep.base.copy(tmp_path)
     assert forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": "80"})[0] == -9
-    branch = "refs/heads/autoresearch/t"
-    tip = git(site.repo, "rev-parse", branch)
-    git(
-        site.repo,
-        "update-ref",
-        *(
-            ["-d", branch]
-            if deed == "deletes"
-            else [branch, git(site.repo, "commit-tree", "HEAD^{tree}", "-p", tip, "-m", "mine")]
-        ),
-    )
-    theirs = git(site.repo, "rev-parse", branch, check=False)
+    tip = git(site.repo, "rev-parse", BRANCH)
+    if deed == "deletes":
+        git(site.repo, "update-ref", "-d", BRANCH)
+    else:
+        mine = git(site.repo, "commit-tree", "HEAD^{tree}", "-p", tip, "-m", "mine")
+        git(site.repo, "update-ref", BRANCH, mine)
+    theirs = git(site.repo, "rev-parse", BRANCH, check=False)
     code, _, err = forge.run(site.repo, site.argv(*MORE), site.env)
-    assert (
-        code == 3
-        and "by somebody else" in err
-        and git(site.repo, "rev-parse", branch, check=False) == theirs
-    )
+    assert code == 3 and "by somebody else" in err
+    assert git(site.repo, "rev-parse", BRANCH, check=False) == theirs
     command = re.search(r"put it back with `git ([^`]+)`", err)
     assert command is not None
     git(site.repo, *command[1].split())
@@ -297,15 +254,8 @@ def test_a_branch_that_the_user_touched_stops_the_loop_with_instructions_that_wo
 def test_a_stale_lock_of_ours_is_cleared_with_a_note(sweep, tmp_path, forge):
     site = sweep.base.copy(tmp_path)
     assert forge.run(site.repo, site.argv(*MORE), site.env | {"AUTORL_KILL_AT": "80"})[0] == -9
-    locks = [
-        site.repo / ".git" / name
-        for name in (
-            "refs/heads/autoresearch/t.lock",
-            "refs/notes/autorl.lock",
-            "index.lock",
-            "packed-refs.lock",
-        )
-    ]
+    names = ("refs/heads/autoresearch/t", "refs/notes/autorl", "index", "packed-refs")
+    locks = [site.repo / ".git" / f"{name}.lock" for name in names]
     for lock in locks:
         lock.write_text("")
     code, _, err = forge.run(site.repo, site.argv(*MORE), site.env)
@@ -335,20 +285,16 @@ def test_clean_removes_what_dead_runs_left_and_nothing_else(sweep, tmp_path, for
         fcntl.flock(lock, fcntl.LOCK_EX)
         refs, journal = git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()
         code, out, err = forge.run(site.repo, ["clean", "--dry-run"], env)
-        assert code == 0 and out.count(" MB ") == 1 and "run-dead" in out and dead.exists(), (
-            out + err
-        )
+        assert code == 0 and out.count(" MB ") == 1 and "run-dead" in out, out + err
+        assert dead.exists()
         code, out, err = forge.run(site.repo, ["clean", "--yes"], env)
-        assert code == 0 and not dead.exists() and (alive / "run" / "policy.pkl").exists(), (
-            out + err
-        )
+        assert code == 0 and not dead.exists(), out + err
+        assert (alive / "run" / "policy.pkl").exists()
         os.close(lock)
         assert forge.run(site.repo, ["clean", "--yes"], env)[0] == 0 and not alive.exists()
         assert forge.run(site.repo, ["clean"], env)[1] == "Nothing to clean.\n"
-        assert (git(site.repo, "for-each-ref"), (site.folder / "journal.jsonl").read_bytes()) == (
-            refs,
-            journal,
-        )
+        assert git(site.repo, "for-each-ref") == refs
+        assert (site.folder / "journal.jsonl").read_bytes() == journal
     assert site.broken_invariants() == []
 
 
@@ -375,22 +321,17 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
     """A finished session, its attempts repeated with new numbers until there are 10,000 events."""
     site = sweep.undisturbed.copy(tmp_path)
     events = site.events()
-    first = next(i for i, e in enumerate(events) if e["type"] == "attempt" and e["n"] == 1)
-    end = next(i for i, e in enumerate(events) if e["type"] == "attempt" and e["n"] == 2)
+    attempts = {e["n"]: k for k, e in enumerate(events) if e["type"] == "attempt"}
     runs = max(e["run"] for e in events if e["type"] == "run")
+    long = {"returns": [1.5] * 100, "eval_seeds": [2**31] * 100, "lengths": [1600] * 100}
     many, extra = list(events), 0
     while len(many) < 10_000:
         extra += 1
-        for event in events[first:end]:
+        for event in events[attempts[1] : attempts[2]]:
             event = json.loads(json.dumps(event))
             if event["type"] == "attempt":
-                event |= {
-                    "n": 5 + extra,
-                    "parent": next(
-                        e["parent"] for e in events if e["type"] == "attempt" and e["n"] == 5
-                    ),
-                    "key": f"key {extra}",
-                }
+                parent = events[attempts[5]]["parent"]
+                event |= {"n": 5 + extra, "parent": parent, "key": f"key {extra}"}
             elif event["type"] == "pinned":
                 event["n"] = 5 + extra
             elif event["type"] == "verdict":
@@ -401,26 +342,12 @@ def test_a_journal_of_ten_thousand_events_is_resumed_within_two_seconds(sweep, t
                     event["attempt"] = 5 + extra if event["attempt"] == 1 else event["attempt"]
                     event["seed_index"] = 100 + extra
                 if "record" in event:
-                    event["record"] |= {
-                        "returns": [1.5] * 100,
-                        "eval_seeds": [2**31] * 100,
-                        "lengths": [1600] * 100,
-                    }
+                    event["record"] |= long
             many.append(event)
     (site.folder / "journal.jsonl").write_bytes(encoded(many))
-    env = {**os.environ, **site.env, "PYTHONPATH": str(PROJECT)}
     tries = []
-    for _ in range(
-        3
-    ):  # CPU time, too, is longer on a core that is shared: the best of three counts
-        done = subprocess.run(
-            [sys.executable, "-c", RESUME, str(site.repo), str(site.ideas)],
-            env=env,
-            cwd=site.repo,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    for _ in range(3):  # CPU time, too, is longer on a core that is shared: the best counts
+        done = python("-c", RESUME, site.repo, site.ideas, cwd=site.repo, **site.env)
         assert done.returncode == 0, done.stderr
         count, seconds = done.stdout.split()
         assert int(count) >= 10_000, done.stdout

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOYS, clean_env, make_repo
+from conftest import PROJECT, TOYS, clean_env, make_repo
 from ground import Site, git, until
 from sweep import IDEAS
 
 from autorl.session.event_log import Follower
 from autorl.session.events import Closed, RunEnded, RunStarted
 
-PROJECT = Path(__file__).resolve().parents[2]
+APART = ["unshare", "--user", "--map-root-user", "--mount"]
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -28,36 +28,10 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
 ):
     repo = make_repo(tmp_path / "repo", TOYS / "train_es.py")
     ideas = tmp_path / "ideas.json"
-    ideas.write_text(
-        json.dumps(
-            [
-                {
-                    "title": "a no-op",
-                    "edits": [
-                        {
-                            "search": "def get_action(self, obs):",
-                            "replace": "def get_action(self, obs, more=None):",
-                        }
-                    ],
-                }
-            ]
-        )
-    )
-    argv = [
-        sys.executable,
-        "agent_loop.py",
-        "run",
-        "--tag",
-        "t",
-        "--env-id",
-        "InvertedPendulum-v5",
-        "--budget",
-        "6",
-        "--episodes",
-        "3",
-        "--seed",
-        "1",
-    ]
+    edit = {"search": "get_action(self, obs):", "replace": "get_action(self, obs, more=None):"}
+    ideas.write_text(json.dumps([{"title": "a no-op", "edits": [edit]}]))
+    words = "run --tag t --env-id InvertedPendulum-v5 --budget 6 --episodes 3 --seed 1"
+    argv = [sys.executable, "agent_loop.py", *words.split()]
     argv += ["--proposer", "replay", "--replay", str(ideas)]
     journal = repo / "results/InvertedPendulum-v5/t/journal.jsonl"
 
@@ -67,22 +41,18 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    if (
-                        str(tmp_path).encode()
-                        in (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode()
-                    ):
-                        found.append(entry.name)
+                    told = (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode()
                 except OSError:
                     continue
+                if str(tmp_path).encode() in told:
+                    found.append(entry.name)
         return found
 
-    loop = subprocess.Popen(
-        argv,
-        cwd=repo,
-        env=clean_env(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    def start() -> subprocess.Popen[bytes]:
+        null = subprocess.DEVNULL
+        return subprocess.Popen(argv, cwd=repo, env=clean_env(tmp_path), stdout=null, stderr=null)
+
+    loop = start()
     try:
         # the loop, the judge, its workers, the confined trainer
         assert until(lambda: len(training()) >= 4, 60)
@@ -91,13 +61,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         loop.kill()
         loop.wait()
     assert until(lambda: not training(), 30), training()
-    loop = subprocess.Popen(
-        argv,
-        cwd=repo,
-        env=clean_env(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    loop = start()
     try:
         assert until(
             lambda: sum(isinstance(e, RunStarted) for e in Follower(journal).new()) == 2, 60
@@ -111,14 +75,10 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
         loop.wait()
     assert until(lambda: not training(), 30), training()
     records = [e.record for e in Follower(journal).new() if isinstance(e, RunEnded)]
-    assert [(r.status, r.rule) for r in records] == [
-        ("interrupted", "lost"),
-        ("interrupted", "stopped"),
-    ]
-    assert (
-        isinstance(Follower(journal).new()[-1], Closed)
-        and list((tmp_path / "autorl-home").rglob("run-*/*")) == []
-    )
+    assert [r.status for r in records] == ["interrupted"] * 2
+    assert [r.rule for r in records] == ["lost", "stopped"]
+    assert isinstance(Follower(journal).new()[-1], Closed)
+    assert list((tmp_path / "autorl-home").rglob("run-*/*")) == []
 
 
 # -- a real read-only and a real full file system --------------------------------------------------
@@ -128,32 +88,14 @@ def mounted(site: Site, options: str) -> subprocess.CompletedProcess[str]:
     """The loop with results/ on a file system of its own, in a mount namespace of its own."""
     (site.repo / "results").mkdir(exist_ok=True)
     inside = f'mount {options} results && exec "$@"'
-    argv = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        inside,
-        "sh",
-        sys.executable,
-        "agent_loop.py",
-        *site.argv(),
-    ]
-    env = (
-        {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))}
-        | site.env
-        | {"PYTHONPATH": str(PROJECT)}
-    )
+    argv = [*APART, "sh", "-c", inside, "sh", sys.executable, "agent_loop.py", *site.argv()]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORL_", "GIT_"))}
+    env = kept | site.env | {"PYTHONPATH": str(PROJECT)}
     return subprocess.run(argv, cwd=site.repo, env=env, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.skipif(
-    subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
-        capture_output=True,
-    ).returncode
+    subprocess.run([*APART, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode
     != 0,
     reason="this machine gives no mount namespace",
 )
@@ -171,13 +113,7 @@ def test_results_on_a_read_only_or_full_file_system_are_refused_before_a_run(
     site = Site.new(tmp_path / "site", IDEAS)
     done = mounted(site, options)
     said = [line for line in done.stderr.splitlines() if line.startswith("autorl: ")]
-    assert (
-        done.returncode in codes
-        and len(said) == 1
-        and word in said[0]
-        and "Traceback" not in done.stderr
-    ), done.stderr
-    assert (
-        git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1
-        and site.broken_invariants() == []
-    )
+    assert done.returncode in codes and len(said) == 1 and word in said[0], done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert git(site.repo, "for-each-ref", "refs/heads/autoresearch").count("autoresearch") <= 1
+    assert site.broken_invariants() == []

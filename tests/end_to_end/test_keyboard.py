@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from autorl.system.hardware import affinity
 from autorl.system.locks import hold_cores, holder_pid
 
 SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'
+SCRIPTED = ("--runner", "scripted", "--env-id", "Pendulum-v1")
 
 
 @pytest.fixture
@@ -32,9 +35,7 @@ def edit(repo: Path, value: float, seconds: float = 0.05, end: str = "ok") -> No
 
 def leave(autorl, message: str, *args: str) -> dict:
     began = time.monotonic()
-    done = autorl(
-        "try", "-m", message, "--runner", "scripted", "--env-id", "Pendulum-v1", "--json", *args
-    )
+    done = autorl("try", "-m", message, *SCRIPTED, "--json", *args)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 60  # at once: it does not wait for the measurement
     return json.loads(done.stdout)
@@ -50,51 +51,37 @@ def test_an_edit_is_measured_decided_and_recorded_in_the_background(repo: Path, 
     left = leave(autorl, "twice as good\nbecause 20 is twice 10")
     answer, code = wait(autorl, left["id"])
     assert code == 0 and answer["state"] == "decided" and answer["outcome"] == "keep"
-    assert (
-        answer["avg_return"] == pytest.approx(20.0, abs=1.0)
-        and "next" in answer
-        and answer["reason"]
-    )
-    assert (
-        git(repo, "show", f"autoresearch/{left['session']}:train.py")
-        == SCRIPT.format(20.0, 0.05, "ok").strip()
-    )
+    assert answer["avg_return"] == pytest.approx(20.0, abs=1.0)
+    assert "next" in answer and answer["reason"]
+    kept = git(repo, "show", f"autoresearch/{left['session']}:train.py")
+    assert kept == SCRIPT.format(20.0, 0.05, "ok").strip()
     # the second one goes to the same session and is held against the first
     edit(repo, 5.0)
     worse = leave(autorl, "half as good")
     answer, code = wait(autorl, worse["id"])
     assert worse["session"] == left["session"]
-    assert (
-        code == 0
-        and answer["outcome"] == "discard"
-        and answer["incumbent_return"] == pytest.approx(20.0, abs=1.0)
-    )
+    assert code == 0 and answer["outcome"] == "discard"
+    assert answer["incumbent_return"] == pytest.approx(20.0, abs=1.0)
     assert "git show" in answer["next"]
-    history = json.loads(autorl("history", "--json").stdout)
-    assert [e["description"] for e in history["experiments"]] == [
-        "baseline",
-        "twice as good",
-        "half as good",
-    ]
-    assert history["experiments"][1]["hypothesis"] == "because 20 is twice 10"
+    history = json.loads(autorl("history", "--json").stdout)["experiments"]
+    titles = [e["description"] for e in history]
+    assert titles == ["baseline", "twice as good", "half as good"]
+    assert history[1]["hypothesis"] == "because 20 is twice 10"
 
 
 def test_a_keep_is_reported_once_the_branch_stands_there(repo: Path, autorl) -> None:
     edit(repo, 20.0)
     left = leave(autorl, "twice as good")
     assert wait(autorl, left["id"])[0]["outcome"] == "keep"
-    branch, journal = (
-        f"refs/heads/autoresearch/{left['session']}",
-        repo / "results/Pendulum-v1" / left["session"] / "journal.jsonl",
-    )
+    branch = f"refs/heads/autoresearch/{left['session']}"
+    journal = repo / "results/Pendulum-v1" / left["session"] / "journal.jsonl"
     while holder_pid(journal.parent / "session.lock") is not None:
         time.sleep(0.05)
     kept = git(repo, "rev-parse", branch)
     # as a kill between verdict and branch leaves it: written down, not moved
     events = journal.read_text().splitlines(keepends=True)
-    verdict = next(
-        k for k, line in enumerate(events) if '"outcome":"keep"' in line.replace(" ", "")
-    )
+    spaceless = [line.replace(" ", "") for line in events]
+    verdict = next(k for k, line in enumerate(spaceless) if '"outcome":"keep"' in line)
     journal.write_text("".join(events[: verdict + 1]))
     git(repo, "update-ref", branch, f"{kept}~1")
     answer, code = wait(autorl, left["id"], timeout=0)
@@ -131,13 +118,8 @@ def test_an_experiment_left_while_the_loop_closes_is_measured_all_the_same(
 def test_a_crash_is_a_verdict_with_a_reason(repo: Path, autorl) -> None:
     edit(repo, 20.0, end="raise")
     answer, code = wait(autorl, leave(autorl, "breaks")["id"])
-    assert (
-        code == 0
-        and answer["outcome"] == "crash"
-        and answer["avg_return"] is None
-        and answer["log"]
-        and answer["next"].startswith("fix ./train.py and try again; or ")
-    )
+    assert code == 0 and answer["outcome"] == "crash" and answer["avg_return"] is None
+    assert answer["log"] and answer["next"].startswith("fix ./train.py and try again; or ")
 
 
 def test_a_check_and_a_run_take_turns_on_the_same_cores(repo: Path, autorl) -> None:
@@ -181,9 +163,7 @@ def test_an_unchanged_first_try_begins_a_session_and_a_second_one_is_refused(
 def test_a_killed_loop_starts_again_and_git_sees_a_session_once_it_is_shown(
     repo: Path, autorl
 ) -> None:
-    begun = autorl(
-        "begin", "--tag", "mine", "--env-id", "Pendulum-v1", "--runner", "scripted", "--json"
-    )
+    begun = autorl("begin", "--tag", "mine", *SCRIPTED, "--json")
     assert begun.returncode == 0, begun.stderr
     assert "wait 0 --tag mine" in json.loads(begun.stdout)["next"]
     assert wait(autorl, "0")[0]["state"] == "decided"
@@ -240,9 +220,8 @@ def test_a_machine_on_which_others_measure_is_a_queue(repo: Path, autorl, tmp_pa
     cores, _ = hold_cores(affinity(), tmp_path / "autorl-home" / "slots")
     assert cores is not None
     core = str(affinity()[0])
-    begun = autorl(
-        "begin", "--env-id", "Pendulum-v1", "--cores", core, "--sandbox", "off", "--json"
-    )
+    options = ["--env-id", "Pendulum-v1", "--cores", core, "--sandbox", "off", "--json"]
+    begun = autorl("begin", *options)
     assert begun.returncode == 0, begun.stderr
     end, answer = time.monotonic() + 60, {}
     while "waits" not in answer and time.monotonic() < end:
@@ -268,10 +247,7 @@ def test_waiting_runs_out_of_time_with_its_own_exit_code_and_stop_stops(repo: Pa
     assert code == 1 and "run --tag" in answer["next"]
 
 
-def test_a_shell_script_can_play_the_agent(repo: Path, autorl, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_a_shell_script_can_play_the_agent(repo: Path, tmp_path: Path) -> None:
     script = f"""
 set -eu
 sed -i 's/10.0/15.0/' train.py
@@ -282,16 +258,9 @@ until $autorl wait "$id" --timeout 20 > verdict.txt; do
 done
 cat verdict.txt
 """
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=repo,
-        env=clean_env(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    argv, env = ["bash", "-c", script], clean_env(tmp_path)
+    done = subprocess.run(argv, cwd=repo, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     block = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
-    assert block["outcome"].strip() == "keep" and float(block["avg_return"]) == pytest.approx(
-        15.0, abs=1.0
-    )
+    assert block["outcome"].strip() == "keep"
+    assert float(block["avg_return"]) == pytest.approx(15.0, abs=1.0)

@@ -1,13 +1,12 @@
 """The MCP server, driven by the SDK's own client over standard input and output."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import anyio
-from conftest import PROJECT, clean_env, git, make_repo
+from conftest import agent_loop, clean_env, git, make_repo, python
 
 SCRIPT = 'SCRIPT = {{"return": {0}, "noise": 0.1, "seconds": {1}, "end": "{2}"}}\n'
 
@@ -18,12 +17,8 @@ def test_a_client_drives_a_session_from_begin_to_export(tmp_path: Path) -> None:
     train = tmp_path / "train.py"
     train.write_text(SCRIPT.format(10.0, 0.05, "ok"))
     repo = make_repo(tmp_path / "repo", train)
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["agent_loop.py", "mcp", "--runner", "scripted"],
-        cwd=repo,
-        env=clean_env(tmp_path),
-    )
+    argv, env = ["agent_loop.py", "mcp", "--runner", "scripted"], clean_env(tmp_path)
+    server = StdioServerParameters(command=sys.executable, args=argv, cwd=repo, env=env)
 
     async def drive() -> None:
         async with Client(server) as client:
@@ -78,22 +73,11 @@ def test_a_client_drives_a_session_from_begin_to_export(tmp_path: Path) -> None:
     try:
         anyio.run(drive)
     finally:
-        subprocess.run(
-            [sys.executable, "agent_loop.py", "stop"],
-            cwd=repo,
-            env=clean_env(tmp_path),
-            capture_output=True,
-        )
+        agent_loop(repo, "stop", env=clean_env(tmp_path))
 
 
-def test_without_the_package_one_sentence_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_package_one_sentence_says_what_to_install() -> None:
     code = "import sys; sys.modules['mcp'] = None; from autorl.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "mcp"],
-        cwd=PROJECT,
-        env=clean_env(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = python("-c", code, "mcp")
     assert done.returncode == 2 and "uv sync --extra mcp" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -22,20 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import (
-    KEY,
-    ApiServer,
-    Drop,
-    Exchange,
-    Message,
-    Status,
-    broken_tool,
-    propose,
-    text,
-    thinking,
-    tool,
-)
-from conftest import TOYS, clean_env, git, make_repo
+from api_server import KEY, ApiServer, Drop, Exchange, Message, Status, propose, thinking, tool
+from conftest import TOYS, agent_loop, clean_env, git, make_repo
 from researching import REFUSAL, UNUSABLE, hand_price
 
 pytestmark = pytest.mark.timeout(1200)
@@ -137,8 +125,8 @@ class Night:
             24: [REFUSED["BOM"], REFUSED["another path"]],
             26: LOOKS,
             27: [NO_KEY],  # pauses
-            29: [Message([broken_tool("propose_experiment", '{"title": 1}')]), OVERLOADED],
-            33: [Message([text("")], "end_turn"), Drop()],
+            29: [Message([tool("propose_experiment", {"title": 1})]), OVERLOADED],
+            33: [UNUSABLE["blank text"], Drop()],
             35: [self.kill, lambda body: idea(35, body, cut_after=3)],
         }
 
@@ -185,11 +173,8 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
     )
     command = [sys.executable, "agent_loop.py", "run", *options.split()]
     with ApiServer(default=night.answer) as server:
-        env = clean_env(folder) | {
-            "ANTHROPIC_BASE_URL": server.url,
-            "ANTHROPIC_API_KEY": KEY,
-            "NO_PROXY": "127.0.0.1",
-        }
+        env = clean_env(folder) | {"ANTHROPIC_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+        env["ANTHROPIC_BASE_URL"] = server.url
         while not sittings or (sittings[-1][0] != 0 and len(sittings) < 8):
             with open(folder / "stderr", "wb+") as err, open(folder / "stdout", "ab") as out:
                 loop = subprocess.Popen(
@@ -199,14 +184,7 @@ def spend_the_night(folder: Path, experiments: int) -> Morning:
                 loop.wait(timeout=250)
                 err.seek(0)
                 sittings.append((loop.returncode, err.read().decode()))
-        status = subprocess.run(
-            [sys.executable, "agent_loop.py", "status", "--json"],
-            cwd=repo,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        status = agent_loop(repo, "status", "--json", env=env)
     path = repo / "results/Pendulum-v1/night/journal.jsonl"
     journal = [json.loads(line) for line in path.read_text().splitlines()]
     return Morning(repo, night, server.exchanges, sittings, journal, json.loads(status.stdout))
@@ -229,16 +207,10 @@ def test_it_ended_by_itself_after_kills_and_a_pause(morning):
 
 def test_no_experiment_is_lost_or_counted_twice(morning):
     attempts = [e for e in morning.of("attempt") if e["n"] > 0 and not e.get("retry_of")]
-    assert (
-        [e["title"] for e in attempts]
-        == morning.night.served
-        == [f"idea {i}" for i in range(1, morning.night.experiments + 1)]
-    )
-    decided = [
-        e["verdict"]["attempt"]
-        for e in morning.of("verdict")
-        if e["verdict"]["outcome"] in ("keep", "discard", "crash")
-    ]
+    assert [e["title"] for e in attempts] == morning.night.served
+    assert morning.night.served == [f"idea {i}" for i in range(1, morning.night.experiments + 1)]
+    verdicts = [e["verdict"] for e in morning.of("verdict")]
+    decided = [v["attempt"] for v in verdicts if v["outcome"] in ("keep", "discard", "crash")]
     assert sorted(decided) == [e["n"] for e in attempts]
     table = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
     assert len(table) == 2 + morning.night.experiments  # header, baseline, the ideas
@@ -248,13 +220,10 @@ def test_no_experiment_is_lost_or_counted_twice(morning):
 
 def test_every_fault_came_and_only_ideas_without_any_use_were_given_up(morning):
     whole = morning.night.experiments == 40
-    assert (
-        morning.night.kills == (2 if whole else 1)
-        and max(morning.night.before) <= morning.night.experiments
-    )
-    assert len(morning.of("refused")) == (
-        3 if whole else 0
-    )  # two refusals, two empty replies, four misses
+    assert morning.night.kills == (2 if whole else 1)
+    assert max(morning.night.before) <= morning.night.experiments
+    # two refusals, two empty replies, four misses
+    assert len(morning.of("refused")) == (3 if whole else 0)
     codes = {step.code for e in morning.exchanges if isinstance(step := e.step, Status)}
     assert codes == ({401, 429, 500, 502, 503, 529} if whole else {401, 529})
 
@@ -265,48 +234,34 @@ def test_the_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_did_not(mo
     exact = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "usage"]
     bounds = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "upper bound"]
     free = [e["usd"] for e in settled.values() if e["usage"]["settled"] == "not billed"]
-    opened = [
-        e["usd"] for ticket, e in reserved.items() if ticket not in settled
-    ]  # the loop was killed meanwhile
-    whole = [hand_price(e.usage, e.body["model"]) for e in morning.exchanges if e.whole]
-    cut = [
-        hand_price(e.usage, e.body["model"]) for e in morning.exchanges if e.usage and not e.whole
-    ]
+    # the loop was killed meanwhile
+    opened = [e["usd"] for ticket, e in reserved.items() if ticket not in settled]
+    billed = [e for e in morning.exchanges if e.usage]
+    whole = [hand_price(e.usage, e.body["model"]) for e in billed if e.whole]
+    cut = [hand_price(e.usage, e.body["model"]) for e in billed if not e.whole]
     assert len(exact) == len(whole) and sum(exact) == pytest.approx(sum(whole))
-    assert (
-        len(bounds) >= len(cut) >= 1
-        and all(b >= max(cut) for b in bounds)
-        and len(opened) == morning.night.kills
-        and sum(free) == 0
-    )
+    assert len(bounds) >= len(cut) >= 1 and all(b >= max(cut) for b in bounds)
+    assert len(opened) == morning.night.kills and sum(free) == 0
     assert all(settled[t]["usd"] <= reserved[t]["usd"] + 1e-12 for t in settled)
     assert len(settled) + len(opened) == len(morning.exchanges)  # each attempt is counted
-    assert (
-        morning.status["summary"]["cost_usd"]
-        == pytest.approx(sum(exact) + sum(bounds) + sum(opened), abs=1e-3)
-        and morning.status["summary"]["cost_usd"] <= 60
-    )
+    told = morning.status["summary"]["cost_usd"]
+    assert told == pytest.approx(sum(exact) + sum(bounds) + sum(opened), abs=1e-3) and told <= 60
 
 
 def test_each_ideas_price_stands_in_the_table(morning):
     lines = (morning.repo / "results/Pendulum-v1/night/results.tsv").read_text().splitlines()
     column = lines[0].split("\t").index("cost_usd")
     costs = [float(line.split("\t")[column] or 0) for line in lines[2:]]
-    assert (
-        all(cost > 0 for cost in costs)
-        and sum(costs) <= morning.status["summary"]["cost_usd"] + 0.01 * morning.night.experiments
-    )
+    assert all(cost > 0 for cost in costs)
+    assert sum(costs) <= morning.status["summary"]["cost_usd"] + 0.01 * morning.night.experiments
 
 
 def test_the_prompt_does_not_grow_with_the_night(morning):
     sizes: dict[int, int] = {}
     for exchange in morning.exchanges:
         if len(exchange.body["messages"]) == 1:
-            number = int(
-                re.search(
-                    r"Propose experiment (\d+)", exchange.body["messages"][0]["content"][-1]["text"]
-                )[1]
-            )
+            asked = exchange.body["messages"][0]["content"][-1]["text"]
+            number = int(re.search(r"Propose experiment (\d+)", asked)[1])
             sizes[number] = max(sizes.get(number, 0), len(exchange.raw))
     assert sorted(sizes) == list(range(1, morning.night.experiments + 1))
     assert max(sizes.values()) <= 1.5 * sizes[min(20, max(sizes))]
@@ -315,15 +270,10 @@ def test_the_prompt_does_not_grow_with_the_night(morning):
 def test_the_prefix_is_the_same_bytes_all_night(morning):
     fixed = {json.dumps([e.body["tools"], e.body["system"]]) for e in morning.exchanges}
     assert len(fixed) == 1
-    read = sum(e.usage["cache_read_input_tokens"] for e in morning.exchanges if e.usage)
-    whole = sum(
-        e.usage["cache_read_input_tokens"]
-        + e.usage["input_tokens"]
-        + e.usage["cache_creation_input_tokens"]
-        for e in morning.exchanges
-        if e.usage
-    )
-    assert read > 0.5 * whole
+    usages = [e.usage for e in morning.exchanges if e.usage]
+    read = sum(usage["cache_read_input_tokens"] for usage in usages)
+    sent = sum(u["input_tokens"] + u["cache_creation_input_tokens"] for u in usages)
+    assert read > 0.5 * (read + sent)
 
 
 def test_the_key_is_written_nowhere(morning):

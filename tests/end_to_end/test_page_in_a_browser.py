@@ -68,13 +68,8 @@ def test_the_served_page_grows_while_a_session_runs(browser, tmp_path) -> None:
     site = Site.new(tmp_path / "site", ideas, baseline=script(10.0, seconds=0.4))
     env = os.environ | site.env | {"PYTHONPATH": str(PROJECT)}
     program = [sys.executable, str(site.repo / "agent_loop.py")]
-    loop = subprocess.Popen(
-        [*program, *site.argv("--experiments", "12")],
-        cwd=site.repo,
-        env=env,
-        stderr=DEVNULL,
-        stdout=DEVNULL,
-    )
+    argv = [*program, *site.argv("--experiments", "12")]
+    loop = subprocess.Popen(argv, cwd=site.repo, env=env, stdout=DEVNULL, stderr=DEVNULL)
     while not (site.folder / "results.tsv").exists():
         assert loop.poll() is None
         time.sleep(0.05)

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from api_server import KEY, ApiServer, Message, propose
-from conftest import clean_env, make_repo
+from conftest import agent_loop, clean_env, make_repo
 from researching import REFUSAL, hand_price
 
 from autorl.proposers.claude import DEFAULT_MODEL, DEFAULT_MODELS
@@ -40,23 +38,10 @@ def test_the_session_goes_on_and_says_who_refused_what_it_cost_and_who_stepped_i
         "--proposer claude --experiments 6 --max-usd 60 --seed 5"
     )
     with ApiServer(default=answer) as server:
-        env = clean_env(tmp_path) | {
-            "ANTHROPIC_BASE_URL": server.url,
-            "ANTHROPIC_AUTH_TOKEN": KEY,
-            "NO_PROXY": "127.0.0.1",
-        }
-        command = [sys.executable, "agent_loop.py"]
-        done = subprocess.run(
-            [*command, "run", *options.split()],
-            cwd=repo,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        shown = subprocess.run(
-            [*command, "history", "--json"], cwd=repo, env=env, capture_output=True, text=True
-        )
+        env = clean_env(tmp_path) | {"ANTHROPIC_AUTH_TOKEN": KEY, "NO_PROXY": "127.0.0.1"}
+        env["ANTHROPIC_BASE_URL"] = server.url
+        done = agent_loop(repo, "run", *options.split(), env=env)
+        shown = agent_loop(repo, "history", "--json", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     path = repo / "results/Pendulum-v1/night/journal.jsonl"
     journal = [json.loads(line) for line in path.read_text().splitlines()]
@@ -73,13 +58,5 @@ def test_the_session_goes_on_and_says_who_refused_what_it_cost_and_who_stepped_i
     spent = {e["ticket"]: e["usd"] for e in journal if e["type"] == "money"}
     assert sum(spent.values()) == pytest.approx(sum(e["cost_usd"] for e in tried))
     assert sum(spent.values()) > sum(billed)  # the second model's are billed too
-    experiments = json.loads(shown.stdout)["experiments"]
-    assert [e["lesson"] != "" for e in experiments] == [
-        False,
-        True,
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
+    taught = [e["lesson"] != "" for e in json.loads(shown.stdout)["experiments"]]
+    assert taught == [False, True, False, True, True, False, False]

@@ -88,10 +88,8 @@ class Process:
     def wait(self, timeout: float = 120) -> tuple[int, str, str]:
         if not self.ended.wait(timeout):
             os.kill(self.pid, signal.SIGKILL)
-            raise TimeoutError(
-                f"the loop did not end within {timeout} s; it said: "
-                f"{self.err.read_text(errors='replace')[-2000:]}"
-            )
+            said = self.err.read_text(errors="replace")[-2000:]
+            raise TimeoutError(f"the loop did not end within {timeout} s; it said: {said}")
         assert self.rc is not None
         out, err = self.out.read_text(errors="replace"), self.err.read_text(errors="replace")
         self.out.unlink()
@@ -104,23 +102,13 @@ class Forge:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forge-")
-        env = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("AUTORL_", "GIT_", "ANTHROPIC_"))
-        }
-        env |= {
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        clean = ("AUTORL_", "GIT_", "ANTHROPIC_")
+        env = {k: v for k, v in os.environ.items() if not k.startswith(clean)}
+        env |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        argv, pipe = [sys.executable, "-c", SERVER.format(project=str(PROJECT))], subprocess.PIPE
         self._server = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(project=str(PROJECT))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=env,
-            cwd=self._folder.name,
+            argv, stdin=pipe, stdout=pipe, env=env, cwd=self._folder.name
         )
         assert self._server.stdout is not None and self._server.stdin is not None
         assert self._server.stdout.readline() == b"ready\n"
@@ -129,22 +117,12 @@ class Forge:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    @property
-    def pid(self) -> int:
-        return self._server.pid
-
     def start(self, repo: Path, argv: list[str], env: dict[str, str]) -> Process:
         with self._lock:
             number = len(self._processes)
             process = self._processes[number] = Process(number, Path(self._folder.name))
-            order = {
-                "id": number,
-                "cwd": str(repo),
-                "argv": argv,
-                "env": env,
-                "out": str(process.out),
-                "err": str(process.err),
-            }
+            order = {"id": number, "cwd": str(repo), "argv": argv, "env": env}
+            order |= {"out": str(process.out), "err": str(process.err)}
             assert self._server.stdin is not None
             self._server.stdin.write(json.dumps(order).encode() + b"\n")
             self._server.stdin.flush()

@@ -102,42 +102,21 @@ class Site:
         return {"AUTORL_HOME": str(self.home), **WRITER}
 
     def argv(self, *more: str) -> list[str]:
-        return [
-            "run",
-            "--tag",
-            self.tag,
-            "--runner",
-            "scripted",
-            "--proposer",
-            "replay",
-            "--replay",
-            str(self.ideas),
-            "--seed",
-            "1",
-            "--env-id",
-            ENV_ID,
-            "--budget",
-            "20",  # a child of 0 s is never late, however busy the machine
-            "--episodes",
-            str(EPISODES),
-            "--confirm-runs",
-            "0",
-            "--sandbox",
-            "off",
-            *more,
-        ]
+        # a child of 0 s is never late within 20 s, however busy the machine
+        fixed = f"--env-id {ENV_ID} --budget 20 --episodes {EPISODES} --confirm-runs 0"
+        fixed += " --runner scripted --proposer replay --seed 1 --sandbox off"
+        named = ("--tag", self.tag, "--replay", str(self.ideas))
+        return ["run", *named, *fixed.split(), *more]
 
     # -- looking -----------------------------------------------------------------------------------
 
     def events(self) -> list[dict[str, Any]]:
         """The journal's events as plain data, each with its type and its defaults."""
-        return [
-            {
-                "type": e.__struct_config__.tag,
-                **{n: to_json(getattr(e, n)) for n in e.__struct_fields__},
-            }
-            for e in Follower(self.folder / "journal.jsonl").new()
-        ]
+        plain: list[dict[str, Any]] = []
+        for e in Follower(self.folder / "journal.jsonl").new():
+            fields = {name: to_json(getattr(e, name)) for name in e.__struct_fields__}
+            plain.append({"type": e.__struct_config__.tag, **fields})
+        return plain
 
     def state(self) -> SessionState:
         return fold(Follower(self.folder / "journal.jsonl").new())
@@ -146,70 +125,35 @@ class Site:
         """The user's files (outside results/ and .autorl/, and Python's own bytecode, which git
         ignores), HEAD, index, branches, config.
         """
-        seen = {
-            "branches": git(
-                self.repo,
-                "for-each-ref",
-                "--format=%(refname) %(objectname)",
-                "refs/heads/main",
-                "refs/tags",
-                "refs/stash",
-                "refs/remotes",
-            )
-        }
+        refs = ["refs/heads/main", "refs/tags", "refs/stash", "refs/remotes"]
+        branches = git(self.repo, "for-each-ref", "--format=%(refname) %(objectname)", *refs)
+        seen, ours = {"branches": branches}, (".git/", "results/", ".autorl/", "__pycache__/")
         for path in sorted(self.repo.rglob("*")):
             name = path.relative_to(self.repo).as_posix()
-            if name.startswith((".git/", "results/", ".autorl/", "__pycache__/")) and name not in (
-                ".git/HEAD",
-                ".git/index",
-                ".git/config",
-            ):
-                continue
-            if path.is_file():
-                seen[name] = (
-                    f"{path.stat().st_mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-                )
+            theirs = name in (".git/HEAD", ".git/index", ".git/config")
+            if path.is_file() and (theirs or not name.startswith(ours)):
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                seen[name] = f"{path.stat().st_mode} {digest}"
         return seen
 
     def decisions(self) -> dict[str, Any]:
         """What faults must not change: rows, verdicts and the branch, without hashes and times."""
         state = self.state()
         by_commit = {a.commit: a.n for a in state.attempts.values()}
-        rows = [
-            [
-                r.n,
-                r.description,
-                r.status,
-                r.state,
-                r.runs,
-                _round(r.avg_return),
-                _round(r.stderr),
-                r.parent,
-            ]
-            for r in state.rows()
-        ]
-        verdicts = [
-            {k: _round(v) for k, v in to_json(verdict).items()} for verdict in state.verdicts
-        ]
-        for (
-            verdict
-        ) in verdicts:  # a reason may name a run by its number, which a repeated run shifts
+        told = ("n", "description", "status", "state", "runs", "avg_return", "stderr", "parent")
+        rows = [[_round(getattr(r, name)) for name in told] for r in state.rows()]
+        verdicts = [{k: _round(v) for k, v in to_json(v).items()} for v in state.verdicts]
+        for verdict in verdicts:  # a reason may name a run by its number, which a repeat shifts
             verdict.pop("reason")
-        return {
-            "rows": rows,
-            "verdicts": verdicts,
-            "branch": by_commit.get(
-                git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)
-            ),
-            "refused": [r.title for r in state.refusals],
-        }
+        tip = git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)
+        refused = [r.title for r in state.refusals]
+        branch = by_commit.get(tip)
+        return {"rows": rows, "verdicts": verdicts, "branch": branch, "refused": refused}
 
     def repeated(self) -> int:
         """How many runs were started for nothing."""
-        return sum(
-            r.record is not None and r.record.status == "interrupted"
-            for r in self.state().runs.values()
-        )
+        records = [r.record for r in self.state().runs.values() if r.record is not None]
+        return sum(record.status == "interrupted" for record in records)
 
     # -- invariants --------------------------------------------------------------------------------
 
@@ -231,40 +175,19 @@ class Site:
             if verdict.outcome in ("baseline", "keep"):
                 kept.append(verdict.attempt)
             kept = [n for n in kept if n not in verdict.taken_back]
-        tip, due = (
-            git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False),
-            state.attempts[kept[-1]].commit,
-        )
-        breaks = (
-            []
-            if tip == due
-            else [
-                f"I1: the branch stands at {tip[:8]}, "
-                f"the last keep is {due[:8]} (attempt {kept[-1]})"
-            ]
-        )
-        pins = dict(
-            line.split()
-            for line in git(
-                self.repo,
-                "for-each-ref",
-                "--format=%(refname) %(objectname)",
-                f"refs/autorl/{self.tag}/",
-            ).splitlines()
-        )
+        breaks, due = [], state.attempts[kept[-1]].commit
+        tip = git(self.repo, "rev-parse", f"autoresearch/{self.tag}", check=False)
+        if tip != due:
+            where = f"the last keep is {due[:8]} (attempt {kept[-1]})"
+            breaks.append(f"I1: the branch stands at {tip[:8]}, {where}")
+        refs = ("for-each-ref", "--format=%(refname) %(objectname)", f"refs/autorl/{self.tag}/")
+        pins = dict(line.split() for line in git(self.repo, *refs).splitlines())
         for attempt in state.attempts.values():
             if attempt.commit and pins.get(f"refs/autorl/{self.tag}/{attempt.n}") != attempt.commit:
                 breaks.append(f"I1: attempt {attempt.n} is not pinned at {attempt.commit[:8]}")
-        notes = {
-            line.split()[1]
-            for line in git(self.repo, "notes", "--ref=autorl", "list", check=False).splitlines()
-        }
-        breaks += [
-            f"I1: attempt {n} was kept and has no note"
-            for n in kept
-            if state.attempts[n].commit not in notes
-        ]
-        return breaks
+        notes = git(self.repo, "notes", "--ref=autorl", "list", check=False).split()[1::2]
+        lacking = [n for n in kept if state.attempts[n].commit not in notes]
+        return breaks + [f"I1: attempt {n} was kept and has no note" for n in lacking]
 
     def _i2(self, state: SessionState, ended: bool) -> list[str]:
         events, breaks = self.events(), []
@@ -288,21 +211,14 @@ class Site:
             record = run.record
             if record is None or record.avg_return is None:
                 continue
-            whole = (
-                record.status == "ok"
-                and len(record.returns) == len(record.eval_seeds) == len(record.lengths) == EPISODES
-                and record.isolation
-            )
-            if not whole or not math.isclose(
-                record.avg_return, math.fsum(record.returns) / EPISODES, rel_tol=1e-12
-            ):
+            sizes = {len(record.returns), len(record.eval_seeds), len(record.lengths)}
+            mean = math.fsum(record.returns) / EPISODES
+            whole = record.status == "ok" and sizes == {EPISODES} and record.isolation
+            if not whole or not math.isclose(record.avg_return, mean, rel_tol=1e-12):
                 breaks.append(f"I3: run {run.run} has a score and no complete record")
         for row in state.rows():
-            scored = [
-                r.record.avg_return
-                for r in state.runs_of(row.n)
-                if r.counted and r.record and r.record.avg_return is not None
-            ]
+            records = [r.record for r in state.runs_of(row.n) if r.counted and r.record]
+            scored = [r.avg_return for r in records if r.avg_return is not None]
             if row.avg_return is not None and not math.isclose(
                 row.avg_return, math.fsum(scored) / len(scored), rel_tol=1e-9
             ):
@@ -310,13 +226,8 @@ class Site:
         return breaks
 
     def _i4(self) -> list[str]:
-        after = self.picture()
-        changed = [
-            name
-            for name in after.keys() | self.before.keys()
-            if after.get(name) != self.before.get(name)
-        ]
-        return [f"I4: changed: {sorted(changed)}"] if changed else []
+        changed = sorted({name for name, _ in self.picture().items() ^ self.before.items()})
+        return [f"I4: changed: {changed}"] if changed else []
 
     def _i5(self) -> list[str]:
         # a child that was being started needs a moment to see that its parent is gone
@@ -331,29 +242,23 @@ class Site:
             return ["I6: there is no results.tsv"] if ended and state.rows() else []
         lines = path.read_text(encoding="utf-8").split("\n")
         widths = {line.count("\t") for line in lines[:-1]}
-        breaks = (
-            []
-            if len(widths) == 1 and lines[-1] == ""
-            else [f"I6: results.tsv has lines of {widths} tabs"]
-        )
-        if ended and not breaks:
-            names = lines[0].split("\t")
-            table = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:-1]]
-            rows = state.rows()
-            if len(table) != len(rows):
-                breaks.append(f"I6: results.tsv has {len(table)} rows, the journal {len(rows)}")
-            for row, shown in zip(rows, table, strict=False):
-                score = None if shown["avg_return"] == "" else float(shown["avg_return"])
-                same = (score is None) == (row.avg_return is None) and (
-                    score is None
-                    or math.isclose(score, row.avg_return or 0.0, rel_tol=1e-4, abs_tol=1e-4)
-                )
-                if (
-                    not same
-                    or shown["status"] != row.status
-                    or not row.commit.startswith(shown["commit"])
-                ):
-                    breaks.append(f"I6: results.tsv says {shown} of row {row.n}")
+        if len(widths) != 1 or lines[-1] != "":
+            return [f"I6: results.tsv has lines of {widths} tabs"]
+        if not ended:
+            return []
+        breaks, rows, names = [], state.rows(), lines[0].split("\t")
+        table = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:-1]]
+        if len(table) != len(rows):
+            breaks.append(f"I6: results.tsv has {len(table)} rows, the journal {len(rows)}")
+        for row, shown in zip(rows, table, strict=False):
+            same = shown["status"] == row.status and row.commit.startswith(shown["commit"])
+            if shown["avg_return"] == "" or row.avg_return is None:
+                same &= shown["avg_return"] == "" and row.avg_return is None
+            else:
+                score = float(shown["avg_return"])
+                same &= math.isclose(score, row.avg_return, rel_tol=1e-4, abs_tol=1e-4)
+            if not same:
+                breaks.append(f"I6: results.tsv says {shown} of row {row.n}")
         return breaks
 
     def _i7(self, state: SessionState) -> list[str]:

@@ -10,13 +10,13 @@ follow from commit and seed.
 """
 
 import argparse
-import queue
+import itertools
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,8 @@ class Sweep:
         self.base = Site.new(folder / "base", IDEAS)
         undisturbed = self.base.copy(folder / "undisturbed")
         trace = folder / "trace"
-        code, _, err = forge.run(
-            undisturbed.repo,
-            undisturbed.argv(*MORE),
-            undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)},
-        )
+        env = undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)}
+        code, _, err = forge.run(undisturbed.repo, undisturbed.argv(*MORE), env)
         assert code == 0, err
         self.breaks = undisturbed.broken_invariants()
         self.decisions = undisturbed.decisions()
@@ -88,11 +85,9 @@ class Sweep:
             trouble.append(f"started again it ended with {again}: {err[-500:]}")
         trouble += site.broken_invariants()
         decisions = site.decisions()
-        trouble += [
-            f"other {name}: {decisions[name]} for {self.decisions[name]}"
-            for name in decisions
-            if decisions[name] != self.decisions[name]
-        ]
+        for name, wanted in self.decisions.items():
+            if decisions[name] != wanted:
+                trouble.append(f"other {name}: {decisions[name]} for {wanted}")
         if (repeated := site.repeated()) > 1:
             trouble.append(f"{repeated} runs were repeated")
         if not trouble:
@@ -105,51 +100,25 @@ class Sweep:
         """How a disturbed process must end."""
         trouble = ["a traceback: " + err[-800:]] if "Traceback" in err else []
         if fault.startswith("kill"):
-            return trouble + (
-                [] if code == -signal.SIGKILL else [f"it was not killed: exit code {code}"]
-            )
-        if fault.startswith("ENOSPC") and not fault.endswith("ever"):
-            return trouble + (
-                [] if code == 0 else [f"a disk that was full once stopped it: {code} {said}"]
-            )
-        return trouble + (
-            [] if code == 3 and len(said) == 1 else [f"exit code {code}, reasons {said}"]
-        )
+            right, what = code == -signal.SIGKILL, f"it was not killed: exit code {code}"
+        elif fault.startswith("ENOSPC") and not fault.endswith("ever"):
+            right, what = code == 0, f"a disk that was full once stopped it: {code} {said}"
+        else:
+            right, what = code == 3 and len(said) == 1, f"exit code {code}, reasons {said}"
+        return trouble if right else [*trouble, what]
 
     def sweep(self, effects: Iterable[int], faults: Iterable[str], workers: int = 4) -> list[Point]:
         """Many points at once (a session mostly waits)."""
-        todo: queue.Queue[tuple[int, str]] = queue.Queue()
-        points: list[Point] = []
-        for effect in effects:
-            for fault in faults:
-                todo.put((effect, fault))
 
-        def work() -> None:
-            while True:
-                try:
-                    effect, fault = todo.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    points.append(self.at(effect, fault))
-                except Exception as error:
-                    points.append(
-                        Point(
-                            effect,
-                            self.kinds[effect - 1],
-                            fault,
-                            0,
-                            "",
-                            0,
-                            [f"{type(error).__name__}: {error}"],
-                        )
-                    )
+        def tried(point: tuple[int, str]) -> Point:
+            try:
+                return self.at(*point)
+            except Exception as error:
+                kind, trouble = self.kinds[point[0] - 1], [f"{type(error).__name__}: {error}"]
+                return Point(point[0], kind, point[1], 0, "", 0, trouble)
 
-        threads = [threading.Thread(target=work) for _ in range(workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(workers) as pool:
+            points = list(pool.map(tried, itertools.product(effects, faults)))
         return sorted(points, key=lambda p: (p.effect, p.fault))
 
 
@@ -182,10 +151,8 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="sweep-") as place:
             sweep = Sweep(Path(place), forge)
-            points = sweep.sweep(
-                range(1, len(sweep.kinds) + 1, options.every),
-                options.fail or ("kill", "kill after"),
-            )
+            effects = range(1, len(sweep.kinds) + 1, options.every)
+            points = sweep.sweep(effects, options.fail or ("kill", "kill after"))
     finally:
         forge.close()
     for point in points:

@@ -25,7 +25,7 @@ from autorl.loop import Loop  # noqa: E402
 from autorl.proposers.replay import Replay  # noqa: E402
 from autorl.records import Job, Progress, RunRecord  # noqa: E402
 from autorl.runners.base import Runs  # noqa: E402
-from autorl.runners.scripted import ScriptedRunner  # noqa: E402
+from autorl.runners.scripted import ScriptedRunner, read_script, scores  # noqa: E402
 from autorl.session import Bounds, Settings, open_session  # noqa: E402
 
 PLACES, EXPERIMENTS = 4, 30
@@ -143,18 +143,12 @@ def disturbed_session(folder: Path, seed: int = 1) -> Outcome:
     for part in (0, 1):
         session = open_session(site.repo, site.tag, settings, seed=1)
         runner, screen = Unreliable(seed + part), Quiet(25 if part == 0 else None)
-        taken = sum(
-            a.proposer == "replay" and not a.retry_of for a in session.state.attempts.values()
-        )
-        taken += sum(r.proposer == "replay" and not r.retry_of for r in session.state.refusals)
+        made = [*session.state.attempts.values(), *session.state.refusals]
+        taken = sum(x.proposer == "replay" and not x.retry_of for x in made)
         try:
-            loop = screen.loop = Loop(
-                session,
-                Replay(site.ideas, taken),
-                runner,
-                Bounds(confirm_runs=1, refusals=100),
-                screen,
-            )
+            bounds = Bounds(confirm_runs=1, refusals=100)
+            proposer = Replay(site.ideas, taken)
+            loop = screen.loop = Loop(session, proposer, runner, bounds, screen)
             found.exits.append(loop.run())
         finally:
             session.close()
@@ -173,8 +167,6 @@ def disturbed_session(folder: Path, seed: int = 1) -> Outcome:
         if run.record is not None:
             found.runs["counted" if run.counted else f"{run.record.status}, {run.record.rule}"] += 1
     # every score that was counted is that of its own commit and seed: it can be computed again
-    from autorl.runners.scripted import read_script, scores
-
     for run in ledger.runs.values():
         if run.counted and run.record is not None and run.record.scored:
             due = scores(read_script(ledger.attempts[run.attempt].source), run.seed, EPISODES)
@@ -185,22 +177,16 @@ def disturbed_session(folder: Path, seed: int = 1) -> Outcome:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="autorl-unreliable-") as folder:
-        found = disturbed_session(
-            Path(folder) / "a session", int(sys.argv[1]) if len(sys.argv) > 1 else 1
-        )
+        seed = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+        found = disturbed_session(Path(folder) / "a session", seed)
     for row in found.rows:
         mean = "" if row.avg_return is None else f"{row.avg_return:8.3f}"
         print(f"{row.n:>4}  {row.description:<12}{row.status:<12}{row.runs:>3} runs  {mean}")
-    for name, counts in (
-        ("results that were", found.faults),
-        ("runs", found.runs),
-        ("rows", found.outcomes),
-    ):
+    tables = {"results that were": found.faults, "runs": found.runs, "rows": found.outcomes}
+    for name, counts in tables.items():
         print(f"{name + ':':<20}" + "; ".join(f"{k} {v}" for k, v in sorted(counts.items())))
-    print(
-        f"exit codes {found.exits}; at most {found.most_at_once} runs at once; "
-        f"broken invariants: {found.broken or 'none'}"
-    )
+    print(f"exit codes {found.exits}; at most {found.most_at_once} runs at once")
+    print(f"broken invariants: {found.broken or 'none'}")
     return bool(found.broken)
 
 

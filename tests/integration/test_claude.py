@@ -8,25 +8,17 @@ from autorl.errors import ProposerError
 from autorl.proposers.claude import MAX_MISSES
 from autorl.source.edits import apply_edits
 
-# ---------------------------------------------------------------------------
-# One proposal
-# ---------------------------------------------------------------------------
+# -- one proposal ----------------------------------------------------------------------------------
 
 
 def test_a_proposal_comes_back_whole_and_fits_the_incumbent(server, spending, claude):
     server.add(GOOD)
     proposal = claude(server).propose(history(), spending.budget)
-    assert (proposal.title, proposal.hypothesis, proposal.proposer) == (
-        "lr x3",
-        "approx_kl is tiny",
-        "claude",
-    )
+    said = (proposal.title, proposal.hypothesis, proposal.proposer)
+    assert said == ("lr x3", "approx_kl is tiny", "claude")
     assert "LEARNING_RATE = 1e-3" in apply_edits(TRAIN, proposal.edits)
-    assert (
-        proposal.cost_usd == pytest.approx(spending.state.spent())
-        and proposal.cost_usd > 0
-        and proposal.seconds > 0
-    )
+    assert proposal.cost_usd == pytest.approx(spending.state.spent())
+    assert proposal.cost_usd > 0 and proposal.seconds > 0
 
 
 def test_a_request_streams_forces_no_tool_and_carries_the_key_nowhere_but_in_its_header(
@@ -39,21 +31,12 @@ def test_a_request_streams_forces_no_tool_and_carries_the_key_nowhere_but_in_its
     assert sent.body["stream"] is True and sent.body["tool_choice"]["type"] == "auto"
     assert not {"temperature", "top_p", "top_k"} & sent.body.keys()  # and sampling settings
     assert sent.headers["x-stainless-retry-count"] == "0" and KEY.encode() not in sent.raw
-    assert [t["name"] for t in sent.body["tools"]] == [
-        "list_experiments",
-        "read_experiment",
-        "read_train_py",
-        "propose_experiment",
-    ]
+    offered = ["list_experiments", "read_experiment", "read_train_py", "propose_experiment"]
+    assert [t["name"] for t in sent.body["tools"]] == offered
     long_lived = {"type": "ephemeral", "ttl": "1h"}
     assert sent.body["system"][-1]["cache_control"] == long_lived
-    assert (
-        sum(
-            block.get("cache_control") == long_lived
-            for block in sent.body["messages"][0]["content"]
-        )
-        == 1
-    )
+    marks = [block.get("cache_control") for block in sent.body["messages"][0]["content"]]
+    assert marks.count(long_lived) == 1
 
 
 def test_looking_is_answered_before_proposing(server, spending, claude):
@@ -65,31 +48,19 @@ def test_looking_is_answered_before_proposing(server, spending, claude):
     ]
     server.add(*(Message([thinking("hm"), look]) for look in looks), GOOD)
     assert claude(server).propose(history(8), spending.budget).title == "lr x3"
-    listed, read, source, wrong = (
-        e.body["messages"][-1]["content"][0] for e in server.exchanges[1:]
-    )
-    assert (
-        "#0 keep" in listed["content"]
-        and "#6 keep" in listed["content"]
-        and "#1 discard" not in listed["content"]
-    )
-    for wanted in (
-        "+GAMMA = 0.99",
-        "approx_kl=0.0123",
-        "explained_variance=0.43",
-        "best episode 233.1 in 1600 steps, worst 20.5 in 61 steps",
-        "5800 steps/s",
-    ):
+    answers = (e.body["messages"][-1]["content"][0] for e in server.exchanges[1:])
+    listed, read, source, wrong = answers
+    assert "#0 keep" in listed["content"] and "#6 keep" in listed["content"]
+    assert "#1 discard" not in listed["content"]
+    best = "best episode 233.1 in 1600 steps, worst 20.5 in 61 steps"
+    figures = ("+GAMMA = 0.99", "approx_kl=0.0123", "explained_variance=0.43", "5800 steps/s", best)
+    for wanted in figures:
         assert wanted in read["content"], wanted
     assert TRAIN in source["content"]
     assert wrong["is_error"] and "no experiment 99" in wrong["content"]
     thought = server.exchanges[1].body["messages"][1]["content"][0]
     # goes back untouched: it is bound to its prefix
-    assert thought == {
-        "type": "thinking",
-        "thinking": "hm",
-        "signature": "c2lnbmVk",
-    }
+    assert thought == {"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}
 
 
 def test_endless_looking_is_ended(server, spending, claude):
@@ -120,10 +91,8 @@ def test_what_the_harness_refuses_goes_back_with_the_reason(server, spending, cl
     server.add(propose("gamma", "GAMMA = 0.99", "GAMMA = 1.99"), GOOD)
     fussy = history(vet=lambda source: "GAMMA must be below 1." if "1.99" in source else "")
     assert claude(server).propose(fussy, spending.budget).title == "lr x3"
-    assert (
-        "GAMMA must be below 1."
-        in server.exchanges[1].body["messages"][-1]["content"][0]["content"]
-    )
+    said = server.exchanges[1].body["messages"][-1]["content"][0]["content"]
+    assert "GAMMA must be below 1." in said
 
 
 def test_a_reply_changes_nothing_but_the_proposal(server, spending, claude):
@@ -133,35 +102,14 @@ def test_a_reply_changes_nothing_but_the_proposal(server, spending, claude):
         "expected_effect": "e",
         "edits": [{"search": "GAMMA = 0.99", "replace": "GAMMA = 0.9"}],
     }
-    server.add(
-        Message(
-            [
-                tool(
-                    "propose_experiment",
-                    {
-                        **given,
-                        "proposer": "person",
-                        "cost_usd": -5,
-                        "source": "x",
-                        "time_budget": 9e9,
-                        "seed": 3,
-                    },
-                )
-            ]
-        )
-    )
+    more = {"proposer": "person", "cost_usd": -5, "source": "x", "time_budget": 9e9, "seed": 3}
+    server.add(Message([tool("propose_experiment", given | more)]))
     proposal = claude(server).propose(history(), spending.budget)
-    assert (
-        proposal.title == "all of it"
-        and proposal.proposer == "claude"
-        and proposal.source is None
-        and proposal.cost_usd > 0
-    )
+    assert proposal.title == "all of it" and proposal.proposer == "claude"
+    assert proposal.source is None and proposal.cost_usd > 0
 
 
-# ---------------------------------------------------------------------------
-# Unusable replies
-# ---------------------------------------------------------------------------
+# -- unusable replies ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", UNUSABLE.values(), ids=UNUSABLE.keys())

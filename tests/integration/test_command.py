@@ -42,6 +42,7 @@ def agent(tmp_path: Path):
     return make
 
 
+GONE = "os.unlink('train.py'); "
 IMPROVE = """
 source = Path('train.py').read_text()
 Path('train.py').write_text(source.replace('3e-4', '1e-3'))
@@ -49,30 +50,23 @@ Path('train.py').write_text(source.replace('3e-4', '1e-3'))
 
 
 def ask(proposer: CommandProposer, spending: Spending, **more):
-    return proposer.propose(
-        history(more.pop("count", 9), train_source=TRAIN, **more), spending.budget
-    )
+    told = history(more.pop("count", 9), train_source=TRAIN, **more)
+    return proposer.propose(told, spending.budget)
 
 
 def test_the_edited_file_is_the_proposal(agent, spending, private_tmp):
     proposal = ask(agent(IMPROVE + "print('raise the learning rate')\n"), spending)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3") and proposal.edits == ()
-    assert (proposal.title, proposal.proposer) == (
-        "raise the learning rate",
-        "command",
-    ) and proposal.seconds > 0
-    assert list(private_tmp.iterdir()) == []  # the copy is gone
+    assert proposal.title == "raise the learning rate" and proposal.proposer == "command"
+    assert proposal.seconds > 0 and list(private_tmp.iterdir()) == []  # the copy is gone
 
 
 def test_the_idea_file_names_it(agent, spending):
     idea = "# lr x3\n\napprox_kl is tiny\nso the steps are timid\n"
-    proposal = ask(
-        agent(f"{IMPROVE}Path('idea.md').write_text({idea!r})\nprint('noise')\n"), spending
-    )
-    assert (
-        proposal.title == "lr x3"
-        and proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
-    )
+    write = f"{IMPROVE}Path('idea.md').write_text({idea!r})\nprint('noise')\n"
+    proposal = ask(agent(write), spending)
+    assert proposal.title == "lr x3"
+    assert proposal.hypothesis == "approx_kl is tiny\nso the steps are timid"
 
 
 def test_without_words_it_still_has_a_title(agent, spending):
@@ -92,30 +86,18 @@ modes = [oct(os.stat(name).st_mode & 0o777) for name in ('evaluate.py', '.')]
 (seen / 'where').write_text(os.getcwd())
 """
     ask(agent(look + IMPROVE), spending)
-    listing = (seen / "listing").read_text().splitlines()
-    assert {
-        "train.py",
-        "program.md",
-        "evaluate.py",
-        "history.tsv",
-        "history.json",
-        "experiments/0.txt",
-        "experiments/6.txt",
-    } <= set(listing)
+    files = "train.py program.md evaluate.py history.tsv history.json"
+    files += " experiments/0.txt experiments/6.txt"
+    assert set(files.split()) <= set((seen / "listing").read_text().splitlines())
     assert (seen / "mode").read_text() == "0o444 0o700"
     assert (seen / "history.tsv").read_text().count("\n") == 10
     assert "approx_kl=0.0123" in (seen / "experiment").read_text()
     prompted = (seen / "stdin").read_text()
-    assert (
-        "BipedalWalker-v3" in prompted
-        and "experiment 9" in prompted
-        and "program.md" in prompted
-        and "#6 keep" in prompted
-    )
+    for words in ("BipedalWalker-v3", "experiment 9", "program.md", "#6 keep"):
+        assert words in prompted
     where = Path((seen / "where").read_text())
-    assert not any(
-        (parent / ".git").exists() for parent in (where, *where.parents)
-    )  # no tool in it finds the user's repository
+    # no tool in it finds the user's repository
+    assert not any((parent / ".git").exists() for parent in (where, *where.parents))
 
 
 def test_the_environment_is_an_allow_list(agent, spending, tmp_path, monkeypatch):
@@ -127,11 +109,8 @@ def test_the_environment_is_an_allow_list(agent, spending, tmp_path, monkeypatch
     lines = r"'\n'.join(f'{k}={v}' for k, v in os.environ.items())"
     dump = f"Path({str(seen)!r}).write_text({lines})\n"
     ask(agent(dump + IMPROVE), spending)
-    assert (
-        "secret" not in seen.read_text()
-        and "AUTORL" not in seen.read_text()
-        and f"PATH={os.environ['PATH']}" in seen.read_text()
-    )
+    shown = seen.read_text()
+    assert "secret" not in shown and "AUTORL" not in shown and f"PATH={os.environ['PATH']}" in shown
     ask(agent(dump + IMPROVE, pass_env=("AGENT_KEY",)), spending)
     assert "AGENT_KEY=secret-2" in seen.read_text() and "secret-1" not in seen.read_text()
 
@@ -141,13 +120,10 @@ def test_the_environment_is_an_allow_list(agent, spending, tmp_path, monkeypatch
     [
         ("", "unchanged"),
         ("os.unlink('train.py')", "No such file"),
-        (
-            "os.unlink('train.py'); os.symlink('/etc/passwd', 'train.py')",
-            "no file that can be read",
-        ),
-        ("os.unlink('train.py'); os.mkfifo('train.py')", "not a regular file"),
-        ("os.unlink('train.py'); os.mkdir('train.py')", "not a regular file"),
-        ("os.unlink('train.py'); os.symlink('/dev/zero', 'train.py')", "no file that can be read"),
+        (GONE + "os.symlink('/etc/passwd', 'train.py')", "no file that can be read"),
+        (GONE + "os.mkfifo('train.py')", "not a regular file"),
+        (GONE + "os.mkdir('train.py')", "not a regular file"),
+        (GONE + "os.symlink('/dev/zero', 'train.py')", "no file that can be read"),
         (f"Path('train.py').write_text('#' * {MAX_SOURCE_BYTES + 1})", "larger than"),
         ("os.truncate('train.py', 10**12)", "larger than"),
         ("Path('train.py').write_bytes(b'x = 1\\n\\xff\\xfe')", "not UTF-8"),
@@ -165,9 +141,8 @@ def test_swapping_the_folder_for_a_link_gains_nothing(agent, spending, tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     (other / "train.py").write_text("STOLEN = 1\n")
-    swap = (
-        f"here = os.getcwd()\nos.rename(here, here + '-moved')\nos.symlink({str(other)!r}, here)\n"
-    )
+    swap = "here = os.getcwd()\nos.rename(here, here + '-moved')\n"
+    swap += f"os.symlink({str(other)!r}, here)\n"
     proposal = ask(agent(IMPROVE + swap), spending)
     assert "STOLEN" not in proposal.source and (other / "train.py").read_text() == "STOLEN = 1\n"
 
@@ -178,11 +153,6 @@ def test_what_the_harness_refuses_is_refused(agent, spending):
 
 
 def test_only_train_py_is_taken(agent, spending, tmp_path):
-    before = (
-        {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()}
-        if (tmp_path / "repo").exists()
-        else {"evaluate.py": b"TIME_BUDGET = 720\n"}
-    )
     vandal = """
 os.chmod('evaluate.py', 0o644)
 Path('evaluate.py').write_text('cheat')
@@ -191,7 +161,8 @@ Path('../beside.py').write_text('x')
 """
     proposal = ask(agent(vandal + IMPROVE), spending)
     assert proposal.source == TRAIN.replace("3e-4", "1e-3")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()} == before
+    left = {p.name: p.read_bytes() for p in (tmp_path / "repo").iterdir()}
+    assert left == {"evaluate.py": b"TIME_BUDGET = 720\n"}
 
 
 def alive(marker: Path) -> bool:
@@ -212,24 +183,18 @@ WAIT_FOR = "while not os.path.exists({!r}): time.sleep(0.02)\n"
 def test_a_timeout_ends_the_whole_group(agent, spending, tmp_path):
     marker = tmp_path / "beat"
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    stubborn += IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n"
     began = time.monotonic()
     with pytest.raises(ProposerError, match="was stopped after 5 s"):
-        ask(
-            agent(
-                stubborn + IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n",
-                timeout=5.0,
-            ),
-            spending,
-        )
+        ask(agent(stubborn, timeout=5.0), spending)
     assert time.monotonic() - began < 40 and marker.exists() and not alive(marker)
 
 
 def test_what_an_agent_leaves_running_is_ended(agent, spending, tmp_path):
     marker = tmp_path / "beat"
-    proposal = ask(
-        agent(IMPROVE + HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))), spending
-    )
-    assert proposal is not None and marker.exists() and not alive(marker)
+    beats = HEARTBEAT.format(str(marker)) + WAIT_FOR.format(str(marker))
+    assert ask(agent(IMPROVE + beats), spending) is not None
+    assert marker.exists() and not alive(marker)
 
 
 def test_a_stop_ends_the_agent_at_once(agent, spending, tmp_path):
@@ -243,31 +208,23 @@ def test_a_stop_ends_the_agent_at_once(agent, spending, tmp_path):
 
 def test_an_agent_that_does_not_read_or_talks_without_end_does_not_block(agent, spending):
     big = tuple(row(n, "discard") for n in range(400))
-    assert ask(
-        agent(IMPROVE), spending, rows=big
-    ).source  # a prompt longer than a pipe holds, never read
+    # a prompt longer than a pipe holds, never read
+    assert ask(agent(IMPROVE), spending, rows=big).source
     with pytest.raises(ProposerError, match="printed too much"):
         ask(agent("while True: os.write(1, b'x' * 1_000_000)\n"), spending)
 
 
 def test_the_title_is_one_plain_line(agent, spending):
-    proposal = ask(
-        agent(IMPROVE + "print('\\n\\n\\x1b[31mred\\x1b[0m\\tand \\u2028 long ' + 'x' * 5000)\n"),
-        spending,
-    )
-    assert (
-        proposal.title.startswith("red and")
-        and len(proposal.title) <= 100
-        and "\n" not in proposal.title
-        and "\x1b" not in proposal.title
-    )
+    words = "print('\\n\\n\\x1b[31mred\\x1b[0m\\tand \\u2028 long ' + 'x' * 5000)\n"
+    title = ask(agent(IMPROVE + words), spending).title
+    assert title.startswith("red and") and len(title) <= 100
+    assert "\n" not in title and "\x1b" not in title
 
 
 def test_each_run_is_noted_for_the_morning(agent, spending):
     ask(agent(IMPROVE), spending)
-    assert any(
-        note.startswith("command: ") and "ended with code 0" in note for note in spending.notes
-    )
+    notes = [note for note in spending.notes if note.startswith("command: ")]
+    assert any("ended with code 0" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -291,11 +248,9 @@ def test_a_checkout_that_changed_meanwhile_is_reported(agent, spending, tmp_path
     mine = "# mine now, and longer than it was before\n" * 3
     meddle = f"Path({str(repo / 'train.py')!r}).write_text({mine!r})\n"
     proposal = ask(agent(meddle + IMPROVE, checkout=checkout.checkout_state), spending)
-    assert (
-        "mine now" not in proposal.source
-        and sum("checkout changed" in note for note in spending.notes) == 1
-        and any("ran: train.py. Nothing" in note for note in spending.notes)
-    )
+    assert "mine now" not in proposal.source
+    assert sum("checkout changed" in note for note in spending.notes) == 1
+    assert any("ran: train.py. Nothing" in note for note in spending.notes)
 
 
 def test_a_missing_variable_is_refused_at_the_start():
@@ -305,7 +260,5 @@ def test_a_missing_variable_is_refused_at_the_start():
 
 def test_the_modes_of_what_it_exports_do_not_reach_the_file_taken(agent, spending):
     proposal = ask(agent("os.chmod('train.py', 0o755)\n" + IMPROVE), spending)
-    assert (type(proposal.source), proposal.source) == (
-        str,
-        TRAIN.replace("3e-4", "1e-3"),
-    )  # bytes only, no mode
+    assert type(proposal.source) is str  # bytes only, no mode
+    assert proposal.source == TRAIN.replace("3e-4", "1e-3")

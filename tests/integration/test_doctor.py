@@ -13,19 +13,11 @@ def test_a_healthy_place_is_told_so(repo: Path, autorl) -> None:
     done = autorl("doctor", ANTHROPIC_API_KEY="sk-secret-value")
     found = lines(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert {
-        "python",
-        "torch",
-        "box2d",
-        "mujoco",
-        "sandbox",
-        "git",
-        "disk",
-        "anthropic key",
-        "modal",
-    } <= set(found)
+    assert {"python", "torch", "box2d", "mujoco", "sandbox", "git", "disk", "modal"} <= set(found)
     assert "sk-secret-value" not in done.stdout + done.stderr
     assert found["anthropic key"].startswith("ok")
+    # what holds, or what is missing
+    assert any(word in found["sandbox"] for word in ("confines", "bubblewrap", "no sandbox"))
 
 
 def test_a_missing_identity_is_a_failure_with_a_remedy(repo: Path, autorl, tmp_path: Path) -> None:
@@ -36,8 +28,3 @@ def test_a_missing_identity_is_a_failure_with_a_remedy(repo: Path, autorl, tmp_p
         "doctor", HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1"
     )
     assert done.returncode == 1 and "git config" in lines(done.stdout)["git"]
-
-
-def test_the_sandbox_line_says_what_is_missing_or_what_holds(repo: Path, autorl) -> None:
-    line = lines(autorl("doctor").stdout)["sandbox"]
-    assert "confines" in line or "bubblewrap" in line or "no sandbox" in line

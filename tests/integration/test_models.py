@@ -35,9 +35,7 @@ def other(k: int) -> dict:
     return given(f"idea {k}", edits=[{"search": "GAMMA = 0.99", "replace": f"GAMMA = 0.9{k}1"}])
 
 
-# ---------------------------------------------------------------------------
-# Models
-# ---------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 def test_every_model_that_the_sdk_knows_has_a_price():
@@ -84,9 +82,8 @@ def test_where_every_model_refuses_search_steps_in_and_it_is_said(server, spendi
     server.add(REFUSAL, REFUSAL, REFUSAL, REFUSAL)
     researcher = claude(server, stand_in=SearchProposer())
     proposal = researcher.propose(history(8), spending.budget)
-    assert proposal.proposer == "search" and proposal.cost_usd == pytest.approx(
-        spending.state.spent()
-    )
+    assert proposal.proposer == "search"
+    assert proposal.cost_usd == pytest.approx(spending.state.spent())
     assert spending.notes[-1].endswith("search steps in") and len(spending.notes) == 3
     with pytest.raises(ProposerError, match="search has nothing to propose"):
         researcher.propose(history(8, vet=lambda source: "no"), spending.budget)
@@ -116,9 +113,7 @@ def test_a_token_does_in_place_of_a_key(server, spending, monkeypatch):
         ClaudeProposer(" , ")
 
 
-# ---------------------------------------------------------------------------
-# Lessons, what was tried before, whole files
-# ---------------------------------------------------------------------------
+# -- lessons, what was tried before, whole files ---------------------------------------------------
 
 
 def test_a_lesson_is_asked_for_once_and_comes_with_the_number_it_is_about(server, spending, claude):
@@ -173,9 +168,7 @@ def test_a_whole_file_does_in_place_of_edits_and_is_offered_when_they_miss(
     assert ["`source`" in answer for answer in answers] == [False, True]
 
 
-# ---------------------------------------------------------------------------
-# Several ideas
-# ---------------------------------------------------------------------------
+# -- several ideas ---------------------------------------------------------------------------------
 
 
 def test_several_ideas_come_from_one_conversation_each_vetted(server, spending, claude):
@@ -200,9 +193,15 @@ def test_fewer_ideas_than_wanted_are_better_than_none(server, spending, claude):
     assert spending.notes[-1].startswith("fewer ideas: 1 of 3 ideas: The API did not accept")
 
 
-# ---------------------------------------------------------------------------
-# Servers and proxies that speak the API more or less
-# ---------------------------------------------------------------------------
+# -- servers and proxies that speak the API more or less -------------------------------------------
+
+TOO_LONG = Status(400, "invalid_request_error", "prompt is too long: 213000 tokens > 200000")
+TOO_SMALL = Status(400, "exceed_context_size_error", "exceeds the available context size")
+HABITS = [
+    "", "no text", "no usage", "null usage", "no input", "no id", "no start of a block",
+    "no start of a message", "no stop reason", "another's stop reason", "the whole input at once",
+    "an unknown event", "a bare thinking block", "no stream",
+]  # fmt: skip
 
 
 def stream(habit: str = "") -> Raw:
@@ -219,13 +218,10 @@ def stream(habit: str = "") -> Raw:
         {"type": "content_block_start", "index": 0, "content_block": words},
         {"type": "content_block_delta", "index": 0, "delta": said},
     ]
+    given_as = {"type": "input_json_delta", "partial_json": edit}
     parts = [
         {"type": "content_block_start", "index": 1, "content_block": block},
-        {
-            "type": "content_block_delta",
-            "index": 1,
-            "delta": {"type": "input_json_delta", "partial_json": edit},
-        },
+        {"type": "content_block_delta", "index": 1, "delta": given_as},
     ]
     if habit == "no text":
         del words["text"]
@@ -261,25 +257,7 @@ def stream(habit: str = "") -> Raw:
     return Raw("".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events).encode())
 
 
-@pytest.mark.parametrize(
-    "habit",
-    [
-        "",
-        "no text",
-        "no usage",
-        "null usage",
-        "no input",
-        "no id",
-        "no start of a block",
-        "no start of a message",
-        "no stop reason",
-        "another's stop reason",
-        "the whole input at once",
-        "an unknown event",
-        "a bare thinking block",
-        "no stream",
-    ],
-)
+@pytest.mark.parametrize("habit", HABITS)
 def test_a_server_with_habits_of_its_own_is_understood(habit, server, spending, claude):
     server.add(stream(habit))
     assert claude(server).propose(history(8), spending.budget).title == "gamma"
@@ -318,14 +296,8 @@ def test_an_answer_that_is_none_is_asked_again_and_then_pauses_with_its_cause(
     [
         (Raw(b"<html>Proxy Authentication Required</html>", "text/html", 407), "HTTPS_PROXY"),
         (Status(400, "invalid_request_error", "max_tokens: 32000 > 8192"), "--max-tokens"),
-        (
-            Status(400, "invalid_request_error", "prompt is too long: 213000 tokens > 200000"),
-            "does not fit the context window of qwen3-coder",
-        ),
-        (
-            Status(400, "exceed_context_size_error", "exceeds the available context size"),
-            "enlarge it in the server",
-        ),
+        (TOO_LONG, "does not fit the context window of qwen3-coder"),
+        (TOO_SMALL, "enlarge it in the server"),
     ],
 )
 def test_what_only_a_person_can_do_is_said(answer, says, server, spending, claude):
@@ -336,8 +308,7 @@ def test_what_only_a_person_can_do_is_said(answer, says, server, spending, claud
 
 def test_a_full_context_begins_the_conversation_anew_and_is_named(server, spending, claude):
     look, full = tool("read_train_py", {}), "model_context_window_exceeded"
-    too_long = Status(400, "invalid_request_error", "prompt is too long: 213000 tokens > 200000")
-    for step in (Message([], full), too_long):
+    for step in (Message([], full), TOO_LONG):
         server.add(Message([look]), step, GOOD)
         researcher = claude(server, model="qwen3-coder")
         assert researcher.propose(history(8), spending.budget).title == "lr x3"

@@ -11,31 +11,22 @@ from autorl.errors import Paused, ProposerError
 from autorl.proposers.claude import DEFAULT_MODEL
 from autorl.proposers.prices import PRICES, price_of, usage_usd, worst_usd
 
+CUT = propose("cut", "a", "b", cut_after=5)
+
 
 def test_the_price_of_a_call_by_hand():
-    usage = {
-        "input_tokens": 1000,
-        "output_tokens": 2000,
-        "cache_read_input_tokens": 10_000,
-        "cache_creation_input_tokens": 3000,
-    }
-    opus = PRICES["claude-opus-5-5"]
-    split = {
-        "cache_creation": {"ephemeral_5m_input_tokens": 1000, "ephemeral_1h_input_tokens": 2000}
-    }
-    assert usage_usd(opus, {**usage, **split}) == pytest.approx(
-        0.004 + 0.040 + 0.002 + 0.005 + 0.016
-    )
+    usage = {"input_tokens": 1000, "output_tokens": 2000}
+    usage |= {"cache_read_input_tokens": 10_000, "cache_creation_input_tokens": 3000}
+    opus, haiku = PRICES["claude-opus-5-5"], PRICES["claude-haiku-5-5"]
+    split = {"ephemeral_5m_input_tokens": 1000, "ephemeral_1h_input_tokens": 2000}
+    by_hand = pytest.approx(0.004 + 0.040 + 0.002 + 0.005 + 0.016)
+    assert usage_usd(opus, {**usage, "cache_creation": split}) == by_hand
     # no split: all at the one-hour price
     assert usage_usd(opus, usage) == pytest.approx(0.004 + 0.040 + 0.002 + 0.024)
     assert usage_usd(opus, {**usage, "inference_geo": "us"}) == pytest.approx(1.1 * 0.070)
-    haiku = PRICES["claude-haiku-5-5"]
-    assert usage_usd(haiku, {"input_tokens": 100_000, "output_tokens": 1000}) == pytest.approx(
-        0.0100 + 0.0005
-    )
-    assert usage_usd(haiku, {"input_tokens": 100_001, "output_tokens": 1000}) == pytest.approx(
-        0.0500005 + 0.0025
-    )
+    for tokens, usd in (100_000, 0.0100 + 0.0005), (100_001, 0.0500005 + 0.0025):
+        usage = {"input_tokens": tokens, "output_tokens": 1000}
+        assert usage_usd(haiku, usage) == pytest.approx(usd)
 
 
 def test_no_usage_costs_more_than_the_worst_case():
@@ -43,22 +34,13 @@ def test_no_usage_costs_more_than_the_worst_case():
     for price, _ in itertools.product(PRICES.values(), range(100)):
         prompt_tokens, out = draw.randrange(1, 300_000), draw.randrange(0, 32_000)
         cuts = sorted(draw.randrange(0, prompt_tokens + 1) for _ in range(3))
-        fresh, read, short, long = (
-            cuts[0],
-            cuts[1] - cuts[0],
-            cuts[2] - cuts[1],
-            prompt_tokens - cuts[2],
-        )
+        cuts = [0, *cuts, prompt_tokens]
+        fresh, read, short, long = (b - a for a, b in itertools.pairwise(cuts))
         split = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long}
-        usage = {
-            "input_tokens": fresh,
-            "cache_read_input_tokens": read,
-            "cache_creation_input_tokens": short + long,
-            "cache_creation": split,
-        }
-        assert usage_usd(
-            price, {**usage, "output_tokens": out, "inference_geo": "us"}
-        ) <= worst_usd(price, prompt_tokens, 32_000)
+        usage = {"input_tokens": fresh, "output_tokens": out, "cache_read_input_tokens": read}
+        usage |= {"cache_creation_input_tokens": short + long, "cache_creation": split}
+        most = worst_usd(price, prompt_tokens, 32_000)
+        assert usage_usd(price, {**usage, "inference_geo": "us"}) <= most
 
 
 def test_the_default_model_has_a_price_and_dates_do_not_matter():
@@ -70,25 +52,14 @@ def test_the_default_model_has_a_price_and_dates_do_not_matter():
 def test_a_model_without_a_price_works_and_says_so(server, spending, claude):
     server.add(GOOD)
     researcher = claude(server, model="house-model-1")
-    assert (
-        researcher.unpriced == ["house-model-1"]
-        and researcher.propose(history(), spending.budget).title == "lr x3"
-    )
-    assert (
-        spending.settled[0].usage["settled"] == "no price known"
-        and "thinking" not in server.exchanges[0].body
-    )
+    assert researcher.unpriced == ["house-model-1"]
+    assert researcher.propose(history(), spending.budget).title == "lr x3"
+    assert spending.settled[0].usage["settled"] == "no price known"
+    assert "thinking" not in server.exchanges[0].body
 
 
 def test_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_was_cut(server, spending, claude):
-    server.add(
-        GOOD,
-        Status(529, "overloaded_error"),
-        propose("cut", "a", "b", cut_after=5),
-        GOOD,
-        UNUSABLE["text only"],
-        GOOD,
-    )
+    server.add(GOOD, Status(529, "overloaded_error"), CUT, GOOD, UNUSABLE["text only"], GOOD)
     researcher = claude(server)
     for _ in range(3):
         researcher.propose(history(), spending.budget)
@@ -96,11 +67,8 @@ def test_spend_is_the_usage_where_it_arrived_and_a_bound_where_it_was_cut(server
     cut = next(e.usage for e in server.exchanges if e.usage and not e.whole)
     lost = next(e.usd for e in spending.settled if e.usage["settled"] == "upper bound")
     assert spending.state.spent() == pytest.approx(whole + lost)
-    assert (
-        hand_price({**cut, "output_tokens": 32_000})
-        <= lost
-        <= max(e.usd for e in spending.money if e.op == "reserve")
-    )
+    most = max(e.usd for e in spending.money if e.op == "reserve")
+    assert hand_price({**cut, "output_tokens": 32_000}) <= lost <= most
 
 
 def test_a_cut_after_the_usage_was_told_is_bounded_by_that_prompt_and_a_full_answer(
@@ -108,22 +76,14 @@ def test_a_cut_after_the_usage_was_told_is_bounded_by_that_prompt_and_a_full_ans
 ):
     server.add(propose("cut", "a", "b", error_after=3), GOOD)
     claude(server).propose(history(), spending.budget)
-    assert spending.settled[0].usd == pytest.approx(
-        hand_price({**server.exchanges[0].usage, "output_tokens": 32_000})
-    )
+    most = hand_price({**server.exchanges[0].usage, "output_tokens": 32_000})
+    assert spending.settled[0].usd == pytest.approx(most)
 
 
 def test_a_limit_is_refused_before_the_call_and_never_exceeded(tmp_path, claude):
     for serial, limit in enumerate((0.01, 0.5, 0.9, 1.2, 2.5)):
         spending, draw = Spending(tmp_path / str(serial), max_usd=limit), random.Random(serial)
-        faults = [
-            GOOD,
-            GOOD,
-            UNUSABLE["text only"],
-            propose("cut", "a", "b", cut_after=5),
-            Drop(),
-            Status(500),
-        ]
+        faults = [GOOD, GOOD, UNUSABLE["text only"], CUT, Drop(), Status(500)]
         with ApiServer(
             default=lambda body, draw=draw, faults=faults: draw.choice(faults)
         ) as server:
@@ -142,8 +102,7 @@ def test_a_limit_is_refused_before_the_call_and_never_exceeded(tmp_path, claude)
 
 def test_a_reservation_covers_every_byte_of_the_request(server, spending, claude):
     server.add(GOOD)
-    claude(server).propose(
-        history(60, train_source=TRAIN + "# ünïcödé 漢字\n" * 200), spending.budget
-    )
+    long = history(60, train_source=TRAIN + "# ünïcödé 漢字\n" * 200)
+    claude(server).propose(long, spending.budget)
     reserved = next(e.usd for e in spending.money if e.op == "reserve")
     assert reserved >= (8.0 * len(server.exchanges[0].raw) + 20.0 * 32_000) / 1e6

@@ -13,6 +13,7 @@ from researching import GOOD, hand_price, history
 
 from autorl.errors import Paused
 
+SPENT = "enforced_spend_limit_reached"
 PASSING = {
     "429": Status(429, "rate_limit_error", headers={"retry-after": "0.05"}),
     "ramp limit": Status(429, "rate_limit_error", error_code="ramp_limit_exceeded"),
@@ -32,10 +33,8 @@ PASSING = {
 def test_an_outage_is_waited_out_and_settled(fault, server, spending, claude):
     server.add(fault, fault, fault, GOOD)
     assert claude(server).propose(history(), spending.budget).title == "lr x3"
-    assert (
-        len(server.exchanges) == 4
-        and [n.startswith("outage: ") for n in spending.notes] == [True] * 3
-    )
+    assert len(server.exchanges) == 4
+    assert [n.startswith("outage: ") for n in spending.notes] == [True] * 3
     *lost, last = spending.settled
     streamed = isinstance(fault, Message | Drop)
     assert {e.usage["settled"] for e in lost} == {"upper bound" if streamed else "not billed"}
@@ -47,15 +46,10 @@ def test_an_outage_is_waited_out_and_settled(fault, server, spending, claude):
 
 def test_fifty_refusals_in_a_row_cost_nothing_and_no_experiment(server, spending, claude):
     server.add(*[Status(529, "overloaded_error")] * 50, GOOD)
-    assert (
-        claude(server, backoff_seconds=0.001, backoff_cap_seconds=0.002)
-        .propose(history(), spending.budget)
-        .title
-        == "lr x3"
-    )
-    assert len(server.exchanges) == 51 and spending.state.spent() == pytest.approx(
-        hand_price(server.exchanges[-1].usage)
-    )
+    researcher = claude(server, backoff_seconds=0.001, backoff_cap_seconds=0.002)
+    assert researcher.propose(history(), spending.budget).title == "lr x3"
+    assert len(server.exchanges) == 51
+    assert spending.state.spent() == pytest.approx(hand_price(server.exchanges[-1].usage))
 
 
 def test_the_wait_asked_for_is_kept(server, spending, claude):
@@ -74,18 +68,14 @@ def test_the_wait_asked_for_is_kept(server, spending, claude):
 def test_the_backoff_grows_and_is_capped(server, spending, claude):
     random.seed(0)  # of the jitter
     server.add(*[Status(500)] * 8, GOOD)
-    claude(server, backoff_seconds=0.02, backoff_cap_seconds=0.2).propose(
-        history(), spending.budget
-    )
+    researcher = claude(server, backoff_seconds=0.02, backoff_cap_seconds=0.2)
+    researcher.propose(history(), spending.budget)
     waits = [float(re.search(r"next in ([\d.]+) s", note)[1]) for note in spending.notes]
     gaps = [b.at - a.at for a, b in itertools.pairwise(server.exchanges)]
-    assert all(
-        0.5 * min(0.2, 0.02 * 2**k) - 0.05 <= wait <= min(0.2, 0.02 * 2**k) + 0.05
-        for k, wait in enumerate(waits)
-    )
-    assert (
-        all(gap >= 0.5 * min(0.2, 0.02 * 2**k) for k, gap in enumerate(gaps)) and sum(gaps) >= 0.7
-    )
+    due = [min(0.2, 0.02 * 2**k) for k in range(8)]
+    for wait, gap, whole in zip(waits, gaps, due, strict=True):
+        assert 0.5 * whole - 0.05 <= wait <= whole + 0.05 and gap >= 0.5 * whole
+    assert sum(gaps) >= 0.7
 
 
 def test_nobody_listening_is_an_outage_that_costs_nothing(spending, claude):
@@ -117,10 +107,7 @@ def test_silence_counts_as_a_cut(server, spending, claude):
         (Status(401, "authentication_error", "invalid x-api-key"), "ANTHROPIC_API_KEY"),
         (Status(403, "permission_error", "not allowed"), "permissions"),
         (Status(402, "billing_error", "no credit"), "credit"),
-        (
-            Status(429, "rate_limit_error", "limit", error_code="enforced_spend_limit_reached"),
-            "may not spend",
-        ),
+        (Status(429, "rate_limit_error", "limit", error_code=SPENT), "may not spend"),
         (Status(400, "invalid_request_error", "Your credit balance is too low"), "may not spend"),
         (Status(404, "not_found_error", "model: nope"), "--model"),
         (Status(400, "invalid_request_error", "thinking is odd"), "thinking is odd"),
@@ -159,6 +146,6 @@ def test_a_stop_within_a_stream_is_obeyed_and_billed_from_above(server, spending
     server.add(slow)
     with pytest.raises(Paused, match="Stopped"):
         claude(server).propose(history(stopped=stop.is_set), spending.budget)
-    assert spending.settled[0].usage["settled"] == "upper bound" and spending.settled[
-        0
-    ].usd >= hand_price(server.exchanges[0].usage)
+    settled = spending.settled[0]
+    assert settled.usage["settled"] == "upper bound"
+    assert settled.usd >= hand_price(server.exchanges[0].usage)

@@ -132,9 +132,8 @@ def test_a_stop_does_not_count_the_answer_of_another_run(tmp_path: Path) -> None
     finally:
         session.close()
     records = [run.record for run in site.state().runs.values()]
-    assert [(r.status, r.rule, r.avg_return) for r in records if r] == [
-        ("interrupted", "lost", None)
-    ] * 2
+    ends = [(r.status, r.rule, r.avg_return) for r in records if r]
+    assert ends == [("interrupted", "lost", None)] * 2
 
 
 # -- rented places: the whole loop over the stand-in for Modal -------------------------------------

@@ -13,7 +13,6 @@ means, and its cache never expires.
     python tests/support/api_server.py          # serves one canned proposal, for a look by hand
 """
 
-import dataclasses
 import hashlib
 import http.server
 import json
@@ -28,9 +27,7 @@ from typing import Any
 KEY = "test-key"
 
 
-# ---------------------------------------------------------------------------
-# What a script is made of
-# ---------------------------------------------------------------------------
+# -- what a script is made of ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,9 +111,7 @@ def propose(
     return Message([thinking("Let me see."), tool("propose_experiment", given)], **more)
 
 
-# ---------------------------------------------------------------------------
-# The server
-# ---------------------------------------------------------------------------
+# -- the server ------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -183,9 +178,8 @@ class ApiServer:
     def _answer(self, connection: http.server.BaseHTTPRequestHandler) -> None:
         raw = connection.rfile.read(int(connection.headers.get("content-length", 0)))
         headers = {k.lower(): v for k, v in connection.headers.items()}
-        exchange = Exchange(
-            connection.path, headers, json.loads(raw or b"{}"), raw, time.monotonic()
-        )
+        body = json.loads(raw or b"{}")
+        exchange = Exchange(connection.path, headers, body, raw, time.monotonic())
         with self._lock:
             self.exchanges.append(exchange)
             step: Any = self._script.pop(0) if self._script else self._default
@@ -221,12 +215,8 @@ class ApiServer:
             error["details"] = {"error_code": step.error_code}
         body = json.dumps({"type": "error", "error": error, "request_id": "req_test"}).encode()
         connection.send_response(step.code)
-        for name, value in {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "request-id": "req_test",
-            **step.headers,
-        }.items():
+        sent = {"content-type": "application/json", "content-length": str(len(body))}
+        for name, value in (sent | {"request-id": "req_test"} | step.headers).items():
             connection.send_header(name, value)
         connection.end_headers()
         connection.wfile.write(body)
@@ -245,16 +235,13 @@ class ApiServer:
         connection.send_header("request-id", f"req_{len(self.exchanges)}")
         connection.send_header("transfer-encoding", "chunked")
         connection.end_headers()
-        for count, event in enumerate(
-            _events(exchange.body["model"], usage, output, step, len(self.exchanges))
-        ):
+        events = _events(exchange.body["model"], usage, output, step, len(self.exchanges))
+        for count, event in enumerate(events):
             if step.cut_after is not None and count >= step.cut_after:
                 return _reset(connection)
             if step.error_after is not None and count >= step.error_after:
-                event = {
-                    "type": "error",
-                    "error": {"type": "overloaded_error", "message": "Overloaded"},
-                }
+                overloaded = {"type": "overloaded_error", "message": "Overloaded"}
+                event = {"type": "error", "error": overloaded}
             time.sleep(step.event_seconds)
             exchange.events.append(event)
             data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
@@ -282,15 +269,13 @@ class ApiServer:
         assert sum(mark is not None for mark in marks) <= 4, "the API allows four cache breakpoints"
         digest, prefixes, sizes = hashlib.sha256(), [], []
         for block in blocks:
-            data = json.dumps(
-                {k: v for k, v in block.items() if k != "cache_control"}, sort_keys=True
-            ).encode()
+            bare = {k: v for k, v in block.items() if k != "cache_control"}
+            data = json.dumps(bare, sort_keys=True).encode()
             digest.update(data + b"\n")
             prefixes.append(digest.hexdigest())
             sizes.append(1 + len(data) // 4)
-        read = max(
-            (i + 1 for i, prefix in enumerate(prefixes) if prefix in self._prefixes), default=0
-        )
+        known = [i + 1 for i, prefix in enumerate(prefixes) if prefix in self._prefixes]
+        read = max(known, default=0)
         written, start = {"5m": 0, "1h": 0}, read
         for i, mark in enumerate(marks):
             if mark is None:
@@ -302,10 +287,7 @@ class ApiServer:
             "input_tokens": sum(sizes[start:]),
             "cache_creation_input_tokens": sum(written.values()),
             "cache_read_input_tokens": sum(sizes[:read]),
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": written["5m"],
-                "ephemeral_1h_input_tokens": written["1h"],
-            },
+            "cache_creation": {f"ephemeral_{ttl}_input_tokens": n for ttl, n in written.items()},
             "service_tier": "standard",
             "inference_geo": "global",
         }
@@ -315,39 +297,23 @@ def _events(
     model: str, usage: dict[str, Any], output: int, step: Message, serial: int
 ) -> Iterable[dict[str, Any]]:
     """The events of one reply, in the order and shape in which the API streams them."""
-    head = {
-        "id": f"msg_{serial:06}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-    }
+    head: dict[str, Any] = {"id": f"msg_{serial:06}", "type": "message", "role": "assistant"}
+    head |= {"model": model, "content": [], "stop_reason": None, "stop_sequence": None}
     yield {"type": "message_start", "message": {**head, "usage": {**usage, "output_tokens": 1}}}
     for index, block in enumerate(step.content):
         if block["type"] == "text":
-            start, deltas = (
-                text(""),
-                [{"type": "text_delta", "text": part} for part in _parts(block["text"])],
-            )
+            start, parts = text(""), _parts(block["text"])
+            deltas = [{"type": "text_delta", "text": part} for part in parts]
         elif block["type"] == "thinking":
             start = {"type": "thinking", "thinking": "", "signature": ""}
-            deltas = [
-                {"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"])
-            ]
+            parts = _parts(block["thinking"])
+            deltas = [{"type": "thinking_delta", "thinking": part} for part in parts]
             deltas.append({"type": "signature_delta", "signature": block["signature"]})
         else:
-            start = {
-                "type": "tool_use",
-                "id": f"toolu_{serial:06}_{index}",
-                "name": block["name"],
-                "input": {},
-            }
-            deltas = [
-                {"type": "input_json_delta", "partial_json": part}
-                for part in ("", *_parts(block["json"]))
-            ]
+            start = {"type": "tool_use", "id": f"toolu_{serial:06}_{index}", "name": block["name"]}
+            start["input"] = {}
+            parts = ["", *_parts(block["json"])]
+            deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
         yield {"type": "content_block_start", "index": index, "content_block": start}
         if index == 0:
             yield {"type": "ping"}
@@ -356,12 +322,8 @@ def _events(
         yield {"type": "content_block_stop", "index": index}
     delta = {"stop_reason": step.stop_reason, "stop_sequence": None}
     if step.stop_details is not None:
-        delta["stop_details"] = {
-            "type": "refusal",
-            "category": None,
-            "explanation": None,
-            **step.stop_details,
-        }
+        known = {"type": "refusal", "category": None, "explanation": None}
+        delta["stop_details"] = {**known, **step.stop_details}
     yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output}}
     yield {"type": "message_stop"}
 
@@ -379,32 +341,9 @@ def _reset(connection: http.server.BaseHTTPRequestHandler) -> None:
     connection.close_connection = True
 
 
-def transcript(server: ApiServer) -> str:
-    """Every exchange as sent and received, as JSON lines: the request body, then the events."""
-    rows = []
-    for exchange in server.exchanges:
-        step = dataclasses.asdict(exchange.step) if isinstance(exchange.step, Status) else None
-        rows.append(
-            {
-                "request": exchange.body,
-                "status": step,
-                "events": exchange.events,
-                "usage": exchange.usage,
-            }
-        )
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-
-
 if __name__ == "__main__":
-    canned = Message(
-        [
-            text("Here is one idea."),
-            tool(
-                "propose_experiment",
-                {"title": "nothing yet", "hypothesis": "", "expected_effect": "", "edits": []},
-            ),
-        ]
-    )
+    idea = {"title": "nothing yet", "hypothesis": "", "expected_effect": "", "edits": []}
+    canned = Message([text("Here is one idea."), tool("propose_experiment", idea)])
     with ApiServer(default=canned) as served:
         print(f"export ANTHROPIC_BASE_URL={served.url} ANTHROPIC_API_KEY={KEY}", flush=True)
         threading.Event().wait()

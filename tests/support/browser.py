@@ -49,12 +49,11 @@ class Browser:
         assert program, "apt-get install chromium"
         to_child, self._write = os.pipe()
         self._read, from_child = os.pipe()
-        shell = f'exec "$@" 3<&{to_child} 4>&{from_child}'
+        shell, null = f'exec "$@" 3<&{to_child} 4>&{from_child}', subprocess.DEVNULL
+        argv = ["bash", "-c", shell, "bash", program, *FLAGS]
+        argv.append(f"--user-data-dir={folder / 'profile'}")
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", program, *FLAGS, f"--user-data-dir={folder / 'profile'}"],
-            pass_fds=(to_child, from_child),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            argv, pass_fds=(to_child, from_child), stdout=null, stderr=null
         )
         os.close(to_child)
         os.close(from_child)

@@ -6,21 +6,8 @@ from pathlib import Path
 
 from autorl.records import MachineShare, RunRecord, Verdict
 from autorl.session import Settings
+from autorl.session import events as e
 from autorl.session.event_log import encode
-from autorl.session.events import (
-    Attempted,
-    Baseline,
-    BranchMoved,
-    Claimed,
-    ControlEnded,
-    Created,
-    Decided,
-    Event,
-    Pinned,
-    Refused,
-    RunEnded,
-    RunStarted,
-)
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
@@ -61,20 +48,20 @@ def make_session(
     folder = root / "results" / "Walker2d-v5" / tag
     settings = Settings("Walker2d-v5", BUDGET, 100)
     fields = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
-    events: list[Event] = [
-        Created(env_id="Walker2d-v5", tag=tag, settings=fields, root_seed=1, base="b" * 40,
-                baseline=Baseline(SOURCE, "k0"), harness="h" * 16, hardware="2 cores",
-                autorl="0.2.0", rules=2, versions={"torch": "2.15.0"}),
+    events: list[e.Event] = [
+        e.Created(env_id="Walker2d-v5", tag=tag, settings=fields, root_seed=1, base="b" * 40,
+                  baseline=e.Baseline(SOURCE, "k0"), harness="h" * 16, hardware="2 cores",
+                  autorl="0.2.0", rules=2, versions={"torch": "2.15.0"}),
     ]  # fmt: skip
     best, mean, run, source = 0, 1500.0, 0, SOURCE
     for n in range(experiments):
         words = EVIL if evil else f"{TITLES[n % 4]} ({n})"
         change = f"LEARNING_RATE = {rng.random():.6f}  # experiment {n}\nCLIP_COEF = {n}\n"
         text = source + change if n else source
-        events.append(Attempted(n=n, parent=best if n else None, source=text, title=words,
-                                key=f"k{n}", hypothesis=f"{words}: the critic lags behind, so "
-                                "advantages are mostly noise.", proposer="claude"))  # fmt: skip
-        events.append(Pinned(n=n, commit=f"{n + 1:040x}"))
+        events.append(e.Attempted(n=n, parent=best if n else None, source=text, title=words,
+                                  key=f"k{n}", hypothesis=f"{words}: the critic lags behind, so "
+                                  "advantages are mostly noise.", proposer="claude"))  # fmt: skip
+        events.append(e.Pinned(n=n, commit=f"{n + 1:040x}"))
         kind = "baseline" if n == 0 else rng.choices(("keep", "discard", "crash"), (1, 6, 1))[0]
         score = mean + rng.gauss(120, 40) if kind == "keep" else mean + rng.gauss(-250, 200)
         runs = 0 if kind == "crash" else 1 if n else 4
@@ -84,9 +71,9 @@ def make_session(
             where = folder / "runs" / str(n) / str(run)
             where.mkdir(parents=True)
             (where / "metrics.csv").write_text(curve(rng, value or 300.0, rows))
-            events.append(RunStarted(run=run, attempt=n, purpose="candidate", kind="measure",
-                                     seed_index=run, seed=run, epoch=0,
-                                     folder=str(where.relative_to(root))))  # fmt: skip
+            events.append(e.RunStarted(run=run, attempt=n, purpose="candidate", kind="measure",
+                                       seed_index=run, seed=run, epoch=0,
+                                       folder=str(where.relative_to(root))))  # fmt: skip
             log = f'  File "train.py", line {SOURCE[: SOURCE.index("def main")].count(chr(10)) + 1}'
             record = RunRecord(
                 "ok" if value is not None else "crash", avg_return=value, std_return=80.0,
@@ -96,27 +83,28 @@ def make_session(
                 machine=MachineShare(cpu_share=0.97), versions={"torch": "2.15.0"},
             )  # fmt: skip
             unsteady = rng.random() < 0.05 and value is not None
-            events.append(RunEnded(run=run, record=record, steady=not unsteady,
+            events.append(e.RunEnded(run=run, record=record, steady=not unsteady,
                                    why="it got 50 % of its cores" if unsteady else ""))  # fmt: skip
         reason = f"Run {run} scored {score:,.0f}, the incumbent is believed to score {mean:,.0f}."
         beaten = best if n else None
-        events.append(Decided(verdict=Verdict(n, kind, reason, beaten, len(scores), score, mean)))
+        events.append(e.Decided(verdict=Verdict(n, kind, reason, beaten, len(scores), score, mean)))
         if kind in ("baseline", "keep"):
             best, mean, source = n, max(mean, score), text
-            events.append(BranchMoved(commit=f"{n + 1:040x}"))
-            events.append(ControlEnded(run=run, attempt=n, kind="zero_budget", passed=True,
-                                       reason="untrained, it scores as nothing"))  # fmt: skip
+            events.append(e.BranchMoved(commit=f"{n + 1:040x}"))
+            events.append(e.ControlEnded(run=run, attempt=n, kind="zero_budget", passed=True,
+                                         reason="untrained, it scores as nothing"))  # fmt: skip
     title = EVIL if evil else "the same again"
-    events.append(Refused(title=title, reason="No change.", proposer="x"))
+    events.append(e.Refused(title=title, reason="No change.", proposer="x"))
     if best:
         sentence = f"Shown: {EVIL if evil else 'the champion'} is 412.0 better (95 %: 210 to 610)."
         claim = {"gain": 412.0, "low": 210.0, "high": 610.0, "confidence": 0.95, "shown": True}
         claim |= {"sentence": sentence, "runs": 5, "runs0": 5, "mean": mean, "mean0": 1500.0}
-        events.append(Claimed(claim={"champion": best, "claim": claim, "runs": [], "commits": {}}))
-    lines = [encode(type(e)(**{**_fields(e), "seq": i})) for i, e in enumerate(events)]
+        told = {"champion": best, "claim": claim, "runs": [], "commits": {}}
+        events.append(e.Claimed(claim=told))
+    lines = [encode(type(event)(**{**_fields(event), "seq": i})) for i, event in enumerate(events)]
     (folder / "journal.jsonl").write_bytes(b"".join(lines))
     return folder
 
 
-def _fields(event: Event) -> dict[str, object]:
+def _fields(event: e.Event) -> dict[str, object]:
     return {name: getattr(event, name) for name in event.__struct_fields__}

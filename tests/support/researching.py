@@ -52,61 +52,27 @@ def rows(count: int) -> tuple[Row, ...]:
 
 
 def record(**more) -> RunRecord:
-    diagnostics = {
-        "approx_kl": 0.0123,
-        "clipfrac": 0.21,
-        "explained_variance": 0.43,
-        "entropy": 2.1,
-        "sps": 5800.0,
-    }
-    given = {
-        "avg_return": 131.2,
-        "std_return": 12.5,
-        "returns": (140.0, 20.5, 233.1),
-        "lengths": (900, 61, 1600),
-        "training_seconds": 720.0,
-    }
-    return RunRecord(
-        "ok",
-        **{
-            **given,
-            "total_timesteps": 4_176_000,
-            "num_updates": 255,
-            "diagnostics": diagnostics,
-            **more,
-        },
-    )
+    diagnostics = {"approx_kl": 0.0123, "clipfrac": 0.21, "explained_variance": 0.43}
+    diagnostics |= {"entropy": 2.1, "sps": 5800.0}
+    given: dict[str, Any] = {"avg_return": 131.2, "std_return": 12.5, "training_seconds": 720.0}
+    given |= {"returns": (140.0, 20.5, 233.1), "lengths": (900, 61, 1600)}
+    given |= {"total_timesteps": 4_176_000, "num_updates": 255, "diagnostics": diagnostics}
+    return RunRecord("ok", **{**given, **more})
 
 
 def history(count: int = 1, **more) -> History:
     all_rows = more.pop("rows", rows(count))
 
     def experiment(n: int) -> Experiment:
-        return Experiment(
-            all_rows[n],
-            "-GAMMA = 0.9\n+GAMMA = 0.99\n",
-            (record(),),
-            Verdict(n, "discard", "Below the incumbent."),
-            "log\n",
-        )
+        verdict = Verdict(n, "discard", "Below the incumbent.")
+        diff = "-GAMMA = 0.9\n+GAMMA = 0.99\n"
+        return Experiment(all_rows[n], diff, (record(),), verdict, "log\n")
 
     kept = max((r.n for r in all_rows if r.status == "keep"), default=0)
-    given = {
-        "program": (ROOT / "program.md").read_text(),
-        "train_source": TRAIN,
-        "incumbent": kept,
-        "experiment": experiment,
-        "source_of": lambda n: TRAIN,
-    }
-    return History(
-        "BipedalWalker-v3",
-        720.0,
-        100,
-        "2 cores, no GPU",
-        rows=all_rows,
-        solved_at=300.0,
-        **{**given, **more},
-    )
+    given: dict[str, Any] = {"program": (ROOT / "program.md").read_text(), "train_source": TRAIN}
+    given |= {"incumbent": kept, "experiment": experiment, "source_of": lambda n: TRAIN}
+    place = ("BipedalWalker-v3", 720.0, 100, "2 cores, no GPU")
+    return History(*place, rows=all_rows, solved_at=300.0, **{**given, **more})
 
 
 class Spending:
@@ -114,12 +80,7 @@ class Spending:
 
     def __init__(self, folder: Path, max_usd: float | None = None):
         first = Created(
-            env_id="Toy-v0",
-            tag="t",
-            settings={},
-            root_seed=1,
-            base="",
-            baseline=Baseline("", ""),
+            env_id="Toy-v0", tag="t", settings={}, root_seed=1, base="", baseline=Baseline("", "")
         )
         log, events = EventLog.open(folder / "journal.jsonl", first)
         self.session = Session(folder, folder, "t", Settings(), log, None, None)  # type: ignore[arg-type]
@@ -145,6 +106,11 @@ class Spending:
         self.session.log.close()
 
 
+def proposed(raw: str, stop_reason: str = "tool_use") -> Message:
+    """A proposal whose input is these very characters."""
+    return Message([broken_tool("propose_experiment", raw)], stop_reason)
+
+
 REFUSAL = Message(
     [text("I")], "refusal", stop_details={"category": "frontier_llm", "explanation": "no"}
 )
@@ -154,27 +120,16 @@ UNUSABLE = {
     "thinking only": Message([thinking("hm")], "end_turn"),
     "text only": Message([text("I would raise the learning rate.")], "end_turn"),
     "two proposals": Message([GOOD.content[1], GOOD.content[1]]),
-    "truncated": Message(
-        [broken_tool("propose_experiment", '{"title": "lr", "edits": [{"sea')], "max_tokens"
-    ),
+    "truncated": proposed('{"title": "lr", "edits": [{"sea', "max_tokens"),
     "window full": Message([text("and so")], "model_context_window_exceeded"),
-    "malformed input": Message([broken_tool("propose_experiment", '{"title": oops}')]),
-    "input is a list": Message([broken_tool("propose_experiment", "[1, 2]")]),
-    "input is nothing": Message([broken_tool("propose_experiment", "")]),
-    "edits of the wrong shape": Message(
-        [tool("propose_experiment", {"title": "t", "edits": {"search": "a"}})]
-    ),
-    "title is a number": Message(
-        [tool("propose_experiment", {"title": 7, "edits": [{"search": "a", "replace": "b"}]})]
-    ),
+    "malformed input": proposed('{"title": oops}'),
+    "input is a list": proposed("[1, 2]"),
+    "input is nothing": proposed(""),
+    "edits of the wrong shape": proposed('{"title": "t", "edits": {"search": "a"}}'),
+    "title is a number": proposed('{"title": 7, "edits": [{"search": "a", "replace": "b"}]}'),
     "an unknown tool": Message([tool("rm", {"path": "/"})]),
-    "a lone surrogate": Message(
-        [
-            broken_tool(
-                "propose_experiment",
-                '{"title": "\\ud800", "edits": [{"search": "\\ud800", "replace": "b"}]}',
-            )
-        ]
+    "a lone surrogate": proposed(
+        '{"title": "\\ud800", "edits": [{"search": "\\ud800", "replace": "b"}]}'
     ),
 }
 

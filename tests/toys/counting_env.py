@@ -29,14 +29,9 @@ class Counting(gym.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"action {action} is out of bounds"
         self.steps += 1
-        odd = self.episode % 2 == 1
-        return (
-            self._obs(),
-            float(self.steps),
-            odd and self.steps == TERMINATES,
-            not odd and self.steps == TRUNCATES,
-            {},
-        )
+        odd, k = self.episode % 2 == 1, self.steps
+        terminated, truncated = odd and k == TERMINATES, not odd and k == TRUNCATES
+        return self._obs(), float(k), terminated, truncated, {}
 
     def _obs(self) -> np.ndarray:
         return np.array([self.steps, self.episode, self.drawn])
