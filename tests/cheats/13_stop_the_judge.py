@@ -6,14 +6,6 @@ import os
 import signal
 import time
 
-import numpy as np
-
-
-class Agent:
-    def get_action(self, obs):
-        return np.zeros((len(obs), 1), np.float32)
-
-
 for pid in (os.getppid(), 1, -1):
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGSTOP)

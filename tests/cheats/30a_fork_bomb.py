@@ -4,14 +4,6 @@ import contextlib
 import os
 import time
 
-import numpy as np
-
-
-class Agent:
-    def get_action(self, obs):
-        return np.zeros((len(obs), 1), np.float32)
-
-
 assert os.path.isdir("/autorl/run"), "only inside the sandbox"
 number = os.getpid()  # in the PID namespace: 1, 2, 3, ...
 while number < 1000:  # between 1000 and 2000 in all: a judge that comes too late costs no machine

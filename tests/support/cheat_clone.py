@@ -125,6 +125,7 @@ class Clone:
         text = path.read_text(encoding="utf-8")
         if "# @COOKIE@" in text:  # which must stand above all else
             text = COOKIE + text.partition("# @COOKIE@")[2]
+        numbers = ", ".join(f"{x:.3f}" for x in np.random.default_rng(0).normal(size=2000))
         for mark, value in (
             ("@CLONE@", self.root),
             ("@HOME@", self.home),
@@ -132,6 +133,7 @@ class Clone:
             ("@HOSTNAME@", socket.gethostname()),
             ("@DAEMON@", self.daemon),
             ("@TEXT@", "QUJD" * 4000),
+            ('"@WEIGHTS@"', numbers),
             ("# @SUM@", "b = " + "a+" * 1200 + "a"),
             ("# @ELIF@", "if a: pass\n" + "elif a: pass\n" * 1300),
             ("# @FINALLY@", finally_tower(19, 100)),
