@@ -64,7 +64,7 @@ def test_the_options_we_set_exist_in_the_installed_package() -> None:
 
 
 def test_it_is_a_runner() -> None:
-    assert isinstance(StandIn().runner(), Runner) and StandIn().runner().name == "modal"
+    assert isinstance(StandIn().runner(), Runner)
 
 
 def test_a_job_goes_out_as_data_and_its_record_comes_back_with_log_and_metrics(
