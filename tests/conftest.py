@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from api_server import KEY, ApiServer
-from plain_git import NOBODY
+from plain_git import NOBODY, git
 from researching import Spending
 
 from autorl.git.plumbing import drop_git_variables
@@ -20,6 +20,7 @@ from autorl.system.bytecode import compile_packages
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 TOYS = HERE / "toys"
+Done = subprocess.CompletedProcess[str]
 # What runs longest starts first, what computes beside what waits.
 LONGEST = (
     "test_faults", "test_end_to_end", "test_cheats", "test_train", "test_train_edits", "test_pool",
@@ -43,28 +44,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
-def python(
-    *args: str | Path, cwd: Path = PROJECT, timeout: float = 120, **env: str
-) -> subprocess.CompletedProcess[str]:
+def python(*args: str | Path, cwd: Path = PROJECT, timeout: float = 120, **env: str) -> Done:
     """This Python with these arguments and variables; it can import autorl from any folder."""
     argv = [sys.executable, *map(str, args)]
     env = os.environ | {"PYTHONPATH": str(PROJECT)} | env
     return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
 
-def agent_loop(
-    repo: Path, *args: str, env: dict[str, str], timeout: float = 120
-) -> subprocess.CompletedProcess[str]:
+def agent_loop(repo: Path, *args: str, env: dict[str, str], timeout: float = 120) -> Done:
     """agent_loop.py of a repository, to its end."""
     argv = [sys.executable, "agent_loop.py", *args]
     return subprocess.run(argv, cwd=repo, env=env, capture_output=True, text=True, timeout=timeout)
-
-
-def git(repo: Path, *args: str) -> str:
-    """Run git in `repo` and return what it printed."""
-    done = subprocess.run(["git", *args], cwd=repo, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def make_repo(folder: Path, train: Path = TOYS / "train_es.py") -> Path:
@@ -113,7 +103,7 @@ def autorl(repo: Path, tmp_path: Path):
     """`autorl("run", "--tag", "t", timeout=60)` runs agent_loop.py, returns the ended process."""
     env = clean_env(tmp_path)
 
-    def call(*args: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+    def call(*args: str, timeout: float = 120, **more: str) -> Done:
         return agent_loop(repo, *args, env=env | more, timeout=timeout)
 
     return call
@@ -161,9 +151,6 @@ def forge():
 
 def clean_env(tmp_path: Path) -> dict[str, str]:
     """The environment without keys or autoRL's variables; slots are private to the test."""
-    env = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("AUTORL_", "ANTHROPIC_", "GIT_")) or k == "AUTORL_REQUIRE_SANDBOX"
-    }
+    dropped, kept = ("AUTORL_", "ANTHROPIC_", "GIT_"), "AUTORL_REQUIRE_SANDBOX"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(dropped) or k == kept}
     return env | {"AUTORL_HOME": str(tmp_path / "autorl-home"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,6 +1,7 @@
 """Ideas for several places: as many at once as are short, none twice, none too many."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from ground import ENV_ID, EPISODES, Site
@@ -45,14 +46,11 @@ def session_of(folder: Path, thinker: Thinker, places: int, experiments: int) ->
     baseline = 'SCRIPT = {"return": 10.0, "noise": 1.0, "seconds": 0.0, "end": "ok"}\n'
     site = Site.new(folder, [], baseline)
     settings = Settings(ENV_ID, 5.0, EPISODES, sandbox="off", runner="scripted", slots=places)
-    session = open_session(site.repo, site.tag, settings, seed=1)
-    try:
+    with closing(open_session(site.repo, site.tag, settings, seed=1)) as session:
         bounds = Bounds(experiments=experiments, confirm_runs=0)
         loop = Loop(session, thinker, ScriptedRunner(places), bounds, Quiet())
         assert loop.run() == 0
         return session.state
-    finally:
-        session.close()
 
 
 def test_all_places_are_filled_from_one_conversation(tmp_path: Path) -> None:
@@ -92,19 +90,15 @@ def test_a_file_of_a_person_is_measured_on_top_of_what_was_kept_meanwhile(tmp_pa
     )
     for k, source in enumerate(sources):
         inbox.leave(Proposal(f"idea {k}", source=source, proposer="person", base=0))
-    try:
+    with closing(session):
         assert Loop(session, None, ScriptedRunner(1), Bounds(confirm_runs=0), Quiet()).run() == 0
         _, first, second, third = session.state.attempts.values()
-    finally:
-        session.close()
     assert first.outcome == "keep" and first.source == sources[0]
     assert second.parent == 1 and second.source == better + "\nA = 0\n\nB = 1\n"
     assert third.source == sources[2]
 
 
-def test_a_free_place_takes_the_idea_that_a_person_leaves_while_another_is_measured(
-    tmp_path: Path,
-) -> None:
+def test_a_free_place_takes_a_persons_idea_while_another_is_measured(tmp_path: Path) -> None:
     script = 'SCRIPT = {"return": 10.0, "noise": 0.1, "seconds": 0.05, "end": "ok"}\n'
     slow = script.replace("10.0", "0.0").replace("0.05", "4.0")  # plainly worse: one run each
     site = Site.new(tmp_path, [], script)
@@ -117,17 +111,14 @@ def test_a_free_place_takes_the_idea_that_a_person_leaves_while_another_is_measu
             if not left and any("experiment 1 " in name for name, _ in runs):
                 left.append(inbox.leave(ideas[1]))
 
-    ideas = [
-        Proposal(f"idea {k}", source=f"{slow}A = {k}\n", proposer="person", base=0) for k in (1, 2)
-    ]
+    mine = {"proposer": "person", "base": 0}
+    ideas = [Proposal(f"idea {k}", source=f"{slow}A = {k}\n", **mine) for k in (1, 2)]
     left: list[str] = []
     inbox.leave(ideas[0])
-    try:
+    with closing(session):
         loop = Loop(session, None, ScriptedRunner(2), Bounds(confirm_runs=0), Person())
         assert loop.run() == 0 and left
         journal = Follower(session.log.path).new()
-    finally:
-        session.close()
     began = next(i for i, e in enumerate(journal) if getattr(e, "purpose", "") and e.attempt == 2)
     first = next(e.run for e in journal if getattr(e, "purpose", "") and e.attempt == 1)
     ended = next(i for i, e in enumerate(journal) if isinstance(e, RunEnded) and e.run == first)

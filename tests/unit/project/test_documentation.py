@@ -2,38 +2,21 @@
 
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from conftest import LONGEST
+from conftest import LONGEST, PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
+from autorl.cli.main import cli
+
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 PROGRAM = (PROJECT / "program.md").read_text(encoding="utf-8")
 TEXTS = README + PROGRAM + (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
-
-
-def commands() -> list[str]:
-    """Every `agent_loop.py …` that README, program.md or SECURITY.md tell a reader to type."""
-    return sorted(
-        {
-            m.group(1).strip()
-            for m in re.finditer(r"agent_loop\.py ([a-z]+(?: --?[a-z][a-z-]*)*)", TEXTS)
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def options() -> dict[str, set[str]]:
-    """Command -> its flags, as click knows them."""
-    sys.path.insert(0, str(PROJECT))
-    from autorl.cli.main import cli
-
-    return {
-        name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"}
-        for name, command in cli.commands.items()
-    }
+# every `agent_loop.py …` that README, program.md or SECURITY.md tell a reader to type
+COMMANDS = sorted(set(re.findall(r"agent_loop\.py ([a-z]+(?: --?[a-z][a-z-]*)*)", TEXTS)))
+OPTIONS = {  # command -> its flags, as click knows them
+    name: {flag for p in command.params for flag in p.opts} | {"--help", "-h"}
+    for name, command in cli.commands.items()
+}
 
 
 def test_the_layout_exists() -> None:
@@ -43,11 +26,11 @@ def test_the_layout_exists() -> None:
     assert [n for n in names if not (PROJECT / n).exists()] == []
 
 
-@pytest.mark.parametrize("command", commands())
-def test_commands_in_the_documentation_exist(command: str, options: dict[str, set[str]]) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_in_the_documentation_exist(command: str) -> None:
     name, *flags = command.split()
-    assert name in options, command
-    assert [f for f in flags if f not in options[name]] == []
+    assert name in OPTIONS, command
+    assert [f for f in flags if f not in OPTIONS[name]] == []
 
 
 def test_links_to_files_lead_somewhere() -> None:
@@ -55,19 +38,14 @@ def test_links_to_files_lead_somewhere() -> None:
     assert [link for link in links if not (PROJECT / link.partition("#")[0]).exists()] == []
 
 
-def test_every_command_explains_itself(options: dict[str, set[str]]) -> None:
-    from autorl.cli.main import cli
-
+def test_every_command_explains_itself() -> None:
     for name, command in cli.commands.items():
         assert command.help and len(command.help) > 30, name
-        assert all(p.help or p.param_type_name == "argument" or p.hidden for p in command.params), (
-            name
-        )
+        told = (p.help or p.param_type_name == "argument" or p.hidden for p in command.params)
+        assert all(told), name
 
 
 def test_run_has_no_more_flags_than_a_screen_holds() -> None:
-    from autorl.cli.main import cli
-
     shown = [p for p in cli.commands["run"].params if not getattr(p, "hidden", False)]
     assert len(shown) <= 26
 

@@ -10,13 +10,9 @@ from autorl.errors import ProposerError, UserError
 from autorl.proposers.replay import Replay
 
 TRAIN = "LR = 1e-3\nGAMMA = 0.99\n"
+EDITS = [{"search": "LR = 1e-3", "replace": "LR = 3e-3"}]
 ROWS = [
-    {
-        "title": "lr",
-        "hypothesis": "timid",
-        "expected_effect": "faster",
-        "edits": [{"search": "LR = 1e-3", "replace": "LR = 3e-3"}],
-    },
+    {"title": "lr", "hypothesis": "timid", "expected_effect": "faster", "edits": EDITS},
     {"title": "misfit", "edits": [{"search": "NOT THERE", "replace": "x"}]},
     {"title": "all new", "source": "print('new')\n"},
 ]
@@ -24,42 +20,30 @@ ROWS = [
 
 def replay(tmp_path: Path, rows, consumed: int = 0, lines: bool = True) -> Replay:
     path = tmp_path / "ideas.json"
-    path.write_text(
-        "\n\n".join(json.dumps(r) for r in rows) if lines else json.dumps(rows, indent=1),
-        encoding="utf-8",
-    )
+    text = "\n\n".join(json.dumps(r) for r in rows) if lines else json.dumps(rows, indent=1)
+    path.write_text(text, encoding="utf-8")
     return Replay(path, consumed)
 
 
-@pytest.fixture
-def budget(spending):
-    return spending.budget
-
-
 @pytest.mark.parametrize("lines", [True, False], ids=["json lines", "json array"])
-def test_rows_come_in_order_and_end(lines, tmp_path, budget):
+def test_rows_come_in_order_and_end(lines, tmp_path, spending):
     now, proposer = history(train_source=TRAIN), replay(tmp_path, ROWS, lines=lines)
+    budget, why = spending.budget, r"misfit: Edit 1: the search block is not in train\.py"
     first = proposer.propose(now, budget)
-    assert (first.title, first.hypothesis, first.expected_effect, first.proposer) == (
-        "lr",
-        "timid",
-        "faster",
-        "replay",
-    )
-    with pytest.raises(
-        ProposerError, match=r"misfit: Edit 1: the search block is not in train\.py"
-    ):
+    told = (first.title, first.hypothesis, first.expected_effect, first.proposer)
+    assert told == ("lr", "timid", "faster", "replay")
+    with pytest.raises(ProposerError, match=why):
         proposer.propose(now, budget)
     assert proposer.propose(now, budget).source == "print('new')\n"
     assert proposer.propose(now, budget) is None and proposer.propose(now, budget) is None
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 2, 3, 7])
-def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, budget):
+def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, spending):
     rows = [{"title": f"idea {i}", "source": f"x = {i}\n"} for i in range(3)]
     proposer = replay(tmp_path, rows, consumed)
     titles = []
-    while (proposal := proposer.propose(history(), budget)) is not None:
+    while (proposal := proposer.propose(history(), spending.budget)) is not None:
         titles.append(proposal.title)
     assert titles == [f"idea {i}" for i in range(consumed, 3)]
 
@@ -70,10 +54,7 @@ def test_it_goes_on_behind_what_was_taken(consumed, tmp_path, budget):
         ({"title": " ", "source": "x"}, "an object with a title"),
         (["lr"], "an object with a title"),
         ({"title": "neither"}, "either edits or source"),
-        (
-            {"title": "both", "source": "x", "edits": [{"search": "a", "replace": "b"}]},
-            "either edits or source",
-        ),
+        ({"title": "both", "source": "x", "edits": EDITS}, "either edits or source"),
         ({"title": "half an edit", "edits": [{"search": "a"}]}, "search and replace"),
         ({"title": "a number", "source": 3}, "text of the whole new train.py"),
         ({"title": "\ud800", "source": "x"}, "no Unicode"),

@@ -2,17 +2,14 @@
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PROJECT, python
 from test_search_space import SOURCE
 
 from autorl.errors import ProposerError
@@ -23,17 +20,8 @@ from autorl.proposers.search_space import constants
 from autorl.records import History, Proposal, Row, to_json
 from autorl.source.edits import apply_edits
 
-PROJECT = Path(__file__).resolve().parents[3]
-Params = dict[int, tuple[tuple[str, float], ...]]
 
-
-def history(
-    source: str,
-    rows: tuple[Row, ...] = (),
-    params: Params | None = None,
-    incumbent: int = 0,
-    **more: Any,
-) -> History:
+def history(source: str, rows=(), params=None, incumbent: int = 0, **more: Any) -> History:
     facts = ("Toy-v0", 60.0, 10, "2 cores", "")
     return History(*facts, source, incumbent, rows, params=params or {}, **more)
 
@@ -42,23 +30,17 @@ def row(n: int, score: float | None, status: str = "discard", **more: Any) -> Ro
     return Row(n, f"{n:07x}", score, status, "", **more)
 
 
-# ---------------------------------------------------------------------------
-# Proposals
-# ---------------------------------------------------------------------------
+# -- proposals -------------------------------------------------------------------------------------
 
 
-def play(
-    source: str, score: Callable[[dict[str, float]], float | None], count: int, seed: int = 0
-) -> tuple[list[Proposal], History]:
+def play(source: str, score: Callable, count: int, seed: int = 0) -> tuple[list[Proposal], History]:
     """`count` attempts; the best score so far becomes the incumbent."""
     values = {n: c.value for n, c in constants(source).items()}
     rows, params, sources = [row(0, score(values), "keep")], {0: tuple(values.items())}, {0: source}
-    best, proposals = 0, []
+    best, proposals, known = 0, [], sources.__getitem__
     proposer = SearchProposer(seed)
     for n in range(1, count + 1):
-        now = history(
-            sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__
-        )
+        now = history(sources[best], tuple(rows), params, best, source_of=known)
         proposal = proposer.propose(now)
         if proposal is None:
             break
@@ -70,23 +52,17 @@ def play(
         rows.append(row(n, got, "crash" if got is None else "discard", runs=1))
         if got is not None and got > (rows[best].avg_return or -math.inf):
             best = n
-    return proposals, history(
-        sources[best], tuple(rows), params, incumbent=best, source_of=sources.__getitem__
-    )
+    return proposals, history(sources[best], tuple(rows), params, best, source_of=known)
 
 
 def test_one_to_three_constants_change_and_the_title_says_which() -> None:
     proposals, _ = play(SOURCE, lambda v: v["LEARNING_RATE"], 30)
     sizes = {len(p.title.split(", ")) for p in proposals}
     assert sizes <= {1, 2, 3} and len(sizes) > 1
-    assert all("→" in part for p in proposals for part in p.title.split(", "))
-    assert all(
-        p.proposer == "search"
-        and p.hypothesis
-        and p.edits
-        and set(dict(p.params)) == set(constants(SOURCE))
-        for p in proposals
-    )
+    for p in proposals:
+        assert all("→" in part for part in p.title.split(", "))
+        assert p.proposer == "search" and p.hypothesis and p.edits
+        assert set(dict(p.params)) == set(constants(SOURCE))
 
 
 def test_no_set_of_values_is_proposed_twice_and_the_end_of_a_small_space_is_none() -> None:
@@ -97,20 +73,14 @@ def test_no_set_of_values_is_proposed_twice_and_the_end_of_a_small_space_is_none
 
 
 def test_what_is_still_running_is_not_proposed_again() -> None:
-    source = "A = 1  # {1, 2}\n"
-    assert (
-        SearchProposer().propose(
-            history(source, (row(0, 1.0, "keep"), row(1, None, "running")), {1: (("A", 2.0),)})
-        )
-        is None
-    )
+    source, rows = "A = 1  # {1, 2}\n", (row(0, 1.0, "keep"), row(1, None, "running"))
+    assert SearchProposer().propose(history(source, rows, {1: (("A", 2.0),)})) is None
 
 
 def test_vetoed_sources_are_passed_over() -> None:
     source = "A = 1  # {1, 2, 3}\n"
-    proposal = SearchProposer().propose(
-        history(source, (row(0, 1.0, "keep"),), vet=lambda s: "no" if "A = 2" in s else "")
-    )
+    now = history(source, (row(0, 1.0, "keep"),), vet=lambda s: "no" if "A = 2" in s else "")
+    proposal = SearchProposer().propose(now)
     assert proposal is not None and apply_edits(source, proposal.edits).startswith("A = 3")
 
 
@@ -127,38 +97,21 @@ def test_the_same_ledger_gives_the_same_proposal_in_another_process() -> None:
 import json, sys
 from autorl.proposers.search import SearchProposer
 from autorl.records import History, Row, from_json
-d = json.load(sys.stdin)
+d = json.loads(sys.argv[1])
 rows = tuple(from_json(Row, r) for r in d["rows"])
 params = {int(n): tuple((a, b) for a, b in p) for n, p in d["params"].items()}
 facts = ("Toy-v0", 60.0, 10, "", "")
 now = History(*facts, d["source"], d["incumbent"], rows, params=params)
 print(SearchProposer(3).propose(now).title)
 """
-    data = json.dumps(
-        {
-            "rows": to_json(list(now.rows)),
-            "params": to_json(now.params),
-            "source": now.train_source,
-            "incumbent": now.incumbent,
-        }
-    )
-    other = {"PYTHONHASHSEED": "77", "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=data,
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        timeout=120,
-        env=os.environ | other,
-    )
+    known = {"rows": now.rows, "params": now.params, "source": now.train_source}
+    data = json.dumps(to_json(known | {"incumbent": now.incumbent}))
+    done = python("-c", code, data, PYTHONHASHSEED="77", PYTHONIOENCODING="utf-8")
     assert here is not None and here == again
     assert done.stdout.strip() == here.title, done.stderr
 
 
-# ---------------------------------------------------------------------------
-# What it learns from
-# ---------------------------------------------------------------------------
+# -- what it learns from ---------------------------------------------------------------------------
 
 
 def test_a_crash_is_like_the_worst_measured_score_and_never_zero() -> None:
@@ -183,16 +136,10 @@ def test_crashing_settings_are_avoided_though_every_return_is_negative() -> None
 
 def test_attempts_by_others_teach_it_and_lacking_constants_read_as_the_incumbents() -> None:
     sources = {0: "A = 1.0  # [0, 4]\nB = 2.0  # [0, 4]\n", 1: "A = 3.0\nx = 1\n"}
-    now = history(
-        sources[0],
-        (row(0, 1.0, "keep"), row(1, 5.0, "discard", proposer="claude")),
-        source_of=sources.__getitem__,
-    )
-    trials = ledger(now, constants(sources[0]))
-    assert [(t.values, t.score) for t in trials] == [
-        ({"A": 1.0, "B": 2.0}, 1.0),
-        ({"A": 3.0, "B": 2.0}, 5.0),
-    ]
+    rows = (row(0, 1.0, "keep"), row(1, 5.0, "discard", proposer="claude"))
+    now = history(sources[0], rows, source_of=sources.__getitem__)
+    trials = [(t.values, t.score) for t in ledger(now, constants(sources[0]))]
+    assert trials == [({"A": 1.0, "B": 2.0}, 1.0), ({"A": 3.0, "B": 2.0}, 5.0)]
 
 
 def test_an_attempt_whose_source_is_gone_is_left_out() -> None:
@@ -213,16 +160,13 @@ def test_noise_is_pooled_over_replicates() -> None:
 def test_expected_improvement_is_the_mean_of_the_positive_part() -> None:
     rng = np.random.default_rng(0)
     points = rng.random((12, 2))
-    scores = -100 + 50 * points[:, 0]
-    expected, mean, deviation = improvement(
-        points, scores, np.ones(12), 4.0, rng.random((30, 2)), points[0]
-    )
+    scores, pool = -100 + 50 * points[:, 0], rng.random((30, 2))
+    expected, mean, deviation = improvement(points, scores, np.ones(12), 4.0, pool, points[0])
     grid = np.linspace(-8, 8, 20001)
     density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
     for e, m, s in zip(expected, mean, deviation, strict=True):
-        assert e == pytest.approx(
-            float((np.maximum(m + s * grid, 0) * density).sum() * (grid[1] - grid[0])), abs=1e-3
-        )
+        whole = (np.maximum(m + s * grid, 0) * density).sum() * (grid[1] - grid[0])
+        assert e == pytest.approx(float(whole), abs=1e-3)
 
 
 def test_the_model_climbs_a_ramp_and_trusts_noise_less() -> None:
@@ -260,24 +204,19 @@ def test_it_finds_the_bottom_of_a_noisy_bowl_more_often_than_chance() -> None:
 def test_a_proposal_at_a_hundred_trials_takes_under_half_a_second_of_cpu() -> None:
     rng = random.Random(0)
     known = constants(SOURCE)
+    spaces = {name: constant.dimension for name, constant in known.items()}
     params = {
-        n: tuple(
-            (k, c.dimension.to_value(rng.uniform(*c.dimension.x_bounds))) for k, c in known.items()
-        )
+        n: tuple((k, d.to_value(rng.uniform(*d.x_bounds))) for k, d in spaces.items())
         for n in range(1, 101)
     }
-    rows = (
-        row(0, 0.0, "keep", runs=4, stderr=0.5),
-        *(
-            row(n, rng.gauss(0, 1) if n % 9 else None, "discard" if n % 9 else "crash")
-            for n in params
-        ),
-    )
-    SearchProposer().propose(history(SOURCE, rows, params))  # imports
+    rows = [row(0, 0.0, "keep", runs=4, stderr=0.5)]
+    rows += [row(n, rng.gauss(0, 1)) if n % 9 else row(n, None, "crash") for n in params]
+    now = history(SOURCE, tuple(rows), params)
+    SearchProposer().propose(now)  # imports
     took = []
     for _ in range(3):  # a program on the sister core makes the same work dearer
         began = time.thread_time()
-        assert SearchProposer(1).propose(history(SOURCE, rows, params)) is not None
+        assert SearchProposer(1).propose(now) is not None
         took.append(time.thread_time() - began)
     assert min(took) < 0.5
 
@@ -288,13 +227,10 @@ def test_the_shipped_train_py_is_tunable_and_stays_python() -> None:
     assert len(known) >= 8 and "LEARNING_RATE" in known
     for seed in range(20):
         proposal = SearchProposer(seed).propose(history(source, (row(0, 1.0, "keep"),)))
-        assert proposal is not None
         compile(apply_edits(source, proposal.edits), "train.py", "exec")
 
 
-# ---------------------------------------------------------------------------
-# Hybrid
-# ---------------------------------------------------------------------------
+# -- hybrid ----------------------------------------------------------------------------------------
 
 
 class Scripted:
@@ -315,10 +251,8 @@ class Scripted:
 def test_shares_hold_at_every_moment_and_across_restarts(share: float) -> None:
     rows: tuple[Row, ...] = (row(0, 1.0, "keep"),)
     for n in range(1, 61):
-        proposal = HybridProposer(Scripted("claude"), Scripted("search"), share).propose(
-            history("x = 1\n", rows), None
-        )  # type: ignore[arg-type]
-        assert proposal is not None
+        both = HybridProposer(Scripted("claude"), Scripted("search"), share)
+        proposal = both.propose(history("x = 1\n", rows), None)
         rows += (row(n, 0.0, proposer=proposal.proposer),)
         mine = sum(r.proposer == "search" for r in rows)
         assert share * n - 1 < mine <= share * n + 1e-9
@@ -332,10 +266,9 @@ def test_search_without_anything_to_tune_passes_its_turn_on() -> None:
 
 
 def test_search_alone_says_why_it_cannot() -> None:
+    both = HybridProposer(Scripted("claude"), Scripted("search", has=False), 1.0)
     with pytest.raises(ProposerError):
-        HybridProposer(Scripted("claude"), Scripted("search", has=False), 1.0).propose(
-            history("x = 1\n"), None
-        )  # type: ignore[arg-type]
+        both.propose(history("x = 1\n"), None)
 
 
 def test_a_share_outside_0_to_1_is_refused() -> None:

@@ -38,16 +38,8 @@ def f():
 
 
 def test_constants_are_those_a_person_would_tune() -> None:
-    assert list(constants(SOURCE)) == [
-        "LEARNING_RATE",
-        "LR",
-        "NUM_EPOCHS",
-        "GAMMA",
-        "BATCH",
-        "ENT_COEF",
-        "LOG_STD",
-        "WIDTH",
-    ]
+    names = "LEARNING_RATE LR NUM_EPOCHS GAMMA BATCH ENT_COEF LOG_STD WIDTH"
+    assert list(constants(SOURCE)) == names.split()
 
 
 def test_bounds_come_from_the_comment_else_from_name_and_value() -> None:
@@ -55,11 +47,8 @@ def test_bounds_come_from_the_comment_else_from_name_and_value() -> None:
     assert found["LEARNING_RATE"] == Dimension(1e-5, 1e-2, "log")
     assert found["LR"] == Dimension(3e-4 / 4, 3e-4 * 4, "log")
     assert found["NUM_EPOCHS"] == Dimension(1, 20, "linear", integer=True)
-    assert (
-        found["GAMMA"].scale == "log1m"
-        and found["GAMMA"].low == pytest.approx(0.96)
-        and found["GAMMA"].high == pytest.approx(0.9975)
-    )
+    gamma = found["GAMMA"]
+    assert gamma.scale == "log1m" and (gamma.low, gamma.high) == pytest.approx((0.96, 0.9975))
     assert found["BATCH"].choices == (64, 128, 256) and found["BATCH"].integer
     assert (found["LOG_STD"].low, found["LOG_STD"].high) == (-1.5, 0.5)
     assert found["WIDTH"] == Dimension(12, 192, "log", integer=True)
@@ -78,11 +67,7 @@ def test_a_comment_that_is_no_range_falls_back_to_the_default(comment: str) -> N
 )
 def test_defaults_hold_the_value_and_room_on_a_side(name: str, value: float) -> None:
     dimension = default_dimension(name, value)
-    assert (
-        dimension is not None
-        and dimension.low <= value <= dimension.high
-        and dimension.low < dimension.high
-    )
+    assert dimension.low <= value <= dimension.high and dimension.low < dimension.high
 
 
 @pytest.mark.parametrize("value", [0, -3, 1e-8])
@@ -98,9 +83,8 @@ def test_every_value_stays_within_bounds_and_survives_being_written() -> None:
             value = constant.dimension.to_value(x)
             assert constant.dimension.low <= value <= constant.dimension.high, name
             text = show(value, constant.dimension.integer)
-            assert float(text) == value and (
-                ("." in text or "e" in text) != constant.dimension.integer
-            ), (name, text)
+            assert float(text) == value, (name, text)
+            assert ("." in text or "e" in text) != constant.dimension.integer, (name, text)
 
 
 def test_not_python_has_no_constants() -> None:
@@ -123,12 +107,8 @@ def test_edits_are_exact_unique_and_all_that_changes(source: str) -> None:
             changes = {n: known[n].dimension.high for n in names}
             wanted, edits = rewrite(source, changes)
             assert apply_edits(source, edits) == wanted
-            after = constants(wanted)
-            assert {n: c.value for n, c in after.items()} == {
-                n: changes.get(n, c.value) for n, c in known.items()
-            }
-            old, new = source.split("\n"), wanted.split("\n")
-            assert len(old) == len(new)
-            assert {i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b} <= {
-                known[n].line for n in names
-            }
+            values = {n: changes.get(n, c.value) for n, c in known.items()}
+            assert {n: c.value for n, c in constants(wanted).items()} == values
+            lines = zip(source.split("\n"), wanted.split("\n"), strict=True)
+            changed = {i for i, (a, b) in enumerate(lines) if a != b}
+            assert changed <= {known[n].line for n in names}
