@@ -7,97 +7,23 @@ Real files, real kills, real short writes (RLIMIT_FSIZE).
 import math
 import os
 import random
-import resource
-import signal
-import statistics
-import subprocess
-import sys
-import time
-import zlib
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
 import pytest
+from event_logs import FIRST, REST, plain, sealed, started, written
 
 from autorl import __version__
-from autorl.errors import Paused, UserError
-from autorl.records import Edit, MachineShare, RunRecord, Verdict
+from autorl.errors import UserError
+from autorl.records import Edit, RunRecord
 from autorl.session import events as e
 from autorl.session import read_state
 from autorl.session.event_log import EventLog, Follower, encode
 
-ROOT = Path(__file__).resolve().parents[3]
-TEXT = "tab\t newline\n\r \u2028\u2029 \0 \x1b[31m emoji 🙂 =1+1"
-FIRST = e.Created(env_id="Toy-v0", tag="t", settings={"a": [1]}, root_seed=1, base="",
-    baseline=e.Baseline(TEXT, "k"))  # fmt: skip
-RECORD = RunRecord("ok", avg_return=0.1 + 0.2, returns=(1e300, -0.0), diagnostics={"kl": 1e-9},
-    machine=MachineShare(cpu_share=0.9), log_tail=TEXT, control={"a": [1, None, "x"]})  # fmt: skip
-REST = (
-    e.Attempted(n=1, parent=0, source=TEXT, title=TEXT, key="k", params=(("LR", 1 / 3),),
-        edits=(Edit("a", "b"),), retry_of=(4, 2)),
-    e.Lesson(n=1, text=TEXT), e.Pinned(n=1, commit="c"),
-    e.Refused(title=TEXT, reason="r", proposer="p", retry_of=(3,)), e.Cancelled(ticket="t1", n=3),
-    e.RunStarted(run=1, attempt=1, purpose="candidate", kind="measure", seed_index=0, seed=2**31,
-        epoch=0, folder="f", cores=(0, 1), mono=2 / 3),
-    e.RunHandle(run=1, handle="h"), e.RunEnded(run=1, record=RECORD, steady=False, why=TEXT),
-    e.ControlEnded(run=1, attempt=1, kind="seed_control", passed=True),
-    e.Decided(verdict=Verdict(1, "taken back", TEXT, gain=1 / 7, seeds=(1, 2), taken_back=(1,))),
-    e.BranchMoved(commit="c"), e.EpochBegan(epoch=1, why="w", hardware="h", versions={"a": "1"}),
-    e.BaselineScores(band={"nothing": {"mean": -1.5}}), e.Note(event="n", detail=TEXT),
-    e.Money(ticket="m1", op="settle", usd=0.01, usage={"input_tokens": 2**40}),
-    e.Claimed(claim={"claim": {"shown": True}}), e.Opened(pid=1), e.Closed(why="w", finished="f"),
-)  # fmt: skip
-START = """
-import sys
-import time
-from pathlib import Path
-from autorl.session.event_log import *
-from autorl.session.events import *
-baseline, path = Baseline("", ""), Path(sys.argv[1])
-first = Created(env_id="", tag="t", settings={}, root_seed=1, base="", baseline=baseline)
-"""
-
-
-def started(code: str, path: Path, file_bytes: int = -1, **env: str) -> subprocess.Popen[str]:
-    """A process that runs `code`, with effect variables; its files stay within `file_bytes`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", START + code, str(path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def child(code: str, path: Path, **more: Any) -> tuple[int, str, str]:
-    """Its exit code, output and errors."""
-    process = started(code, path, **more)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
-
-
-def written(path: Path, count: int = 5) -> bytes:
-    log, _ = EventLog.open(path, FIRST)
-    for i in range(1, count):
-        log.append(e.Note(event=str(i), detail=TEXT))
-    log.close()
-    return path.read_bytes()
-
-
-def plain(event: e.Event) -> e.Event:
-    """Without what appending adds."""
-    return msgspec.structs.replace(event, seq=-1, at="")
-
-
-def sealed(version: int, text: str) -> bytes:
-    """A line of a log of some version."""
-    body = b'{"v":%d,' % version + text.encode()[1:]
-    return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
-
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     return tmp_path / "new" / "folder" / "j"
 
 
@@ -348,115 +274,3 @@ for i in range(1, 400):
         reads.append(follower.new())
     assert [event.seq for new in reads for event in new] == list(range(400))
     assert writer.returncode == 0 and sum(map(bool, reads)) > 3  # it came bit by bit
-
-
-# -- kills and disks -------------------------------------------------------------------------------
-
-APPEND = """
-log, _ = EventLog.open(path, first)
-print(0, flush=True)
-for i in (1, 2):
-    try:
-        log.append(Note(event="n", detail="x" * 100))
-        print(i, flush=True)
-    except Paused as pause:
-        print("PAUSED", pause)
-"""
-
-
-def test_kill_before_and_after_every_effect_of_a_young_log(tmp_path):
-    """It reads back with exactly the events whose append returned, or one more."""
-    for n in (1, 2, 3):
-        for when in ("", ":after"):
-            path = tmp_path / f"{n}{when}" / "j"
-            code, out, _ = child(APPEND, path, AUTORL_KILL_AT=f"{n}{when}")
-            assert code == -signal.SIGKILL and len(out.split()) == n - 1
-            log, events = EventLog.open(path, FIRST)
-            assert len(events) == max(1, n if when else n - 1) and log.recovered == ""
-            assert log.append(REST[0]).seq == len(events)
-            assert [p.name for p in path.parent.iterdir()] == ["j"]
-
-
-def test_kill_between_keeping_and_cutting_a_torn_tail_is_repeated(path):
-    data = written(path)
-    for n in ("1", "1:after", "2", "2:after"):
-        path.write_bytes(data + b"torn")
-        assert child("EventLog.open(path)", path, AUTORL_KILL_AT=n)[0] == -signal.SIGKILL
-        assert len(EventLog.open(path)[1]) == 5
-        assert [p.read_bytes() for p in path.parent.glob("j.torn-*")] == [b"torn"]
-
-
-def test_a_full_disk_is_tried_again_and_a_new_log_on_one_leaves_nothing(path):
-    code, out, err = child(APPEND, path, AUTORL_FAIL_AT="1:ENOSPC:ever")
-    assert code == 1 and out == "" and "Paused" in err and list(path.parent.iterdir()) == []
-    assert child(APPEND, path, AUTORL_FAIL_AT="2:ENOSPC")[1] == "0\n1\n2\n"
-    assert len(Follower(path).new()) == 3
-
-
-@pytest.mark.parametrize(
-    ("code", "word"),
-    [("ENOSPC", "is full"), ("EIO", "I/O error"), ("EROFS", "read-only"), ("EACCES", "permission")],
-)
-def test_a_disk_that_refuses_for_ever_pauses_with_a_reason_and_no_half_row(path, code, word):
-    _, out, _ = child(APPEND, path, AUTORL_FAIL_AT=f"2:{code}:ever")
-    first, *paused = out.splitlines()
-    assert first == "0" and len(paused) == 2
-    assert all(line.startswith(f"PAUSED Cannot write {path}") and word in line for line in paused)
-    assert len(Follower(path).new()) == 1 and path.read_bytes().endswith(b"\n")
-    assert child(APPEND, path)[1] == "0\n1\n2\n"  # space is back: it goes on
-
-
-def test_a_real_short_write_leaves_no_half_row(path):
-    """The kernel writes the first part of a line and refuses the rest."""
-    data = written(path)
-    _, out, err = child(APPEND, path, file_bytes=len(data) + 30)
-    assert out.count("PAUSED") == 2, err
-    assert path.read_bytes() == data
-
-
-def test_a_log_changed_by_somebody_else_pauses_instead_of_mixing(path):
-    for harm in (
-        path.unlink,
-        lambda: path.rename(path.with_suffix(".old")),
-        lambda: path.write_bytes(b""),
-        lambda: os.truncate(path, path.stat().st_size + 1),
-    ):
-        path.unlink(missing_ok=True)
-        log, _ = EventLog.open(path, FIRST)
-        harm()
-        for _ in range(2):
-            with pytest.raises(Paused, match="somebody else"):
-                log.append(REST[0])
-        assert log.count == 1
-        log.close()
-
-
-def test_append_is_quick_and_ten_thousand_events_read_back_within_two_seconds(path):
-    log, _ = EventLog.open(path, FIRST)
-    record = RunRecord("ok", returns=(0.123456789,) * 100, log_tail="x" * 500)
-    event = e.RunEnded(run=1, record=record)
-    line, bare = encode(event), os.open(path.with_name("bare"), os.O_WRONLY | os.O_CREAT)
-    medians = []  # beyond a bare write and fsync of as much: the disk is not what is measured
-    for _ in range(5):
-        seconds, disk = [], []
-        for _ in range(20):
-            start = time.perf_counter()
-            log.append(event)
-            seconds.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            os.write(bare, line)
-            os.fsync(bare)
-            disk.append(time.perf_counter() - start)
-        medians.append(statistics.median(seconds) - statistics.median(disk))
-    os.close(bare)
-    log.close()
-    assert min(medians) < 0.005, medians
-    rest = (msgspec.structs.replace(event, seq=seq) for seq in range(101, 10_000))
-    with open(path, "ab") as file:
-        file.writelines(map(encode, rest))
-    took = []
-    for _ in range(3):  # a program on the sister core makes the same work dearer
-        start = time.process_time()
-        assert len(EventLog.open(path)[1]) == 10_000
-        took.append(time.process_time() - start)
-    assert min(took) < 2.0
