@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from forge import Forge  # noqa: E402
 from ground import Site, script  # noqa: E402
+
+from autorl.loop.loop import PICTURE_SECONDS  # noqa: E402
 
 # A discard, two keeps, a crash, an idea that does not fit, one that was measured already, and a
 # confirmation at the end.
@@ -60,11 +63,14 @@ class Sweep:
     def __init__(self, folder: Path, forge: Forge):
         self.folder, self.forge = folder, forge
         self.base = Site.new(folder / "base", IDEAS)
-        undisturbed = self.base.copy(folder / "undisturbed")
-        trace = folder / "trace"
-        env = undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)}
-        code, _, err = forge.run(undisturbed.repo, undisturbed.argv(*MORE), env)
-        assert code == 0, err
+        for number in range(3):
+            undisturbed, began = self.base.copy(folder / f"undisturbed {number}"), time.monotonic()
+            trace = folder / f"trace {number}"
+            env = undisturbed.env | {"AUTORL_EFFECT_TRACE": str(trace)}
+            code, _, err = forge.run(undisturbed.repo, undisturbed.argv(*MORE), env)
+            assert code == 0, err
+            if time.monotonic() - began < PICTURE_SECONDS:
+                break  # a longer one draws more pictures, which are effects
         self.breaks = undisturbed.broken_invariants()
         self.decisions = undisturbed.decisions()
         self.kinds = [line.partition(" ")[2] for line in trace.read_text().splitlines()]
