@@ -125,7 +125,7 @@ class Restarted:
     def end(self, process: Process, codes: tuple[int, ...], *words: str) -> list[str]:
         """Wait for the end of a process; sentences about an end that is not as it must be (I8)."""
         try:
-            rc, _, err = process.wait(PATIENCE)
+            rc, _, err = process.wait(60)
         except TimeoutError as error:
             return [f"I8: {error}"]
         breaks = [] if rc in codes else [f"I8: exit code {rc} is none of {codes}: {err[-500:]}"]

@@ -89,7 +89,7 @@ class Faults(Restarted):
         with open(journal, "ab") as file:
             file.write(tail)
         opened, process = self.more("opened"), self.start()
-        breaks = [] if self.until(process, opened) else ["I8: it did not open"]
+        breaks = [] if self.until(process, opened, 30) else ["I8: it did not open"]
         if journal.read_bytes().splitlines(keepends=True)[:before] != lines:
             breaks.append("row 7: whole lines were lost")
         copies = self.site.folder.glob("journal.jsonl.torn-*")
@@ -157,7 +157,7 @@ class Faults(Restarted):
     def signals(self) -> tuple[str, str, list[str]]:
         opened, process = self.more("opened"), self.start()
         how = self.rng.choice((signal.SIGINT, signal.SIGTERM))
-        self.until(process, opened)
+        self.until(process, opened, 30)
         time.sleep(self.rng.uniform(0.0, 1.0))
         if self.rng.random() < 0.5:
             return "12", "Ctrl-C or SIGTERM once", self.stop(process, how) + self.check()
@@ -174,7 +174,7 @@ class Faults(Restarted):
 
     def stopped(self) -> tuple[str, str, list[str]]:
         opened, process = self.more("opened"), self.start()
-        self.until(process, opened)
+        self.until(process, opened, 30)
         self.send(process, signal.SIGSTOP)
         time.sleep(self.rng.uniform(0.2, 1.5))
         more = self.more("verdict")
@@ -264,7 +264,7 @@ class Faults(Restarted):
     def all_crash_for_a_while(self) -> tuple[str, str, list[str]]:
         self.all_crash = True
         process = self.start()
-        self.until(process, process.ended.is_set)
+        self.until(process, process.ended.is_set, 60)
         self.all_crash = False
         if process.ended.is_set():
             breaks = self.end(process, (1, 3))
@@ -275,7 +275,7 @@ class Faults(Restarted):
 
     def user_at_work(self) -> tuple[str, str, list[str]]:
         opened, process = self.more("opened"), self.start()
-        self.until(process, opened)
+        self.until(process, opened, 30)
         repo, word = self.site.repo, str(self.processes)
         (repo / "notes.txt").write_text(word)
         (repo / f"staged{word}.txt").write_text(word)
@@ -309,7 +309,7 @@ class Faults(Restarted):
 
     def second_loop(self) -> tuple[str, str, list[str]]:
         opened, process = self.more("opened"), self.start()
-        self.until(process, opened)
+        self.until(process, opened, 30)
         breaks = self.end(self.start(), (2,), f"pid {process.pid}")
         more = self.more("verdict")
         breaks += [] if self.until(process, more) else ["row 27: the first loop did not go on"]

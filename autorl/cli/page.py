@@ -195,7 +195,8 @@ def _in_full(
 ) -> dict[str, Any]:
     runs, diff = state.every_run_of(attempt.n), diff_of(state, attempt.n)
     if len(diff) > limit:
-        diff = f"{diff[:limit]}\n… {len(diff) - limit:,} more characters: git show {attempt.commit}"
+        more = f"{len(diff) - limit:,} more characters: git show {attempt.commit}"
+        diff = f"{diff[:limit]}\n… {more}"
     only = () if full else (curves.RETURN,)
     return {
         "at": attempt.at,

@@ -15,7 +15,7 @@ from autorl.system.text import one_line
 
 # -- Cells -----------------------------------------------------------------------------------------
 
-FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins like this for a formula
+FORMULA = tuple("=+-@＝＋－＠")  # how a formula begins in a spreadsheet
 
 
 def cell(text: str) -> str:

@@ -72,7 +72,7 @@ class LocalRunner(Runs):
         for end in (run.process.terminate, run.process.kill):
             end()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                run.process.wait(10.0)
+                run.process.wait(3.0)
                 break
         judge.collect(run.process, run.folder, run.job)  # removes its scratch files
         run_dir.sweep(self.root)

@@ -6,7 +6,7 @@
 
 One event is one line of JSON that ends in its own checksum, written by one write() and one fsync():
 
-    {"v":2,"type":"pinned","seq":4,"at":"2026-01-31T02:03:04Z","n":3,"commit":"…","crc":"9a0b1c2d"}
+    {"v":2,"type":"pinned","seq":4,"at":"2026-01-31T02:03:04Z","n":3,"commit":"…","crc":"9a0b…"}
 
 An event that did not reach the disk whole never happened: a torn last line is cut, after a copy was
     put beside the log.

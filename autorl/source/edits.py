@@ -39,7 +39,7 @@ def apply_edits(source: str, edits: tuple[Edit, ...]) -> str:
 
 
 def edits_from(data: object) -> tuple[Edit, ...]:
-    """Edits out of JSON data. Raises EditMiss when it is no list of {"search": …, "replace": …}."""
+    """Edits out of JSON data; EditMiss if it is no list of {"search": …, "replace": …}."""
     if isinstance(data, list) and data and all(isinstance(each, dict) for each in data):
         pairs = [(each.get("search"), each.get("replace")) for each in data]
         if all(isinstance(text, str) for pair in pairs for text in pair):

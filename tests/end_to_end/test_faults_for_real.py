@@ -60,7 +60,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     finally:
         loop.kill()
         loop.wait()
-    assert until(lambda: not training(), 30), training()
+    assert until(lambda: not training(), 5), training()
     loop = start()
     try:
         assert until(
@@ -73,7 +73,7 @@ def test_kill_9_and_sigterm_during_real_training_leave_no_process_and_the_seed_i
     finally:
         loop.kill()
         loop.wait()
-    assert until(lambda: not training(), 30), training()
+    assert until(lambda: not training(), 5), training()
     records = [e.record for e in Follower(journal).new() if isinstance(e, RunEnded)]
     assert [r.status for r in records] == ["interrupted"] * 2
     assert [r.rule for r in records] == ["lost", "stopped"]

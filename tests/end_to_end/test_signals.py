@@ -41,7 +41,7 @@ def test_one_signal_finishes_the_record_and_says_how_to_resume(long_run, how):
     began = time.monotonic()
     os.kill(process.pid, how)
     code, _, err = process.wait()
-    assert code == 130 and time.monotonic() - began < 25  # the run takes 30 s
+    assert code == 130 and time.monotonic() - began < 5
     assert "Resume with: uv run python agent_loop.py run --tag t" in err and "Traceback" not in err
     assert site.broken_invariants() == []
     last = [e for e in site.events() if e["type"] == "run"][-1]
@@ -55,7 +55,7 @@ def test_two_signals_end_it_at_once_and_lose_nothing(long_run):
         with contextlib.suppress(ProcessLookupError):  # two at once are one to the kernel
             os.kill(process.pid, signal.SIGINT)
     code, _, err = process.wait()
-    assert code == 130 and time.monotonic() - began < 20 and "Traceback" not in err
+    assert code == 130 and time.monotonic() - began < 2 and "Traceback" not in err
     assert site.broken_invariants(ended=False) == []
 
 
@@ -118,7 +118,7 @@ def test_kill_9_takes_the_run_along_and_it_is_repeated_once_on_the_same_seed(lon
     site, process = long_run
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert until(lambda: not children_in(site.folder), 10)
+    assert until(lambda: not children_in(site.folder), 3)
     again = forge.start(site.repo, site.argv("--budget", "60"), site.env)
     assert until(
         lambda: sum(e.get("attempt") == 1 and e["type"] == "started" for e in site.events()) == 2

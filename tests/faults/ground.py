@@ -231,7 +231,7 @@ class Site:
 
     def _i5(self) -> list[str]:
         # a child that was being started needs a moment to see that its parent is gone
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 3.0
         while (alive := children_in(self.repo)) and time.monotonic() < end:
             time.sleep(0.02)
         return [f"I5: alive: {alive}"] if alive else []

@@ -185,9 +185,9 @@ def test_a_timeout_ends_the_whole_group(agent, spending, tmp_path):
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     stubborn += IMPROVE + HEARTBEAT.format(str(marker)) + "time.sleep(600)\n"
     began = time.monotonic()
-    with pytest.raises(ProposerError, match="was stopped after 5 s"):
-        ask(agent(stubborn, timeout=5.0), spending)
-    assert time.monotonic() - began < 40 and marker.exists() and not alive(marker)
+    with pytest.raises(ProposerError, match="was stopped after 2 s"):
+        ask(agent(stubborn, timeout=2.0), spending)
+    assert time.monotonic() - began < 12 and marker.exists() and not alive(marker)
 
 
 def test_what_an_agent_leaves_running_is_ended(agent, spending, tmp_path):

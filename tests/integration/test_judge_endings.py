@@ -100,6 +100,6 @@ def test_cancel_leaves_nothing_and_progress_tells_where_it_is(tmp_path: Path) ->
     assert (seen.steps_per_second, seen.episode_return) == (2.0, -3.0)
     assert not runner.attach(handle, job, tmp_path)
     runner.cancel(handle)
-    assert gone(mark)
+    assert gone(mark, 2)
     assert json.loads((tmp_path / "run" / "record.json").read_text())["status"] == "interrupted"
     assert not (tmp_path / "run" / "progress.json").exists()

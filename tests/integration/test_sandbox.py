@@ -183,8 +183,8 @@ def test_only_loopback(seen: dict) -> None:
 
 def test_a_program_starts_and_ends_quickly(box: sandbox.Sandbox) -> None:
     argv = sandbox.wrap(box, ["/bin/true"], env={})
-    seconds, end = [1.0], time.monotonic() + 60
-    while min(seconds) >= 0.050 and time.monotonic() < end:  # a busy machine has quiet moments
+    seconds = []
+    for _ in range(15):
         started = time.monotonic()
         subprocess.run(argv, check=True)
         seconds.append(time.monotonic() - started)
@@ -202,7 +202,7 @@ def test_dies_with_its_parent(box: sandbox.Sandbox, tmp_path: Path) -> None:
         time.sleep(0.02)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while (alive := _running(mark)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive

@@ -198,9 +198,9 @@ def test_on_a_wandering_machine_most_runs_are_candidates_and_verdicts_as_good() 
 
 @pytest.mark.speed
 def test_a_call_takes_a_millisecond() -> None:
-    takes = [seconds() for _ in range(3)]  # a program on the sister core makes the same work dearer
-    assert min(spent[len(spent) // 2] for spent in takes) < 0.001
-    assert min(spent[int(0.99 * len(spent))] for spent in takes) < 0.005
+    spent = seconds()
+    assert spent[len(spent) // 2] < 0.001
+    assert spent[int(0.99 * len(spent))] < 0.005
 
 
 def test_a_long_journal_is_folded_in_no_time() -> None:

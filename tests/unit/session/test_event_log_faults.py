@@ -102,28 +102,19 @@ def test_append_is_quick_and_ten_thousand_events_read_back_within_two_seconds(pa
     log, _ = EventLog.open(path, FIRST)
     record = RunRecord("ok", returns=(0.123456789,) * 100, log_tail="x" * 500)
     event = e.RunEnded(run=1, record=record)
-    line, bare = encode(event), os.open(path.with_name("bare"), os.O_WRONLY | os.O_CREAT)
-    medians = []  # beyond a bare write and fsync of as much: the disk is not what is measured
+    medians = []  # of the best of five batches: a busy machine is not what is measured
     for _ in range(5):
-        seconds, disk = [], []
+        seconds = []
         for _ in range(20):
             start = time.perf_counter()
             log.append(event)
             seconds.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            os.write(bare, line)
-            os.fsync(bare)
-            disk.append(time.perf_counter() - start)
-        medians.append(statistics.median(seconds) - statistics.median(disk))
-    os.close(bare)
+        medians.append(statistics.median(seconds))
     log.close()
     assert min(medians) < 0.005, medians
     rest = (msgspec.structs.replace(event, seq=seq) for seq in range(101, 10_000))
     with open(path, "ab") as file:
         file.writelines(map(encode, rest))
-    took = []
-    for _ in range(3):  # a program on the sister core makes the same work dearer
-        start = time.process_time()
-        assert len(EventLog.open(path)[1]) == 10_000
-        took.append(time.process_time() - start)
-    assert min(took) < 2.0
+    start = time.process_time()
+    assert len(EventLog.open(path)[1]) == 10_000
+    assert time.process_time() - start < 2.0
